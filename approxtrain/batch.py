@@ -1,0 +1,80 @@
+"""From the data set on the device to one normalised, augmented batch, inside the compiled step.
+
+The whole set lives on the device as uint8. Which images a step takes, where it crops and what it flips is a pure
+function of the seed and the step, so nothing of it is stored in a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PADDING = 4
+"""Pixels that a random crop may shift the image by, in each direction."""
+
+
+class Images(NamedTuple):
+    """A split of a data set on the device. `mean` and `std` are per channel, in units of the uint8 pixels."""
+
+    pixels: jax.Array  # [N, H, W, C] uint8
+    labels: jax.Array  # [N] int32
+    mean: jax.Array  # [C] float32
+    std: jax.Array  # [C] float32
+
+
+class Keys(NamedTuple):
+    """One stream of random numbers for each use; a step or an epoch is folded in where it is drawn from."""
+
+    init: jax.Array
+    order: jax.Array
+    augment: jax.Array
+    gradient: jax.Array
+
+    @classmethod
+    def of(cls, seed: int) -> Keys:
+        return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
+
+
+def channel_statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over a training set `[N, H, W, C]` of uint8, exact in float64."""
+    counts = [np.bincount(pixels[..., c].reshape(-1), minlength=256) for c in range(pixels.shape[-1])]
+    values = np.arange(256.0)
+    mean = np.array([(n * values).sum() / n.sum() for n in counts])
+    square = np.array([(n * values**2).sum() / n.sum() for n in counts])
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 1e-6)).astype(np.float32)
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
+    """The order of the training images in one epoch, `[size]` int32."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), size).astype(jnp.int32)
+
+
+def plain_batch(images: Images, index: jax.Array) -> jax.Array:
+    """Images `index` `[B]`, normalised to mean 0 and standard deviation 1: `[B, H, W, C]` float32."""
+    return (images.pixels[index].astype(jnp.float32) - images.mean) / images.std
+
+
+def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Array:
+    """As `plain_batch`, each image shifted by up to 4 pixels and flipped left to right with probability 1/2.
+
+    What a shift brings in from outside is zero after normalisation, the mean colour. One gather fetches, crops
+    and flips.
+    """
+    _, height, width, _ = images.pixels.shape
+    shift_key, flip_key = jax.random.split(key)
+    shift = jax.random.randint(shift_key, (2, len(index), 1), -PADDING, PADDING + 1)
+    flip = jax.random.bernoulli(flip_key, 0.5, (len(index), 1))
+    rows, columns = jnp.arange(height) + shift[0], jnp.arange(width) + shift[1]  # [B, H], [B, W]
+    columns = jnp.where(flip, columns[:, ::-1], columns)
+    inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
+    rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
+    pixels = images.pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    normal = (pixels.astype(jnp.float32) - images.mean) / images.std
+    return jnp.where(inside[..., None], normal, 0.0)
+
+
+def _within(position: jax.Array, size: int) -> jax.Array:
+    return (position >= 0) & (position < size)

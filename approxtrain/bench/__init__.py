@@ -1,0 +1,1 @@
+"""Measurements that can be believed: interleaved, warmed, checked before they are timed, with their spread."""

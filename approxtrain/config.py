@@ -1,0 +1,208 @@
+"""The configuration of a run: TOML in, one frozen object out, and every problem of it in one error.
+
+    load("cnn2-approx", ["train.epochs=3", "schedule.method=zero"])
+
+Later wins: the defaults below, then the preset or file, then `dotted.key=value` overrides. Imports no jax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from approxtrain import config_errors, models
+from approxtrain.errors import ConfigError
+from approxtrain.schedule.config import ScheduleConfig
+
+DEFAULT_PRESET = "quickstart"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the file: exact types, no unknown key, not changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    name: str
+    """One of `approxtrain ls models`."""
+
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        return models.get(name).name  # its ValueError names what there is
+
+
+class DataConfig(Section):
+    name: str = Field(min_length=1)
+    """"shapes" (drawn by the program), "cifar10" (the official bytes only), or your own for other bytes."""
+    dir: str | None = None
+    """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
+    holdout: int = Field(default=0, ge=0)
+    """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
+
+    @field_validator("dir")
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        return None if folder is None else str(Path(folder).expanduser().absolute())
+
+
+class TrainConfig(Section):
+    epochs: Count
+    batch_size: Count = 128
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters and optimiser are float32 either way."""
+    augment: bool = True
+    """Random crop of the image padded by 4 pixels, and random flip."""
+    validate_every: Count = 10
+    """Epochs between validations; the last epoch is validated as well."""
+    checkpoint_every: Count | None = None
+    """Steps between checkpoints, besides those at the end of an epoch."""
+
+
+class OptimizerConfig(Section):
+    """Adam, learning rate `learning_rate · decay^(step / steps_per_epoch)`."""
+
+    learning_rate: float = Field(default=0.001, gt=0)
+    decay: float = Field(default=0.98, gt=0, le=1)
+    """Factor an epoch, applied at every step."""
+
+
+class Config(Section):
+    """Everything that determines a run, apart from the machine."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig(name="full")
+
+
+def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of preset or TOML file `source` (None: the quickstart), changed by `overrides`.
+
+    A `source` that reads KEY=VALUE is an override of the quickstart: `train train.epochs=1` is understood.
+    Raises ConfigError with every problem found: syntax, unknown keys, wrong types and values, unknown names.
+    """
+    if source is not None and "=" in source and not Path(source).is_file():
+        source, overrides = None, [source, *overrides]
+    table = _read(source or DEFAULT_PRESET)
+    problems = [problem for override in overrides for problem in _override(table, override)]
+    try:
+        config = Config.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(problems + config_errors.explain(error, Config, table)) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def dump(config: Config) -> str:
+    """TOML with every value spelled out; `load` reads it back to an equal Config."""
+    return tomli_w.dumps(_plain(config))
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of the configuration, independent of the order of its keys."""
+    canonical = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def presets() -> list[tuple[str, str]]:
+    """(name, purpose) of the presets there are; the purpose is the first line of the file's header."""
+    files = sorted(_preset_folder().glob("*.toml"), key=lambda file: file.stem)
+    return [(file.stem, file.read_text("utf-8").partition("\n")[0].lstrip("# ")) for file in files]
+
+
+def steps_per_epoch(config: Config) -> int:
+    """Whole batches in the training set; the images left over at the end of an epoch's order are not used."""
+    from approxtrain import data
+
+    images = data.train_size(config.data)
+    if images < config.train.batch_size:
+        raise ConfigError(
+            f"`train.batch_size` (={config.train.batch_size}) must be at most the {images} training images "
+            f"of {config.data.name!r}."
+        )
+    return images // config.train.batch_size
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return _without_empty_tables(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _without_empty_tables(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_empty_tables(value) for key, value in node.items() if value != {}}
+    return [_without_empty_tables(item) for item in node] if isinstance(node, list) else node
+
+
+def _preset_folder() -> Path:
+    """`configs/` of the checkout that this file lies in; the copy inside of an installed package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    return checkout / "configs" if (checkout / "pyproject.toml").is_file() else package / "presets"
+
+
+def _read(source: str) -> dict[str, Any]:
+    preset = _preset_folder() / f"{source}.toml"
+    names = [name for name, _ in presets()]
+    path = preset if source in names else Path(source)
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        hint = config_errors.suggestion(Path(source).stem, names)
+        raise ConfigError(
+            f"{source!r} is neither a preset nor a TOML file.{hint} The presets are {', '.join(names)}."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{source!r} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source!r} is not a text file in UTF-8, so it is not TOML.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source!r} is not valid TOML: {error}.") from None
+
+
+def _override(table: dict[str, Any], text: str) -> Iterator[str]:
+    """Set one `dotted.key=value` in `table`; yields what is wrong with it."""
+    dotted, equals, value = text.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        yield f"{text!r} is not an override: write KEY=VALUE, such as train.epochs=3."
+        return
+    node: Any = table
+    for key in keys[:-1]:
+        slot = _slot(node, key)
+        node = None if slot is None else node.setdefault(slot, {}) if isinstance(node, dict) else node[slot]
+    slot = _slot(node, keys[-1])
+    if slot is None:
+        yield f"`{dotted}` cannot be set: there is no table or list entry to hold it."
+    else:
+        node[slot] = _value(value.strip())
+
+
+def _slot(node: Any, key: str) -> str | int | None:
+    """`key` as a key of the table, or a position in the list, that `node` is; None where it is neither."""
+    if isinstance(node, dict):
+        return key
+    return int(key) if isinstance(node, list) and key.isdecimal() and int(key) < len(node) else None
+
+
+def _value(text: str) -> Any:
+    """`text` as a TOML value, and as a plain string where it is none."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if table.keys() == {"value"} else text

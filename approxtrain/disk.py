@@ -1,0 +1,78 @@
+"""Writing that survives a crash: a reader finds the old content or the new one, never half of it.
+
+Bytes go to a hidden file beside the target, are flushed to the disk (`fsync`), and take the target's name in
+one `rename`; the folder is flushed last, because the name is stored there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from approxtrain.errors import DiskError
+
+_ADVICE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some of your quota",
+    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f`)",
+    errno.EACCES: "Make the folder writable for you",
+    errno.EPERM: "Make the folder writable for you",
+    errno.EROFS: "The file system is read-only: choose another folder",
+    errno.ENOENT: "The folder has gone: bring it back or choose another one",
+}
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace the file at `path` by `content` in one step. Raises DiskError."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    with explained(path):
+        try:
+            temporary.write_bytes(data)
+            sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write `values` as readable JSON in one step, the folder made where it is missing. Raises DiskError."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a DiskError that names `path` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = _ADVICE.get(error.errno or 0, "Check the disk")
+        raise DiskError(f"`{path}` cannot be written: {reason}. {advice}.") from error
+
+
+def as_os_error(error: Exception) -> OSError:
+    """The OSError behind an error of a library that gives the reason in words only."""
+    text = str(error)
+    for code in _ADVICE:
+        if os.strerror(code) in text:
+            return OSError(code, os.strerror(code))
+    return OSError(None, text.partition("\n")[0])

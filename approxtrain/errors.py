@@ -1,0 +1,60 @@
+"""Errors that are a user's to mend. Each message says what happened, why, and what to do; no traceback is shown.
+
+The exit codes are part of the command line's contract.
+"""
+
+from __future__ import annotations
+
+
+class ApproxtrainError(Exception):
+    """Base of the errors that the command line prints as one message."""
+
+    exit_code = 1
+
+
+class ConfigError(ApproxtrainError):
+    """One or more problems of a configuration, all of them reported at once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(ApproxtrainError):
+    """The data set is missing, damaged, or not what its name says."""
+
+    exit_code = 3
+
+
+class DivergedError(ApproxtrainError):
+    """The loss or a parameter is no longer finite."""
+
+    exit_code = 4
+
+
+class CheckpointError(ApproxtrainError):
+    """No checkpoint of the run can be used."""
+
+    exit_code = 5
+
+
+class DiskError(ApproxtrainError):
+    """A file of the run cannot be written."""
+
+    exit_code = 6
+
+
+class LockedError(ApproxtrainError):
+    """Another process is writing to the run folder."""
+
+    exit_code = 7
+
+
+class InterruptedRun(ApproxtrainError):
+    """A signal ended the run after its state was saved. The exit code is 128 + the signal's number, as in a shell."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,33 @@
+"""SIGINT and SIGTERM as a flag that the training loop looks at between steps, so that a run saves before it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+
+class Interruption:
+    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second acts at once.
+
+    Outside of the main thread, where Python allows no handlers, it notes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self.__exit__()

@@ -1,0 +1,23 @@
+"""Approximation schedules: which layer uses which method at which step. Imports no jax.
+
+`ScheduleConfig` is what the TOML says, `Schedule` the table that training follows, `named()` the catalogue.
+"""
+
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.named import Named, named
+from approxtrain.schedule.paper import alternate, figure3, full, schedule1, schedule2, schedule3
+from approxtrain.schedule.schedule import IndexTable, Schedule
+
+__all__ = [
+    "IndexTable",
+    "Named",
+    "Schedule",
+    "ScheduleConfig",
+    "alternate",
+    "figure3",
+    "full",
+    "named",
+    "schedule1",
+    "schedule2",
+    "schedule3",
+]

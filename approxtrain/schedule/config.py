@@ -1,0 +1,221 @@
+"""The `[schedule]` section of a configuration: what its TOML may say, checked as far as that needs no model.
+
+What needs the model (a layer number out of range, a rule that matches nothing, two rules that disagree) is
+checked by `Schedule.from_config`. The grammar is explained by example in docs/schedules.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from approxtrain.schedule.named import named
+from approxtrain_kernels import methods
+from approxtrain_kernels.method import Method
+
+
+def make(name: str, params: dict[str, Any]) -> Method:
+    """`methods.make`, where a parameter of the wrong type is a ValueError like every other mistake."""
+    try:
+        return methods.make(name, **params)
+    except TypeError as error:
+        raise ValueError(f"method {name!r} cannot use the parameters {params}: {error}.") from error
+
+
+def _choices(name: str, known: Iterable[str]) -> str:
+    known = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{', '.join(known)}." + (f" Did you mean {close[0]!r}?" if close else "")
+
+
+def _known_method(name: str) -> str:
+    if name not in (known := methods.all_methods()):
+        raise ValueError(f"no method is called {name!r}; there are {_choices(name, known)}")
+    return name
+
+
+def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """The parameters, if the method of the same table (when that is valid itself) can be made with them."""
+    if info.data.get("method"):
+        make(info.data["method"], params)
+    return params
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Step = Annotated[int, Field(strict=True, ge=0)]
+LayerNumbers = tuple[Count, ...]
+Row = tuple[str, ...]
+MethodName = Annotated[str, AfterValidator(_known_method)]
+Params = Annotated[dict[str, Any], AfterValidator(_fitting)]
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerRange(Section):
+    """Layers start, start + every, … up to and including stop; the last layer where stop is left out."""
+
+    start: Count = 1
+    stop: Count | None = None
+    every: Count = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LayerRange:
+        if self.stop is not None and self.stop < self.start:
+            raise ValueError(f"`stop` (={self.stop}) lies before `start` (={self.start}), and it is inclusive.")
+        return self
+
+
+class StepRange(Section):
+    """Global steps start, start + every, … below stop; without end where stop is left out."""
+
+    start: Step = 0
+    stop: Count | None = None
+    every: Count = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StepRange:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"`stop` (={self.stop}) must be above `start` (={self.start}): it is exclusive.")
+        return self
+
+
+class EpochRange(Section):
+    """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out."""
+
+    from_: Count = Field(1, alias="from")
+    to: Count | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EpochRange:
+        if self.to is not None and self.to < self.from_:
+            raise ValueError(f"`to` (={self.to}) lies before `from` (={self.from_}), and it is inclusive.")
+        return self
+
+
+class Cell(Section):
+    """A method with its parameters."""
+
+    method: MethodName
+    params: Params = {}
+
+    def build(self) -> Method:
+        return make(self.method, self.params)
+
+
+class Rule(Cell):
+    """Puts one method into the cells that all of its conditions select; one left out selects everything."""
+
+    layers: LayerRange | LayerNumbers | None = None
+    stride: Count | None = None
+    path: str | None = None
+    steps: StepRange | None = None
+    epochs: EpochRange | None = None
+    order: Annotated[int, Field(strict=True)] = 0
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _list_or_range(cls, value: Any) -> Any:
+        # Decided here, and not by pydantic's union, so that an error names the one form that was meant.
+        if isinstance(value, dict):
+            return LayerRange.model_validate(value)
+        if isinstance(value, list | tuple) and value:
+            return TypeAdapter(LayerNumbers).validate_python(value)
+        if value is None or isinstance(value, LayerRange):
+            return value
+        raise ValueError(f"`layers` (={value!r}) must be {{ start, stop, every }} or a list of numbers such as [2, 6].")
+
+
+class ScheduleConfig(Section):
+    """One of three forms (`name`, `rules` or `grid`); `name = "full"` where none is given."""
+
+    name: str | None = None
+    method: MethodName | None = None
+    params: Params = {}
+    until_epoch: Count | None = None
+    rules: tuple[Rule, ...] | None = None
+    cells: dict[str, Cell] = {}
+    grid: tuple[Row, ...] | None = None
+    dispatch: Literal["auto", "switch", "host"] = "auto"
+    max_columns: Count = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = {key: value for key, value in data.items() if value is not None}
+        if not data.keys() & {"name", "rules", "grid"}:
+            data["name"] = "full"
+        entry = named().get(data["name"]) if isinstance(data.get("name"), str) else None
+        return {"method": "approx", **data} if entry and entry.takes_method else data
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str | None) -> str | None:
+        if name is not None and name not in named():
+            raise ValueError(f"no schedule is called {name!r}; there are {_choices(name, named())}")
+        return name
+
+    @field_validator("grid")
+    @classmethod
+    def _rectangular(cls, grid: tuple[Row, ...] | None, info: ValidationInfo) -> tuple[Row, ...] | None:
+        if grid is None or "cells" not in info.data:
+            return grid
+        if not grid or not grid[0]:
+            raise ValueError("it needs a row for each layer and in each row a method for each step of the period.")
+        problems = [
+            f"row {number} has {len(row)} columns and row 1 has {len(grid[0])}."
+            for number, row in enumerate(grid, start=1)
+            if len(row) != len(grid[0])
+        ]
+        known = (*info.data["cells"], *methods.all_methods())
+        unknown = dict.fromkeys(entry for row in grid for entry in row if entry not in known)
+        problems += [f"{entry!r} is no method and none of `cells`: {_choices(entry, known)}" for entry in unknown]
+        if problems:
+            raise ValueError(" ".join(problems))
+        return grid
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ScheduleConfig:
+        forms = [form for form in ("name", "rules", "grid") if getattr(self, form) is not None]
+        if len(forms) > 1:
+            raise ValueError(f"`{'` and `'.join(forms)}` exclude each other: give one of `name`, `rules` and `grid`.")
+        if self.rules == ():
+            raise ValueError("`rules` is empty: leave it out (then all is exact), or write a rule.")
+        if self.cells and self.grid is None:
+            raise ValueError("`cells` names the entries of a `grid`, and there is no `grid`.")
+        if (self.method or self.params) and not (self.name and named()[self.name].takes_method):
+            what = f"schedule {self.name!r} takes no" if self.name else f"`{forms[0]}` state their own"
+            raise ValueError(
+                f"{what} `method` and `params`: leave them out. (The exact baseline of a named schedule is "
+                "schedule.method=full.)"
+            )
+        return self
+
+    def cell(self) -> Method:
+        """The method of a named schedule that takes one, with its parameters."""
+        return make(self.method or "full", self.params)
+
+    @property
+    def title(self) -> str:
+        """What the configuration calls it: "schedule1 with approx(k=4) until epoch 5"."""
+        what = self.name or ("rules" if self.rules else "grid")
+        if self.name and self.method:
+            what += f" with {self.cell().label}"
+        return what + (f" until epoch {self.until_epoch}" if self.until_epoch else "")

@@ -1,0 +1,141 @@
+"""Draws a schedule as the paper draws its Figure 3. matplotlib is imported when it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from approxtrain.errors import ConfigError, DiskError
+from approxtrain.schedule.summary import Key, PhaseView, Summary, describe_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+MOST_COLUMNS = 32
+"""Columns drawn of one phase: a longer period is drawn as runs of equal steps, cut if these are too many."""
+
+# All in inches.
+ROW, CELL, SMALLEST_PHASE, WIDEST_BODY, GAP = 0.26, 1.0, 1.6, 14.0, 0.25
+MARGIN, SHAPE, SHARES, HEAD, PHASE_HEAD, FOOT = 0.2, 1.45, 1.4, 1.05, 0.3, 0.5
+CHARACTER = 0.068
+
+
+def draw(summary: Summary, path: Path) -> None:
+    """Write the image; the ending of `path` says its format. Raises ConfigError for other endings."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--image: {path.name!r} must end in {', '.join(FORMATS)}; the ending says the format.")
+    from matplotlib.figure import Figure
+
+    layers = summary.model.layers
+    spans = [phase.spans(MOST_COLUMNS)[:MOST_COLUMNS] for phase in summary.phases]
+    cell = min(CELL, WIDEST_BODY / sum(map(len, spans)))
+    widths = [max(SMALLEST_PHASE, cell * len(part)) for part in spans]
+    left = MARGIN + 0.25 + SHAPE + CHARACTER * max(len(layer.path) for layer in layers)
+    width = max(left + sum(widths) + GAP * len(widths) + SHARES, 7)
+    height = HEAD + PHASE_HEAD * (len(spans) > 1) + ROW * len(layers) + FOOT
+    figure = Figure(figsize=(width, height), dpi=160)
+
+    def panel(at: float, wide: float) -> Axes:
+        place = (at / width, FOOT / height, wide / width, ROW * len(layers) / height)
+        return figure.add_axes(place, ylim=(len(layers), 0))
+
+    _layer_names(panel(MARGIN, left - MARGIN), summary, left - MARGIN)
+    for phase, part, wide in zip(summary.phases, spans, widths, strict=True):
+        _phase(panel(left, wide), summary, phase, part, wide / len(part))
+        left += wide + GAP
+    _layer_shares(panel(left, SHARES - 0.7), summary)
+    _words(figure, summary, cell)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise DiskError(f"the image {str(path)!r} cannot be written: {error.strerror}.") from error
+
+
+def _phase(axes: Axes, summary: Summary, phase: PhaseView, spans: list[tuple[int, int]], inches: float) -> None:
+    """The cells of one phase, a column of `inches` for each span, with the method's name where it fits."""
+    from matplotlib.colors import ListedColormap
+
+    drawn = phase.mask[:, [first for first, _ in spans]]
+    colours = ListedColormap([key.colour for key in summary.keys])
+    last = max(len(summary.keys) - 1, 1)
+    axes.pcolormesh(drawn, cmap=colours, vmin=0, vmax=last, edgecolors="white", linewidth=2)
+    centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "size": 8}
+    for (row, column), cell in np.ndenumerate(drawn):
+        key = summary.keys[cell]
+        ink = "#777777" if cell == 0 else key.ink
+        axes.text(column + 0.5, row + 0.5, _word(summary, key, inches), color=ink, **centred)
+    origin = 0 if phase.repeats else phase.first
+    names = [str(origin + a) if a == b else f"{origin + a}-{origin + b}" for a, b in spans]
+    names = ["every step"] if phase.period == 1 else names
+    axes.set_xticks([column + 0.5 for column in range(len(spans))], names)
+    axes.set_yticks([])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8, pad=2)
+    axes.spines[:].set_visible(False)
+    axes.set_title(_heading(summary, phase, spans), fontsize=8, color="#555555", pad=6)
+
+
+def _word(summary: Summary, key: Key, inches: float) -> str:
+    """What a cell says: its label, if all labels fit into one, and otherwise its letter."""
+    return key.label if all(len(k.label) * CHARACTER < inches for k in summary.keys) else key.letter
+
+
+def _heading(summary: Summary, phase: PhaseView, spans: list[tuple[int, int]]) -> str:
+    """Steps and epochs of a phase, and what its columns are."""
+    when = "" if len(summary.phases) == 1 else summary.when(phase).replace(" (", "\n(")
+    if phase.period == 1:
+        return when
+    cut = spans[-1][1] + 1
+    period = f"repeating every {phase.period} steps" if phase.repeats else f"{phase.period} steps"
+    return f"{when}\n{period}" + (f", the first {cut} drawn" if cut < phase.period else "")
+
+
+def _layer_names(axes: Axes, summary: Summary, inches: float) -> None:
+    """Number, path and shape of each layer."""
+    axes.set_axis_off()
+    axes.set_xlim(0, inches)
+    for layer in summary.model.layers:
+        place = layer.number - 0.5
+        axes.text(0.17, place, str(layer.number), ha="right", va="center_baseline", size=8)
+        axes.text(0.25, place, layer.path, va="center_baseline", size=8)
+        shape = describe_shape(layer)
+        axes.text(inches - 0.1, place, shape, ha="right", va="center_baseline", size=7, color="#777777")
+
+
+def _layer_shares(axes: Axes, summary: Summary) -> None:
+    """A bar for each layer: its share of the convolutions' FLOPs."""
+    shares = summary.layer_shares()
+    places = [row + 0.5 for row in range(len(shares))]
+    axes.barh(places, shares, height=0.55, color="#9a9a9a")
+    for place, share in zip(places, shares, strict=True):
+        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points", va="center_baseline", size=7)
+    axes.set(xlim=(0, max(shares)), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title("share of FLOPs", loc="left", fontsize=8, color="#555555", pad=4)
+
+
+def _words(figure: Figure, summary: Summary, cell: float) -> None:
+    """Title, the figures under it, and the legend, with letters where `cell` inches are too few for names."""
+    from matplotlib.patches import Patch
+
+    width, height = figure.get_size_inches()
+    run, steps = summary.run, len(summary.schedule.columns)
+    facts = [
+        f"largest possible speed-up {run.largest_speed_up:.1%}",
+        f"{run.wgrad_share_saved:.1%} of wgrad FLOPs replaced",
+        f"{steps} compiled step{'s' if steps > 1 else ''}",
+    ]
+    if len(summary.phases) > 1:
+        facts.append(f"over {summary.epochs} epochs")
+    title = f"{summary.model.name}: {summary.title}"
+    figure.text(MARGIN / width, 1 - 0.3 / height, title, size=13, weight="bold")
+    figure.text(MARGIN / width, 1 - 0.54 / height, "  ·  ".join(facts), size=9, color="#333333")
+    words = [
+        key.label if _word(summary, key, cell) == key.label else f"{key.letter} = {key.label}" for key in summary.keys
+    ]
+    patches = [Patch(facecolor=key.colour, label=word) for key, word in zip(summary.keys, words, strict=True)]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (MARGIN / width, 0.02 / height)}
+    figure.legend(handles=patches, ncols=8, frameon=False, fontsize=9, borderaxespad=0, borderpad=0.3, **place)

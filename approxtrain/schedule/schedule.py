@@ -1,0 +1,146 @@
+"""The schedule: the methods of all layers as a pure function of the global step.
+
+It is a table and knows nothing of training. A step that is repeated, resumed or asked for out of order gets
+the same column, so that nothing of a schedule has to be stored in a checkpoint.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from approxtrain.errors import ConfigError
+from approxtrain.models.description import ConvLayer
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.phases import phases_of
+from approxtrain.schedule.stamps import resolve
+from approxtrain_kernels.method import Method
+from approxtrain_kernels.methods import make
+
+Column = tuple[Method, ...]
+
+
+class IndexTable(NamedTuple):
+    """`Schedule.index` as int32 arrays, for a compiled program: with p the last phase where starts[p] ≤ step,
+
+    index = table[offsets[p] + (step − starts[p]) mod periods[p]]
+    """
+
+    starts: np.ndarray
+    periods: np.ndarray
+    offsets: np.ndarray
+    table: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Which method each layer uses at each step. Compared and hashed by value: a static argument."""
+
+    layers: tuple[str, ...]
+    """Paths of the convolutions in forward order."""
+    cells: tuple[Method, ...]
+    """The distinct methods with their parameters; 0 is `full`."""
+    phases: tuple[tuple[int, np.ndarray], ...]
+    """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
+
+    def __post_init__(self) -> None:
+        starts = [first for first, _ in self.phases]
+        if self.cells[:1] != (make("full"),):
+            raise ValueError("`cells` must begin with full.")
+        if starts[:1] != [0] or any(a >= b for a, b in pairwise(starts)):
+            raise ValueError(f"`phases` must begin at step 0 and then later and later, not at {starts}.")
+        for _, mask in self.phases:
+            fits = mask.ndim == 2 and mask.shape[0] == len(self.layers) and mask.shape[1] > 0
+            if not fits or mask.dtype != np.int8 or mask.min() < 0 or mask.max() >= len(self.cells):
+                raise ValueError("a mask must be int8 [layers, period] of indices into `cells`.")
+            mask.flags.writeable = False
+
+    @classmethod
+    def from_config(cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> Schedule:
+        """The schedule of a `[schedule]` section for a model. ConfigError with everything that is wrong."""
+        if steps_per_epoch < 1:
+            raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
+        stamps, problems = resolve(config, layers, steps_per_epoch)
+        if problems:
+            raise ConfigError(problems)
+        try:
+            cells, phases = phases_of(stamps, len(layers))
+        except ValueError as error:
+            raise ConfigError(f"`schedule`: {error}") from error
+        schedule = cls(tuple(layer.path for layer in layers), cells, phases)
+        if (count := len(schedule.columns)) > config.max_columns:
+            raise ConfigError(
+                f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
+                f"over the layers) and {config.max_columns} are allowed, because each costs one compilation "
+                "of the training step. Use fewer different `every`s, or allow it with "
+                f"schedule.max_columns={count}."
+            )
+        return schedule
+
+    def column(self, step: int) -> Column:
+        """The methods of all layers at global step `step`."""
+        return self.columns[self.index(step)]
+
+    def index(self, step: int) -> int:
+        """The place of `column(step)` in `columns`."""
+        if step < 0:
+            raise ValueError(f"`step` (={step}) must not be negative.")
+        starts, periods, offsets, table = self._table
+        phase = bisect_right(self._starts, step) - 1
+        return int(table[int(offsets[phase]) + (step - int(starts[phase])) % int(periods[phase])])
+
+    def index_table(self) -> IndexTable:
+        """The arrays from which a compiled program finds `index(step)`."""
+        return self._table
+
+    def visits(self, first: int, stop: int) -> np.ndarray:
+        """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
+        total = np.zeros((len(self.layers), len(self.cells)), np.int64)
+        for (start, mask), end in zip(self.phases, [*self._starts[1:], stop], strict=True):
+            begin, end, period = max(start, first), min(end, stop), mask.shape[1]
+            if begin >= end:
+                continue
+            rounds, rest = divmod(end - begin, period)
+            times = np.full(period, rounds, np.int64)
+            times[(np.arange(begin, begin + rest) - start) % period] += 1
+            for cell in range(len(self.cells)):
+                total[:, cell] += (mask == cell) @ times
+        return total
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The distinct columns in order of first use: the steps that have to be compiled."""
+        return tuple(tuple(self.cells[cell] for cell in column) for column in self._distinct)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [first for first, _ in self.phases]
+
+    @cached_property
+    def _distinct(self) -> list[tuple[int, ...]]:
+        return list(dict.fromkeys(tuple(column) for _, mask in self.phases for column in mask.T.tolist()))
+
+    @cached_property
+    def _table(self) -> IndexTable:
+        number = {column: index for index, column in enumerate(self._distinct)}
+        periods = [mask.shape[1] for _, mask in self.phases]
+        offsets = np.concatenate([[0], np.cumsum(periods)[:-1]])
+        table = [number[tuple(column)] for _, mask in self.phases for column in mask.T.tolist()]
+        return IndexTable(*(np.asarray(values, np.int32) for values in (self._starts, periods, offsets, table)))
+
+    @cached_property
+    def _value(self) -> tuple[object, ...]:
+        masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
+        return (self.layers, self.cells, masks)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)

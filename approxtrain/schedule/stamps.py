@@ -1,0 +1,182 @@
+"""From the rules or the grid of a configuration to stamps: which layers at which steps get which method.
+
+A stamp is a rule of which everything that depends on the model and on the length of an epoch is worked out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import combinations, groupby
+from math import gcd
+
+from approxtrain.models.description import ConvLayer
+from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
+from approxtrain.schedule.named import named
+from approxtrain_kernels.method import Method
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """`method` for `layers` (counted from 0) at the steps of begin ≤ s < stop with s ≡ anchor (mod every)."""
+
+    where: str
+    """The part of the configuration that it comes from, for messages: "schedule.rules.0"."""
+    layers: tuple[int, ...]
+    begin: int
+    stop: int | None
+    every: int
+    anchor: int
+    method: Method
+    order: int = 0
+
+    def spans(self, step: int) -> bool:
+        """Whether begin ≤ step < stop, where the method is used at one step in `every`."""
+        return self.begin <= step and (self.stop is None or step < self.stop)
+
+    def next_use(self, step: int) -> int:
+        """The first step from `step` on that is ≡ anchor (mod every)."""
+        return step + (self.anchor - step) % self.every
+
+
+def resolve(config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> tuple[list[Stamp], list[str]]:
+    """The stamps of a configuration, and all that is wrong with it (then some stamps are missing)."""
+    end = None if config.until_epoch is None else config.until_epoch * steps_per_epoch
+    entry = named()[config.name] if config.name else None
+    grid = entry.grid if entry else config.grid
+    if grid is not None:
+        return _grid_stamps(config, grid, layers, end)
+    if entry:
+        cell = {"method": config.method, "params": config.params}
+        rules = [("schedule.name", Rule.model_validate({**table, **cell})) for table in entry.rules]
+    else:
+        rules = [(f"schedule.rules.{index}", rule) for index, rule in enumerate(config.rules or ())]
+    stamps: list[Stamp] = []
+    problems: list[str] = []
+    for where, rule in rules:
+        numbers, wrong = _select(rule, where, layers)
+        span = _span(rule, end, steps_per_epoch)
+        if span is None:
+            wrong.append(f"`{where}`: it covers no step. {_windows(rule, end, steps_per_epoch)}")
+        elif not wrong:
+            stamps.append(Stamp(where, numbers, *span, rule.build(), rule.order))
+        problems += wrong
+    return stamps, problems + _conflicts(stamps, layers)
+
+
+def _grid_stamps(
+    config: ScheduleConfig, grid: Sequence[Sequence[str]], layers: Sequence[ConvLayer], end: int | None
+) -> tuple[list[Stamp], list[str]]:
+    """One stamp for each cell of the grid."""
+    if len(grid) != len(layers):
+        what = f"`schedule.name`: {config.name!r} is a grid of" if config.name else "`schedule.grid`: it has"
+        return [], [f"{what} {len(grid)} rows, one a layer, but the model has {describe(layers)}."]
+    chosen = {name: cell.build() for name, cell in config.cells.items()}
+    return [
+        Stamp("schedule.grid", (row,), 0, end, len(names), step, chosen.get(name) or make(name, {}))
+        for row, names in enumerate(grid)
+        for step, name in enumerate(names)
+        if end is None or step < end
+    ], []
+
+
+def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[int, ...], list[str]]:
+    """Layers (from 0) that `layers`, `stride` and `path` select together."""
+    there = f"The model has {describe(layers)}."
+    if isinstance(rule.layers, LayerRange):
+        stop = len(layers) if rule.layers.stop is None else rule.layers.stop
+        numbers = range(rule.layers.start, stop + 1, rule.layers.every)
+        beyond = [n for n in (rule.layers.start, stop) if n > len(layers)]
+    else:
+        numbers = rule.layers or range(1, len(layers) + 1)
+        beyond = [n for n in numbers if n > len(layers)]
+    if beyond:
+        return (), [f"`{where}.layers`: there is no layer {', '.join(map(str, dict.fromkeys(beyond)))}. {there}"]
+    problems: list[str] = []
+    selected = [layers[n - 1] for n in sorted(set(numbers))]
+    if rule.path is not None:
+        if not any(fnmatchcase(layer.path, rule.path) for layer in layers):
+            problems.append(f"`{where}.path`: {rule.path!r} matches no layer. {there}")
+        selected = [layer for layer in selected if fnmatchcase(layer.path, rule.path)]
+    if rule.stride is not None:
+        if all(layer.stride != rule.stride for layer in layers):
+            problems.append(f"`{where}.stride`: no layer has stride {rule.stride}. {_strides(layers)}")
+        selected = [layer for layer in selected if layer.stride == rule.stride]
+    if not selected and not problems:
+        strides = f" {_strides(layers)}" if rule.stride is not None else ""
+        problems.append(f"`{where}`: no layer meets all of its conditions on layers. {there}{strides}")
+    return tuple(layer.number - 1 for layer in selected), problems
+
+
+def _span(rule: Rule, end: int | None, steps_per_epoch: int) -> tuple[int, int | None, int, int] | None:
+    """(begin, stop, every, anchor) of the rule's steps before `end`; None if there are none."""
+    steps = rule.steps or StepRange()
+    begin, stops = steps.start, [steps.stop, end]
+    if rule.epochs:
+        begin = max(begin, (rule.epochs.from_ - 1) * steps_per_epoch)
+        stops.append(rule.epochs.to and rule.epochs.to * steps_per_epoch)
+    stop = min((s for s in stops if s is not None), default=None)
+    first = begin + (steps.start - begin) % steps.every
+    return None if stop is not None and first >= stop else (begin, stop, steps.every, steps.start)
+
+
+def _windows(rule: Rule, end: int | None, steps_per_epoch: int) -> str:
+    """What a rule says on steps, and how long an epoch is: why nothing is left."""
+    steps, parts = rule.steps or StepRange(), []
+    if rule.steps:
+        below = "" if steps.stop is None else f" below {steps.stop}"
+        parts.append(f"`steps` are {steps.start}, {steps.start + steps.every}, ...{below}")
+    if rule.epochs:
+        last = "" if rule.epochs.to is None else f", before step {rule.epochs.to * steps_per_epoch}"
+        parts.append(f"`epochs` begin at step {(rule.epochs.from_ - 1) * steps_per_epoch}{last}")
+    if end is not None:
+        parts.append(f"`until_epoch` ends before step {end}")
+    return f"{'; '.join(parts)} (steps count from 0, an epoch has {steps_per_epoch})."
+
+
+def _conflicts(stamps: Sequence[Stamp], layers: Sequence[ConvLayer]) -> list[str]:
+    """Pairs of rules of the same order that put different methods into one cell."""
+    problems = []
+    for a, b in combinations(stamps, 2):
+        shared = sorted(set(a.layers) & set(b.layers))
+        step = _first_common_step(a, b)
+        if a.order == b.order and a.method != b.method and shared and step is not None:
+            cells = ", ".join(f"{n + 1} {layers[n].path}" for n in shared[:3]) + (", ..." if shared[3:] else "")
+            problems.append(
+                f"`{b.where}`: it disagrees with `{a.where}`: {a.method.label} there, "
+                f"{b.method.label} here, for layer {cells} at step {step}. Give one of them a higher `order` "
+                f"(both have {a.order}): the higher one wins."
+            )
+    return problems
+
+
+def _first_common_step(a: Stamp, b: Stamp) -> int | None:
+    """The first step at which both are used, or None: two congruences (Chinese remainder theorem)."""
+    divisor = gcd(a.every, b.every)
+    step = a.next_use(max(a.begin, b.begin))
+    rounds, rest = divmod(b.anchor - step, divisor)
+    if rest:
+        return None
+    modulus = b.every // divisor
+    step += a.every * (rounds * pow(a.every // divisor, -1, modulus) % modulus)
+    return step if a.spans(step) and b.spans(step) else None
+
+
+def describe(layers: Sequence[ConvLayer]) -> str:
+    """The layers there are, in one line; neighbours that share the first part of their path are one entry."""
+    groups = [list(group) for _, group in groupby(layers, key=lambda layer: layer.path.split("/")[0])]
+    parts = []
+    for group in groups:
+        first, last = group[0], group[-1]
+        alone = f"{first.number} {first.path}"
+        parts.append(alone if first is last else f"{first.number}-{last.number} {first.path} to {last.path}")
+    if len(parts) > 8:
+        parts = [*parts[:6], "...", parts[-1]]
+    return f"{len(layers)} layers: {', '.join(parts)}"
+
+
+def _strides(layers: Sequence[ConvLayer]) -> str:
+    strides = sorted({layer.stride for layer in layers})
+    found = (f"stride {s}: {', '.join(str(x.number) for x in layers if x.stride == s)}" for s in strides)
+    return f"The layers have {'; '.join(found)}."

@@ -1,0 +1,203 @@
+"""What there is to say of a schedule before it runs: the facts behind the text, JSON and image of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from approxtrain.cost import Cost, cost, layer_flops, phase_costs
+from approxtrain.models.description import ConvLayer, Model
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.schedule import Schedule
+from approxtrain_kernels.method import Method
+from approxtrain_kernels.methods import all_methods
+
+FULL = ("·", "#e4e4e4")
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
+"""Colours that stay apart for colour-blind readers (Okabe & Ito)."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """How a cell is drawn."""
+
+    label: str
+    letter: str
+    colour: str
+
+    @property
+    def ink(self) -> str:
+        """Black or white, whichever is easier to read on the colour."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "#ffffff"
+
+
+@dataclass(frozen=True)
+class PhaseView:
+    """A phase with its last step and the cost of one period."""
+
+    first: int
+    stop: int | None
+    """The step before which it ends; None: it goes on for ever."""
+    mask: np.ndarray
+    cost: Cost
+
+    @property
+    def period(self) -> int:
+        return self.mask.shape[1]
+
+    @property
+    def repeats(self) -> bool:
+        return self.stop is None or self.stop - self.first > self.period
+
+    def spans(self, limit: int) -> list[tuple[int, int]]:
+        """First and last offset of what is drawn as one column: a step, or, in a period of more than `limit`
+        steps, a run of equal ones."""
+        if self.period <= limit:
+            return [(step, step) for step in range(self.period)]
+        change = np.any(self.mask[:, 1:] != self.mask[:, :-1], axis=0)
+        starts = [0, *(np.flatnonzero(change) + 1).tolist()]
+        return list(zip(starts, [*(s - 1 for s in starts[1:]), self.period - 1], strict=True))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A schedule together with the model and the run that it is for."""
+
+    model: Model
+    config: ScheduleConfig
+    schedule: Schedule
+    batch: int
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def title(self) -> str:
+        """What the configuration calls it: "schedule1 with approx(k=4) until epoch 5"."""
+        config = self.config
+        what = config.name or ("rules" if config.rules else "grid")
+        if config.name and config.method:
+            what += f" with {config.cell().label}"
+        return what + (f" until epoch {config.until_epoch}" if config.until_epoch else "")
+
+    @cached_property
+    def phases(self) -> tuple[PhaseView, ...]:
+        starts = [first for first, _ in self.schedule.phases]
+        costs = phase_costs(self.schedule, self.model.layers, self.batch)
+        ends = [*starts[1:], None]
+        return tuple(
+            PhaseView(first, stop, mask, phase_cost)
+            for (first, mask), stop, phase_cost in zip(self.schedule.phases, ends, costs, strict=True)
+        )
+
+    @cached_property
+    def run(self) -> Cost:
+        """The cost of all epochs."""
+        return cost(self.schedule, self.model.layers, self.batch, 0, self.steps)
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """One for each of `schedule.cells`, all letters different."""
+        keys: list[Key] = []
+        for method in self.schedule.cells:
+            same = sum(key.label.partition("(")[0] == method.name for key in keys)
+            letter = FULL[0] if method.name == "full" else _letter(method, {key.letter for key in keys})
+            keys.append(Key(method.label, letter, _colour(method, same)))
+        return tuple(keys)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the run's cells that each method has."""
+        counts = self.schedule.visits(0, self.steps).sum(axis=0)
+        return {key.label: float(n / counts.sum()) for key, n in zip(self.keys, counts, strict=True)}
+
+    def layer_shares(self) -> list[float]:
+        """Share of the convolutions' FLOPs in one exact training step that each layer has."""
+        flops = layer_flops(self.model.layers, self.batch)
+        return [value / sum(flops) for value in flops]
+
+    def when(self, phase: PhaseView) -> str:
+        """The steps of a phase, and the epochs in which they lie."""
+        begin = phase.first // self.steps_per_epoch + 1
+        if phase.first >= self.steps:
+            return f"from step {phase.first} (epoch {begin}): after the last step of this run"
+        if phase.stop is None:
+            return f"from step {phase.first} (epoch {begin})" if phase.first else "all steps"
+        end = (phase.stop - 1) // self.steps_per_epoch + 1
+        epochs = f"epoch {begin}" if begin == end else f"epochs {begin}-{end}"
+        whole = phase.first % self.steps_per_epoch == 0 and phase.stop % self.steps_per_epoch == 0
+        return f"steps {phase.first}-{phase.stop - 1} ({'' if whole else 'in '}{epochs})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON: shares and speed-ups are fractions, a `grid` indexes `cells`."""
+        layers = zip(self.model.layers, self.layer_shares(), strict=True)
+        cells = zip(self.schedule.cells, self.keys, strict=True)
+        return {
+            "model": self.model.name,
+            "schedule": self.title,
+            "batch_size": self.batch,
+            "steps_per_epoch": self.steps_per_epoch,
+            "epochs": self.epochs,
+            "dispatch": self.config.dispatch,
+            "layers": [_layer(layer, share) for layer, share in layers],
+            "cells": [{"method": m.name, "params": m.params, **asdict(key)} for m, key in cells],
+            "cell_shares": self.shares(),
+            "columns": [[method.label for method in column] for column in self.schedule.columns],
+            "compiled_steps": len(self.schedule.columns),
+            "phases": [
+                {"first_step": p.first, "last_step": None if p.stop is None else p.stop - 1}
+                | {"period": p.period, "grid": p.mask.tolist(), "cost": _cost(p.cost)}
+                for p in self.phases
+            ],
+            "run_cost": _cost(self.run),
+        }
+
+
+def describe_shape(layer: ConvLayer) -> str:
+    """ "32×32×16→16 k3 s1": the input's H×W×C, output channels, kernel, stride."""
+    shape = layer.shape
+    size = f"{shape.height}×{shape.width}×{shape.in_channels}→{shape.out_channels}"
+    return f"{size} k{shape.kernel_size[0]} s{layer.stride}"
+
+
+def _letter(method: Method, taken: set[str]) -> str:
+    """The method's initial; where it is taken the first digit that tells it apart, then any letter."""
+    digits = [c for c in method.label if c.isdigit()]
+    rest = [c for c in method.name.upper() + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + method.name if c.isalpha()]
+    return next((c for c in (method.name[0].upper(), *digits, *rest) if c not in taken), "?")
+
+
+def _colour(method: Method, same: int) -> str:
+    """The method's colour; darker for each other cell of the same method."""
+    if method.name == "full":
+        return FULL[1]
+    place = list(all_methods()).index(method.name) - 1
+    rgb = bytes.fromhex(PALETTE[place % len(PALETTE)][1:])
+    return "#" + "".join(f"{round(value * 0.62**same):02x}" for value in rgb)
+
+
+def _layer(layer: ConvLayer, share: float) -> dict[str, Any]:
+    shape = layer.shape
+    return {
+        "number": layer.number,
+        "path": layer.path,
+        "input": list(shape.x_shape[1:]),
+        "output": list(shape.y_shape[1:]),
+        "kernel": list(shape.kernel_size),
+        "strides": list(shape.strides),
+        "flops_share": share,
+    }
+
+
+def _cost(cost: Cost) -> dict[str, float]:
+    return asdict(cost) | {
+        "wgrad_share_saved": cost.wgrad_share_saved,
+        "largest_speed_up": cost.largest_speed_up,
+        "speed_up_with_methods": cost.speed_up_with_methods,
+    }

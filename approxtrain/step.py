@@ -1,0 +1,118 @@
+"""One training step, for one column of a schedule: forward, backward, optimiser.
+
+A column is static. Its step contains the estimators of its cells and nothing of those that it does not use; the choice
+between columns is `dispatch.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from approxtrain.config import Config
+from approxtrain.models import Model
+from approxtrain.models.network import Conv, Network
+from approxtrain_kernels import Method
+
+Tree = Any
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on. The sums restart with each epoch: its mean loss survives a resume bit for bit."""
+
+    step: jax.Array  # int32, steps finished
+    params: Tree
+    stats: Tree  # batch norm's running averages
+    opt_state: Tree
+    loss_sum: jax.Array
+    correct_sum: jax.Array
+
+
+class StepMetrics(NamedTuple):
+    loss: jax.Array
+    correct: jax.Array
+
+
+class Task(NamedTuple):
+    """What is static in a run: the network's structure and the optimiser."""
+
+    model: Model
+    graph: nnx.GraphDef
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    steps_per_epoch: int
+
+    def network(self, params: Tree, stats: Tree) -> Network:
+        return nnx.merge(self.graph, params, stats)
+
+
+def set_up(
+    model: Model, config: Config, steps_per_epoch: int, key: jax.Array, conv_module: Any = Conv
+) -> tuple[Task, TrainState]:
+    """The task, and the state before the first step: a pure function of `key`."""
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
+    learning_rate = optax.exponential_decay(
+        config.optimizer.learning_rate, transition_steps=steps_per_epoch, decay_rate=config.optimizer.decay
+    )
+    optimizer = optax.adam(learning_rate)
+
+    @jax.jit
+    def init(key: jax.Array) -> TrainState:
+        network = Network(model, rngs=nnx.Rngs(key), dtype=dtype, conv_module=conv_module)
+        params, stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)
+        params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        zero = jnp.zeros((), jnp.float32)
+        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), zero, zero)
+
+    shell = nnx.eval_shape(lambda: Network(model, rngs=nnx.Rngs(0), dtype=dtype, conv_module=conv_module))
+    graph, _, _ = nnx.split(shell, nnx.Param, nnx.BatchStat)
+    return Task(model, graph, optimizer, learning_rate, steps_per_epoch), init(key)
+
+
+def update(
+    task: Task, column: Sequence[Method], state: TrainState, x: jax.Array, labels: jax.Array, key: jax.Array
+) -> tuple[TrainState, StepMetrics]:
+    """One step of Adam on the mean cross-entropy of a batch x `[B, H, W, C]`, with the column's weight gradients."""
+
+    def loss_of(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+        network = task.network(params, state.stats)
+        logits = network(x, column=column, key=key, train=True)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
+        return loss, (nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), correct)
+
+    (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    held = {
+        (layer.path, "kernel")
+        for layer, method in zip(task.model.layers, column, strict=True)
+        if not method.updates_weight
+    }
+    if held:
+        params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
+    first = state.step % task.steps_per_epoch == 0
+    new = TrainState(
+        step=state.step + 1,
+        params=params,
+        stats=stats,
+        opt_state=opt_state,
+        loss_sum=jnp.where(first, 0.0, state.loss_sum) + loss,
+        correct_sum=jnp.where(first, 0.0, state.correct_sum) + correct,
+    )
+    return new, StepMetrics(loss, correct)
+
+
+def _hold(held: set[tuple[str, str]], new: Tree, old: Tree) -> Tree:
+    """`new` with the leaves of the held weights, and of their moments, as they were in `old`."""
+
+    def choose(path: tuple, new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
+        names = tuple(getattr(entry, "key", None) for entry in path[-2:])
+        return old_leaf if names in held else new_leaf
+
+    return jax.tree_util.tree_map_with_path(choose, new, old)

@@ -1,0 +1,238 @@
+"""The training loop: epochs of steps, rows of metrics, validation, checkpoints. Prints nothing; a `Listener` is told.
+
+Everything that happens is a pure function of configuration, data set and step, so a resumed run needs only the
+arrays of its last checkpoint to go on bit for bit as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from approxtrain import checkpoint, curves, data, models, record
+from approxtrain import config as configuration
+from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.config import Config
+from approxtrain.dispatch import Dispatch
+from approxtrain.errors import DataError, DivergedError, InterruptedRun
+from approxtrain.evaluate import Evaluator
+from approxtrain.interruption import Interruption
+from approxtrain.listener import Listener
+from approxtrain.run_folder import RunFolder
+from approxtrain.schedule import Schedule
+from approxtrain.step import StepMetrics, TrainState, set_up
+
+_order = jax.jit(epoch_order, static_argnums=2)
+
+
+class Run:
+    """One training run in its folder. Build it, then call `train`."""
+
+    def __init__(self, config: Config, folder: RunFolder, listener: Listener) -> None:
+        self.config, self.folder, self.listener = config, folder, listener
+        self.model = models.get(config.model.name)
+        self.steps_per_epoch = configuration.steps_per_epoch(config)
+        self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.schedule = Schedule.from_config(config.schedule, self.model.layers, self.steps_per_epoch)
+        self.dataset = data.load(config.data)
+        mean, std = channel_statistics(self.dataset.train_images)
+        put = jax.device_put
+        self.images = Images(*map(put, (self.dataset.train_images, self.dataset.train_labels, mean, std)))
+        validation = Images(*map(put, (self.dataset.test_images, self.dataset.test_labels, mean, std)))
+        self.keys = Keys.of(config.train.seed)
+        self.task, self.initial = set_up(self.model, config, self.steps_per_epoch, self.keys.init)
+        self.evaluate = Evaluator(self.task, validation)
+        self.dispatch = Dispatch(
+            self.task,
+            self.schedule,
+            self.keys,
+            batch_size=config.train.batch_size,
+            augment=config.train.augment,
+            mode=config.schedule.dispatch,
+            on_compile=listener.compiling,
+        )
+        self.step_seconds: list[float] = []
+
+    def train(self) -> dict[str, Any]:
+        """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
+
+        Raises DivergedError, InterruptedRun, DiskError, CheckpointError; what was saved before stays.
+        """
+        state = self._restore()
+        start = int(state.step)
+        self.listener.begin(self, start)
+        with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
+            for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
+                state = self._epoch(epoch, state, rows, interruption)
+        return self._summary()
+
+    def _restore(self) -> TrainState:
+        checkpoint.clean(self.folder.checkpoints)
+        found = checkpoint.load_latest(self.folder.checkpoints, self.initial)
+        if found is None:
+            return self.initial
+        state, meta, skipped = found
+        for line in skipped:
+            self.listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
+        if meta["data"] != self._data_identity():
+            raise DataError(
+                f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
+                f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
+            )
+        if meta["versions"] != record.environment()["versions"]:
+            self.listener.warn("The run began with other package versions: it goes on, but not bit for bit.")
+        return state
+
+    def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
+        order = _order(self.keys.order, jnp.int32(epoch), self.images.labels.shape[0])
+        state, seconds, steps = self._steps(epoch, state, order, rows, interruption)
+        step, images = int(state.step), self.steps_per_epoch * self.config.train.batch_size
+        train = {
+            "epoch": epoch,
+            "loss": float(state.loss_sum) / self.steps_per_epoch,
+            "accuracy": float(state.correct_sum) / images,
+            "learning_rate": float(np.asarray(self.task.learning_rate(step))),
+        }
+        rows.row(kind="train", step=step, **train)
+        report = {"step": step} | train
+        if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
+            found = self.evaluate(state)
+            rows.row(kind="validation", step=step, epoch=epoch, loss=found.loss, accuracy=found.accuracy)
+            report |= {"validation_loss": found.loss, "validation_accuracy": found.accuracy}
+        speed = {
+            "seconds": seconds,
+            "steps": steps,
+            "images_per_second": steps * self.config.train.batch_size / seconds,
+        }
+        rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
+        self._save(state, rows)
+        self.listener.epoch(report | speed)
+        return state
+
+    def _steps(
+        self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
+    ) -> tuple[TrainState, float, int]:
+        """What is left of an epoch's steps. → (state, seconds without compiling, steps)."""
+        first, last = int(state.step), epoch * self.steps_per_epoch
+        compiled = self.dispatch.compile_seconds
+        flight = _InFlight(self._finished)
+        begin = time.perf_counter()
+        for step in range(first, last):
+            programs = len(self.dispatch.compiled)
+            state, metrics = self.dispatch(step, state, self.images, order)
+            flight.add(step, metrics, timed=len(self.dispatch.compiled) == programs)
+            every = self.config.train.checkpoint_every
+            if interruption.signal_number is not None:
+                flight.drain()
+                self._save(state, rows)
+                raise InterruptedRun(
+                    interruption.signal_number,
+                    f"Stopped by a signal after step {step + 1}, which is saved. "
+                    f"Go on with: approxtrain train --resume {self.folder.path}",
+                )
+            if every and (step + 1) % every == 0 and step + 1 < last:
+                flight.drain()
+                self._save(state, rows)
+        flight.drain()
+        seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
+        return state, seconds, last - first
+
+    def _finished(self, step: int, loss: float, seconds: float | None) -> None:
+        if not math.isfinite(loss):
+            methods = sorted({method.label for method in self.schedule.column(step)})
+            raise DivergedError(
+                f"The loss of step {step} is {loss}, under the methods {', '.join(methods)}. The last checkpoint, "
+                f"which is finite, stays in {self.folder.checkpoints}. Try a smaller `optimizer.learning_rate`."
+            )
+        if seconds is not None:
+            self.step_seconds.append(seconds)
+        self.listener.step(step + 1, loss)
+
+    def _save(self, state: TrainState, rows: record.Record) -> None:
+        rows.sync()
+        meta = {
+            "config": configuration.digest(self.config),
+            "data": self._data_identity(),
+            "versions": record.environment()["versions"],
+        }
+        checkpoint.save(self.folder.checkpoints, int(state.step), state, meta)
+
+    def _data_identity(self) -> dict[str, Any]:
+        return {"name": self.dataset.name, "sha256": self.dataset.sha256}
+
+    def _summary(self) -> dict[str, Any]:
+        found = record.rows(self.folder.path / record.METRICS)
+        validation = [row for row in found if row["kind"] == "validation"]
+        train = [row for row in found if row["kind"] == "train"]
+        best = max(validation, key=lambda row: row["accuracy"])
+        summary = {
+            "model": self.model.name,
+            "schedule": self.config.schedule.title,
+            "data": self._data_identity() | {"validation": self.dataset.validation},
+            "seed": self.config.train.seed,
+            "epochs": self.config.train.epochs,
+            "steps": self.total_steps,
+            "precision": self.config.train.precision,
+            "final_accuracy": validation[-1]["accuracy"],
+            "best_accuracy": best["accuracy"],
+            "best_epoch": best["epoch"],
+            "final_train_loss": train[-1]["loss"],
+            "step_ms": _spread([1e3 * s for s in self.step_seconds]),
+            "dispatch": self.dispatch.mode,
+            "columns": len(self.schedule.columns),
+            "compile_seconds": self.dispatch.compile_seconds,
+            "config": configuration.digest(self.config),
+            "environment": record.environment(),
+        }
+        record.summary(self.folder.path, summary)
+        curves.plot(self.folder.path)
+        return summary
+
+
+class _InFlight:
+    """Steps that were handed to the device and whose loss has not been looked at.
+
+    Looking at a loss waits for its step, so it is done a few steps late: the device always has work, and yet a signal
+    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late.
+    """
+
+    def __init__(self, finished: Callable[[int, float, float | None], None]) -> None:
+        self._finished = finished
+        self._depth = 2 if jax.default_backend() == "cpu" else 16
+        self._waiting: deque[tuple[int, StepMetrics, bool]] = deque()
+        self._last = time.perf_counter()
+
+    def add(self, step: int, metrics: StepMetrics, *, timed: bool) -> None:
+        """`timed` is False for a step before which something was compiled: no time in flight then means anything."""
+        if not timed:
+            self._waiting = deque((*entry[:2], False) for entry in self._waiting)
+        self._waiting.append((step, metrics, timed))
+        while len(self._waiting) > self._depth:
+            self._look()
+
+    def drain(self) -> None:
+        while self._waiting:
+            self._look()
+
+    def _look(self) -> None:
+        step, metrics, timed = self._waiting.popleft()
+        loss = float(metrics.loss)
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        self._finished(step, loss, elapsed if timed else None)
+
+
+def _spread(values: list[float]) -> dict[str, float | int]:
+    """Median and quartiles, and how many there are."""
+    if len(values) < 2:
+        return {"n": len(values)} | ({"median": values[0]} if values else {})
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": median, "q1": low, "q3": high, "n": len(values)}

@@ -1,0 +1,5 @@
+"""`python -m approxtrain_cli` is the program `approxtrain`."""
+
+from approxtrain_cli.main import main
+
+main()

@@ -1,0 +1,99 @@
+"""`approxtrain data`: fetch, import and verify images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Get images for training, and check them.
+
+    \b
+    approxtrain data fetch                                download CIFAR-10
+    approxtrain data import cifar-10-binary.tar.gz        an archive or folder that you have
+    approxtrain data import FOLDER --name cifar10-mine    other images in CIFAR-10's layout
+    approxtrain data verify
+    """,
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", help="Data folder.", show_default="$APPROXTRAIN_DATA, else the user's cache folder"),
+]
+
+
+@app.command()
+def fetch(folder: Folder = None) -> None:
+    """Download CIFAR-10 into the data folder. No other command uses the network."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from approxtrain.data.fetch import fetch as download
+
+    console = Console()
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("cifar10")
+        path = download(
+            folder,
+            say=lambda text: console.print(escape(text), soft_wrap=True),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(f"cifar10: verified, in {escape(str(path))}", soft_wrap=True)
+    _tell_dir(console, "cifar10", folder)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="CIFAR-10's binary or Python archive, or the folder of one.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name for images that are not the official ones.", show_default="cifar10"),
+    ] = None,
+    folder: Folder = None,
+) -> None:
+    """Verify images that you have and copy them into the data folder."""
+    from approxtrain.data import store
+
+    console = Console()
+    dataset = store.add(path, name, folder)
+    console.print(
+        f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test "
+        f"images, sha256 {dataset.sha256}",
+        soft_wrap=True,
+    )
+    _tell_dir(console, dataset.name, folder)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "cifar10",
+    folder: Folder = None,
+) -> None:
+    """Hash the images again and show what was expected and what was found. Exit code 3 where they differ."""
+    from approxtrain.data import store
+
+    console = Console()
+    place, checks = store.verify(name, folder)
+    console.print(f"{escape(name)}: {escape(place)}", soft_wrap=True)
+    for check in checks:
+        console.print(f"  {escape(check.what)}: {_verdict(check.expected, check.found)}", soft_wrap=True)
+    failed = sum(not check.passed for check in checks)
+    console.print(f"{failed} of {len(checks)} differ" if failed else "verified")
+    if failed:
+        raise typer.Exit(3)
+
+
+def _verdict(expected: str | None, found: str) -> str:
+    if expected is None:
+        return f"{found}, none recorded to compare with"
+    return f"{found}, as expected" if found == expected else f"[red]{found}, expected {expected}[/red]"
+
+
+def _tell_dir(console: Console, name: str, folder: Path | None) -> None:
+    option = "" if folder is None else f" data.dir={folder}"
+    console.print(f"Use it: approxtrain train data.name={escape(name)}{escape(option)}", soft_wrap=True)

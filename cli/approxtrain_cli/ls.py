@@ -1,0 +1,74 @@
+"""`approxtrain ls`: the presets, models, methods and schedules there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from approxtrain.models import Model
+    from approxtrain_kernels import Method
+
+
+class Kind(StrEnum):
+    PRESETS = "presets"
+    MODELS = "models"
+    METHODS = "methods"
+    SCHEDULES = "schedules"
+
+
+def ls(
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything where it is left out.")] = None,
+) -> None:
+    """List the presets, models, methods and schedules.
+
+    \b
+    approxtrain ls
+    approxtrain ls presets
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for number, wanted in enumerate([kind] if kind else Kind):
+        header, rows = _content(wanted)
+        table = Table(*header, box=None, pad_edge=False, title=None, header_style="bold")
+        table.columns[0].no_wrap = True
+        for row in rows:
+            table.add_row(*row)
+        if number:
+            console.print()
+        console.print(table)
+
+
+def _content(kind: Kind) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
+    from approxtrain import config, models
+    from approxtrain.schedule import named
+    from approxtrain_kernels import methods
+
+    match kind:
+        case Kind.PRESETS:
+            return ("preset", "purpose"), config.presets()
+        case Kind.MODELS:
+            found = [models.get(name) for name in models.names()]
+            rows = [(m.name, str(len(m.layers)), _mflop(m), m.summary) for m in found]
+            return ("model", "layers", "MFLOP/image", "what it is"), rows
+        case Kind.METHODS:
+            rows = [(name, _parameters(method), method.summary) for name, method in methods.all_methods().items()]
+            return ("method", "parameters", "the weight gradient is"), rows
+        case Kind.SCHEDULES:
+            rows = [(s.name, "any" if s.takes_method else "its own", s.summary) for s in named().values()]
+            return ("schedule", "method", "what is approximated"), rows
+
+
+def _mflop(model: Model) -> str:
+    """Million floating-point operations of the convolutions, forward, for one image."""
+    return f"{sum(layer.shape.flops for layer in model.layers) / 1e6:.1f}"
+
+
+def _parameters(method: type[Method]) -> str:
+    return ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "none"

@@ -1,0 +1,166 @@
+"""`approxtrain schedule-show`: the paper's Figure 3 for a configuration, and what its schedule can save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from approxtrain.config import Config
+    from approxtrain.schedule.summary import Key, PhaseView, Summary
+
+TO_ASCII = str.maketrans({"×": "x", "→": ">", "·": ".", "−": "-", "…": "~"})
+TILE = 3
+"""Characters of a cell, at least."""
+
+
+def schedule_show(
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="A preset or a TOML file. [default: quickstart]")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As in schedule.method=zero.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="Draw it to a .png, .svg or .pdf as well.")
+    ] = None,
+) -> None:
+    """Show which layers approximate at which steps, and the largest possible speed-up.
+
+    \b
+    approxtrain schedule-show resnet20-schedule1-approx
+    approxtrain schedule-show resnet20-schedule1-approx schedule.name=schedule3 schedule.method=zero
+    approxtrain schedule-show figure3 --image figure3.png
+    """
+    from approxtrain.config import load
+
+    summary = summarise(load(config, overrides or []))
+    if image is not None:
+        from approxtrain.schedule.picture import draw
+
+        draw(summary, image)
+    if as_json:
+        print(json.dumps(summary.as_dict()))
+        return
+    from rich.console import Console
+
+    show(summary, Console(highlight=False))
+    if image is not None:
+        print(f"image: {image}")
+
+
+def summarise(config: Config) -> Summary:
+    """The configured schedule, for the configured model and length of the run."""
+    from approxtrain import models
+    from approxtrain.config import steps_per_epoch
+    from approxtrain.schedule import Schedule
+    from approxtrain.schedule.summary import Summary
+
+    model, steps = models.get(config.model.name), steps_per_epoch(config)
+    schedule = Schedule.from_config(config.schedule, model.layers, steps)
+    return Summary(model, config.schedule, schedule, config.train.batch_size, steps, config.train.epochs)
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print a grid for each phase, the legend, and the figures."""
+    with console.capture() as capture:
+        for line in _lines(summary, console.width):
+            console.print(line, soft_wrap=not isinstance(line, str))
+    text = capture.get()
+    console.file.write(text.translate(TO_ASCII) if console.options.ascii_only else text)
+
+
+def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
+    from rich.text import Text
+
+    yield Text(f"{summary.model.name}: {summary.title}", style="bold")
+    epochs = f"{summary.epochs} epoch{'s' if summary.epochs > 1 else ''}"
+    size = f"{len(summary.model.layers)} convolutions, batch {summary.batch}"
+    yield f"{size}, {epochs} of {summary.steps_per_epoch} steps"
+    for phase in summary.phases:
+        yield f"\n{_caption(summary, phase)}"
+        if len(summary.phases) == 1 or phase.mask.any():
+            yield from _grid(summary, phase, width)
+        if len(summary.phases) > 1:
+            saved, speed_up = phase.cost.wgrad_share_saved, phase.cost.largest_speed_up
+            yield f"{saved:.1%} of the wgrad FLOPs saved, largest possible speed-up {speed_up:.1%}"
+    legend = ((_tile(key, TILE), f" {key.label}   ") for key in summary.keys)
+    yield Text.assemble("\n", *(part for entry in legend for part in entry), "\n")
+    yield from _figures(summary)
+
+
+def _caption(summary: Summary, phase: PhaseView) -> str:
+    when = summary.when(phase)
+    if len(summary.phases) > 1 and not phase.mask.any():
+        return f"{when}: every layer full"
+    if phase.period == 1:
+        return f"{when}: always the same"
+    if not phase.repeats:
+        return f"{when}, once; column j: step {f'{phase.first} + ' if phase.first else ''}j"
+    step = f"(step − {phase.first})" if phase.first else "step"
+    return f"{when}, repeated every {phase.period}; column j: {step} mod {phase.period} = j"
+
+
+def _grid(summary: Summary, phase: PhaseView, width: int) -> Iterator[Text]:
+    """Rows are layers, columns are steps of the period, or runs of equal steps where these are too many."""
+    from rich.text import Text
+
+    left = _layers(summary, narrow=width < 72)
+    room = width - len(left[0])
+    spans = phase.spans(room // TILE)
+    headers = ["all"] if phase.period == 1 else [str(a) if a == b else f"{a}-{b}" for a, b in spans]
+    widths = [max(TILE, len(header) + 1) for header in headers]
+    ends = list(accumulate(widths))
+    shown = max(1, sum(end <= room - 2 * (end < ends[-1]) for end in ends))  # 2 for the mark that it goes on
+    more = " …" if shown < len(spans) else ""
+    head = (f" {header}".ljust(wide) for header, wide in zip(headers[:shown], widths, strict=False))
+    yield Text("".join([left[0], *head, more]), "bold")
+    for row, text in enumerate(left[1:]):
+        keys = (summary.keys[phase.mask[row, first]] for first, _ in spans[:shown])
+        tiles = (_tile(key, wide) for key, wide in zip(keys, widths, strict=False))
+        yield Text.assemble(text, *tiles, more)
+    if more:
+        yield Text(f"drawn: the first {spans[shown - 1][1] + 1} of {phase.period} steps", "italic")
+
+
+def _layers(summary: Summary, narrow: bool) -> list[str]:
+    """The left part of a grid: its head, then a line for each layer, all of the same width."""
+    from approxtrain.schedule.summary import describe_shape
+
+    rows = [("", "layer", "shape", "FLOPs")]
+    for layer, share in zip(summary.model.layers, summary.layer_shares(), strict=True):
+        rows.append((str(layer.number), layer.path, describe_shape(layer), f"{share:.1%}"))
+    number, path, shape, share = (max(map(len, column)) for column in zip(*rows, strict=True))
+    middle = [("" if narrow else f" {row[2]:<{shape}}") for row in rows]
+    return [
+        f"{row[0]:>{number}} {row[1]:<{path}}{text} {row[3]:>{share}} " for row, text in zip(rows, middle, strict=True)
+    ]
+
+
+def _tile(key: Key, width: int) -> tuple[str, str]:
+    """A cell: its letter, on its colour unless it is `full`."""
+    return (key.letter.center(width), "dim" if key.label == "full" else f"bold {key.ink} on {key.colour}")
+
+
+def _figures(summary: Summary) -> Iterator[str]:
+    """What the schedule uses and saves over the whole run."""
+    cells = ", ".join(f"{label} {share:.1%}" for label, share in summary.shares().items())
+    run = summary.run
+    if len(summary.phases) > 1:
+        yield f"over the run of {summary.steps} steps:"
+    yield f"cells                         {cells}"
+    yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
+    yield f"dispatch                      {summary.config.dispatch}"
+    yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
+    formula = "1 − T_method / T_full in convolution FLOPs"
+    yield f"largest possible speed-up     {run.largest_speed_up:.1%} ({formula})"
+    yield f"with the methods' own FLOPs   {run.speed_up_with_methods:.1%}"

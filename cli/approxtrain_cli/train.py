@@ -1,0 +1,146 @@
+"""`approxtrain train`: run a configuration in a folder, and say what is going on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from approxtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from approxtrain.config import Config
+
+RESUMABLE = ("train.epochs", "train.checkpoint_every")
+"""What may change when a run is resumed: nothing that touches the steps already taken, or those to come."""
+
+
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; a new one under runs/ where left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show it, train nothing.")] = False,
+) -> None:
+    """Train a network under an approximation schedule.
+
+    \b
+    approxtrain train                                     the quickstart, minutes on a CPU
+    approxtrain train cnn2-approx data.dir=FOLDER         a preset on CIFAR-10
+    approxtrain train my.toml train.epochs=3 --out DIR    your own file, changed a little
+    approxtrain train --resume DIR                        go on, bit for bit
+    """
+    source, overrides = split(arguments or [])
+    if resume is None:
+        from approxtrain.config import load
+
+        config = load(source, overrides)
+        if dry_run:
+            _show(config)
+        else:
+            _start(config, source, out)
+    elif source is not None or out is not None or dry_run:
+        raise ConfigError(
+            "`--resume DIR` takes everything from the folder: give no preset, --out or --dry-run with it."
+        )
+    else:
+        _resume(resume, overrides)
+
+
+def split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """[CONFIG] [KEY=VALUE]... → (CONFIG or None, overrides)."""
+    first = arguments[0] if arguments else None
+    source = first if first is not None and ("=" not in first or Path(first).is_file()) else None
+    return source, arguments[1:] if source is not None else arguments
+
+
+def _start(config: Config, source: str | None, out: Path | None) -> None:
+    from approxtrain import data
+    from approxtrain.config import dump, steps_per_epoch
+    from approxtrain.disk import write
+    from approxtrain.models import get
+    from approxtrain.run_folder import RunFolder, default_path
+    from approxtrain.schedule import Schedule
+
+    # all that can be wrong is found before a folder is made
+    Schedule.from_config(config.schedule, get(config.model.name).layers, steps_per_epoch(config))
+    data.load(config.data)
+    path = out or default_path(config.model.name, config.schedule.title, seed=config.train.seed)
+    with RunFolder.create(path) as folder:
+        write(folder.config, dump(config))
+        _run(config, folder)
+
+
+def _resume(path: Path, overrides: list[str]) -> None:
+    from approxtrain.config import dump, load
+    from approxtrain.disk import write
+    from approxtrain.run_folder import RunFolder
+
+    with RunFolder.open(path) as folder:
+        before = load(str(folder.config))
+        config = load(str(folder.config), overrides)
+        _refuse_changes(before, config)
+        if config != before:
+            write(folder.config, dump(config))
+        _run(config, folder)
+
+
+def _refuse_changes(before: Config, after: Config) -> None:
+    """A resumed run is the same run: only RESUMABLE may differ, and epochs only grow."""
+    old, new = (dict(_flat(config.model_dump(mode="json", by_alias=True))) for config in (before, after))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    problems = [
+        f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
+        f"{' and '.join(RESUMABLE)}. For another run, start one with another --out."
+        for key in changed
+        if key not in RESUMABLE
+    ]
+    if after.train.epochs < before.train.epochs:
+        problems.append(
+            f"train.epochs: it was {before.train.epochs} and can only grow, not become {after.train.epochs}."
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Any:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _run(config: Config, folder: Any) -> None:
+    from approxtrain_cli.progress import Progress
+
+    with Progress(folder.path) as progress:
+        progress.say("starting jax …")
+        from approxtrain.train import Run  # this imports jax, which takes seconds
+
+        summary = Run(config, folder, progress).train()
+    progress.conclude(summary)
+
+
+def _show(config: Config) -> None:
+    """What `train` would do, without doing it."""
+    from approxtrain import data
+    from approxtrain.config import dump, steps_per_epoch
+    from approxtrain.models import get
+    from approxtrain.schedule import Schedule
+
+    model = get(config.model.name)
+    steps = steps_per_epoch(config)
+    schedule = Schedule.from_config(config.schedule, model.layers, steps)
+    dataset = data.load(config.data)
+    typer.echo(dump(config))
+    typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(schedule.columns)} compiled steps")
+    typer.echo(
+        f"# {dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)} validation images"
+    )
+    typer.echo(
+        f"# {config.train.epochs} epochs of {steps} steps = {config.train.epochs * steps} steps; nothing was trained"
+    )

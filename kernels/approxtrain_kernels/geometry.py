@@ -1,0 +1,122 @@
+"""The geometry of a 2-D convolution: padding, output size, operations. Imports no jax.
+
+A convolution here is NHWC in, HWIO kernel, NHWC out, without groups and without dilation:
+
+    y[n, p, q, co] = Σ_{i, j, ci}  x[n, p·s_h + i − lo_h, q·s_w + j − lo_w, ci] · w[i, j, ci, co]
+
+where positions outside of x count as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Pair = tuple[int, int]
+Padding = str | Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvShape:
+    """Everything static about one convolution. `padding` is explicit: ((lo, hi) of H, (lo, hi) of W)."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    kernel_size: Pair
+    strides: Pair
+    padding: tuple[Pair, Pair]
+
+    @property
+    def x_shape(self) -> tuple[int, int, int, int]:
+        return (self.batch, self.height, self.width, self.in_channels)
+
+    @property
+    def w_shape(self) -> tuple[int, int, int, int]:
+        return (*self.kernel_size, self.in_channels, self.out_channels)
+
+    @property
+    def y_shape(self) -> tuple[int, int, int, int]:
+        sizes = zip((self.height, self.width), self.kernel_size, self.strides, self.padding, strict=True)
+        ho, wo = (output_size(n, k, s, p) for n, k, s, p in sizes)
+        return (self.batch, ho, wo, self.out_channels)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one dense pass (forward, dgrad and wgrad cost the same), border taps included."""
+        n, ho, wo, co = self.y_shape
+        return n * ho * wo * co * self.in_channels * self.kernel_size[0] * self.kernel_size[1]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one dense pass: two for each multiply-add."""
+        return 2 * self.macs
+
+
+def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
+    """Number of output positions along one axis."""
+    return (size + padding[0] + padding[1] - kernel) // stride + 1
+
+
+def conv_shape(
+    x_shape: Sequence[int],
+    out_channels: int,
+    kernel_size: Sequence[int],
+    strides: Sequence[int] = (1, 1),
+    padding: Padding = "SAME",
+) -> ConvShape:
+    """Check the arguments of a convolution and resolve its padding.
+
+    Raises ValueError, naming the argument and its value, for anything that this package does not compute.
+    """
+    if len(x_shape) != 4:
+        raise ValueError(f"`x` must have the four axes N, H, W, C, but its shape is {tuple(x_shape)}.")
+    batch, height, width, in_channels = (int(d) for d in x_shape)
+    kh, kw = _pair("kernel_size", kernel_size)
+    sh, sw = _pair("strides", strides)
+    shape = ConvShape(
+        batch=batch,
+        height=height,
+        width=width,
+        in_channels=in_channels,
+        out_channels=int(out_channels),
+        kernel_size=(kh, kw),
+        strides=(sh, sw),
+        padding=resolve_padding(padding, (height, width), (kh, kw), (sh, sw)),
+    )
+    if min(shape.y_shape[1:3]) < 1:
+        raise ValueError(
+            f"`kernel_size` (={shape.kernel_size}) does not fit into the padded image: "
+            f"H×W = {height}×{width}, `padding` (={padding})."
+        )
+    return shape
+
+
+def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair) -> tuple[Pair, Pair]:
+    """ "SAME", "VALID" or explicit pairs → ((lo, hi), (lo, hi)). SAME puts the odd row or column at the end."""
+    if isinstance(padding, str):
+        if padding.upper() == "VALID":
+            return ((0, 0), (0, 0))
+        if padding.upper() == "SAME":
+            h, w = (_same(n, k, s) for n, k, s in zip(size, kernel, strides, strict=True))
+            return (h, w)
+        raise ValueError(f"`padding` (={padding!r}) must be 'SAME', 'VALID' or ((lo, hi), (lo, hi)).")
+    pairs = [tuple(int(v) for v in pair) for pair in padding]
+    if len(pairs) != 2 or any(len(p) != 2 or min(p) < 0 for p in pairs):
+        raise ValueError(f"`padding` (={padding!r}) must be two pairs of numbers that are not negative.")
+    (h_lo, h_hi), (w_lo, w_hi) = pairs
+    return ((h_lo, h_hi), (w_lo, w_hi))
+
+
+def _same(size: int, kernel: int, stride: int) -> Pair:
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return (total // 2, total - total // 2)
+
+
+def _pair(name: str, value: Sequence[int]) -> Pair:
+    pair = tuple(int(v) for v in value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"`{name}` (={tuple(value)}) must be two numbers of at least 1.")
+    return (pair[0], pair[1])

@@ -1,0 +1,82 @@
+"""`approx`: the exact wgrad of dO with only the k largest entries of each plane kept (Wang & Nelaturu 2019, 2.3).
+
+For each image n and output channel c, with s = Σ dO[n, :, :, c] and the k entries of largest |dO|:
+
+    dO'[n, p, q, c] = dO[n, p, q, c] + (s − Σ kept) / k     where (p, q) is kept, else 0
+    dW              = scale · Σ x ∗ dO'
+
+k = 1 is the paper's Algorithm 1 (the largest entry carries the channel's sum); k = Ho·Wo is exact. Equal entries: the
+first in row-major order is kept. A plane of zeros adds nothing, a NaN in it makes dW[..., c] NaN.
+
+`scale="paper"` is 1/batch. The paper multiplies by 1/128, but with a loss that is a mean over the batch dO already
+carries 1/N, and the cell ends up 128 times too small; 1.0 is the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, prod
+
+from approxtrain_kernels.method import Method
+from approxtrain_kernels.methods.full import Full
+
+
+@dataclass(frozen=True)
+class Approx(Method):
+    k: int = 1
+    scale: float | str = 1.0
+
+    name = "approx"
+    summary = "only the k largest |dO| of each image and channel, carrying the channel's sum (the paper's rule)"
+    needs = frozenset({"x", "dy"})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"`k` (={self.k!r}) must be a whole number of at least 1: the entries kept of each plane.")
+        number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool) and isfinite(self.scale)
+        if self.scale != "paper" and not number:
+            raise ValueError(f"`scale` (={self.scale!r}) must be a finite number, or 'paper' for 1/batch.")
+
+    def flops(self, shape):
+        n, ho, wo, co = shape.y_shape
+        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
+        look = 3 * n * ho * wo * co  # |dO|, compare, add
+        return look + 2 * n * co * taps * min(self.k, ho * wo)
+
+    def bytes(self, shape, itemsize):
+        n, _, _, co = shape.y_shape
+        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
+        touched = min(prod(shape.x_shape), n * co * taps * self.k)
+        return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
+
+    def estimate(self, x, dy, *, shape, dtype, key, implementation):
+        from approxtrain_kernels import canonical, sparse
+
+        pixels = shape.y_shape[1] * shape.y_shape[2]
+        if self.k >= pixels:
+            dw = canonical.wgrad(x, dy, shape)
+        elif implementation == "reference":
+            dw = sparse.dense(x, *sparse.select_top(dy, self.k), shape)
+        else:
+            kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
+            dw = sparse.wgrad(x, *kept, shape)
+        scale = self.factor(shape)
+        return (dw if scale == 1.0 else dw * scale).astype(dtype)
+
+    def factor(self, shape):
+        """`scale` as a number."""
+        return 1 / shape.batch if self.scale == "paper" else float(self.scale)
+
+    def oracle(self, x, dy, shape):
+        import numpy as np
+
+        n, ho, wo, co = shape.y_shape
+        planes = dy.astype(np.float64).reshape(n, ho * wo, co)
+        k = min(self.k, ho * wo)
+        order = np.argsort(-np.abs(planes), axis=1, kind="stable")[:, :k]
+        kept = np.take_along_axis(planes, order, axis=1)
+        total = planes.sum(1, keepdims=True)
+        carried = total if k == 1 else kept + (total - kept.sum(1, keepdims=True)) / k
+        sparse = np.zeros_like(planes)
+        np.put_along_axis(sparse, order, carried, axis=1)
+        return self.factor(shape) * Full().oracle(x, sparse.reshape(shape.y_shape), shape)

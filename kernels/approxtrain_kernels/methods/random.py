@@ -1,0 +1,34 @@
+"""`random`: dW[i, j, ci, co] ~ Normal(0, (1/N)²), drawn afresh for every layer and step (Wang & Nelaturu 2019, 2.2).
+
+N is the batch size: the paper's 1/128 at its batch of 128. The caller folds the step and the layer into the key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from approxtrain_kernels.method import Method
+
+
+@dataclass(frozen=True)
+class Random(Method):
+    name = "random"
+    summary = "normal noise of standard deviation 1/batch, drawn afresh each step"
+    needs = frozenset({"key"})
+
+    def flops(self, shape):
+        return 0  # integer work only: it writes dW and reads nothing
+
+    def bytes(self, shape, itemsize):
+        return itemsize * prod(shape.w_shape)
+
+    def estimate(self, x, dy, *, shape, dtype, key, implementation):
+        import jax
+
+        if key is None:
+            raise ValueError("method 'random' draws numbers: pass `key`, a jax.random key folded with step and layer.")
+        return (jax.random.normal(key, shape.w_shape) / shape.batch).astype(dtype)
+
+    def oracle(self, x, dy, shape):
+        return None

@@ -1,0 +1,110 @@
+"""The weight gradient of an output gradient that is zero but for k positions of each image and channel.
+
+    dW[i, j, ci, co] = Σ_{n, m}  value[n, m, co] · x[n, row(n, m, co)·s + i − lo, col(n, m, co)·s + j − lo, ci]
+
+Two forms of the same sum: `gather` fetches the patches (k·N·Co·Kh·Kw·Ci multiply-adds, no convolution), `dense` writes
+the values back into a gradient of zeros and takes the exact wgrad of that.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from approxtrain_kernels import canonical
+from approxtrain_kernels.geometry import ConvShape
+
+GATHER_PIXELS = 8
+"""`gather` pays from this many output pixels for each one kept: measured on a CPU, 4×4 maps win 2×, 2×2 maps lose."""
+
+
+def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each image and channel of dy `[N, Ho, Wo, Co]`: the position of the largest |dy| and the sum of dy.
+
+    → (position `[N, 1, Co]` in row-major order, sum `[N, 1, Co]` in float32). The first of equal ones is taken. One
+    pass, vectorised over images and channels: on a CPU 2 to 6 times faster than `argmax` and `sum`.
+    """
+    n, ho, wo, co = dy.shape
+    pixels = dy.reshape(n, ho * wo, co)
+
+    def look_at(pixel, carry):
+        largest, position, total = carry
+        value = lax.dynamic_index_in_dim(pixels, pixel, 1, keepdims=True).astype(jnp.float32)
+        larger = jnp.abs(value) > largest
+        return (
+            jnp.where(larger, jnp.abs(value), largest),
+            jnp.where(larger, pixel, position),
+            total + value,  # a NaN anywhere in the plane reaches dW through the sum
+        )
+
+    start = (jnp.full((n, 1, co), -1.0), jnp.zeros((n, 1, co), jnp.int32), jnp.zeros((n, 1, co)))
+    _, position, total = lax.fori_loop(0, ho * wo, look_at, start)
+    return position, total
+
+
+def select_top(dy: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k largest |dy| of each image and channel, and what each of them carries: `v + (s − Σ kept) / k`.
+
+    → (position `[N, k, Co]`, value `[N, k, Co]` in float32). The first of equal ones is taken.
+    """
+    n, ho, wo, co = dy.shape
+    planes = dy.astype(jnp.float32).reshape(n, ho * wo, co).transpose(0, 2, 1)  # [N, Co, P]
+    _, position = lax.top_k(jnp.abs(planes), k)
+    total = planes.sum(-1, keepdims=True)
+    kept = jnp.take_along_axis(planes, position, axis=-1)
+    # v + (s − v) is s, but not where both are infinite
+    value = total if k == 1 else kept + (total - kept.sum(-1, keepdims=True)) / k
+    return position.transpose(0, 2, 1), value.transpose(0, 2, 1)
+
+
+def wgrad(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
+    """dw `[Kh, Kw, Ci, Co]` in float32 by the faster of the two forms for this shape and platform.
+
+    On anything but a CPU it is the dense form: a loop over images would launch a kernel for each.
+    """
+    if not gather_pays(shape, position.shape[1]):
+        return dense(x, position, value, shape)
+    return lax.platform_dependent(
+        x,
+        position,
+        value,
+        cpu=partial(gather, shape=shape),
+        default=partial(dense, shape=shape),
+    )
+
+
+def gather_pays(shape: ConvShape, k: int) -> bool:
+    """Whether fetching patches is faster than a dense wgrad, on a CPU."""
+    _, ho, wo, _ = shape.y_shape
+    return ho * wo >= GATHER_PIXELS * k
+
+
+def gather(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
+    """Fetch and add the patches, one image after the other: the only temporary is one image's patches."""
+    (kh, kw), (sh, sw) = shape.kernel_size, shape.strides
+    padded = jnp.pad(x, ((0, 0), *shape.padding, (0, 0)))
+    n, height, width, ci = padded.shape
+    pixels = padded.reshape(n, height * width, ci)
+    wo = shape.y_shape[2]
+    corner = (position // wo * sh) * width + position % wo * sw  # [N, k, Co]
+    tap = np.arange(kh)[:, None] * width + np.arange(kw)[None, :]  # offsets of the patch's pixels from its corner
+    where = corner[:, None] + tap.reshape(-1)[None, :, None, None]  # [N, taps, k, Co]
+
+    def add_image(image, total):
+        patches = pixels[image][where[image]]  # [taps, k, Co, Ci]
+        return total + (patches.astype(jnp.float32) * value[image][None, :, :, None]).sum(1)
+
+    total = lax.fori_loop(0, n, add_image, jnp.zeros((kh * kw, shape.out_channels, ci), jnp.float32))
+    return total.transpose(0, 2, 1).reshape(shape.w_shape)
+
+
+def dense(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
+    """Write the values into a gradient of zeros and take its exact weight gradient."""
+    n, ho, wo, co = shape.y_shape
+    image, channel = jnp.arange(n)[:, None, None], jnp.arange(co)[None, None, :]
+    planes = jnp.zeros((n, ho * wo, co), jnp.float32).at[image, position, channel].add(value)
+    return canonical.wgrad(x, planes.reshape(n, ho, wo, co).astype(x.dtype), shape).astype(jnp.float32)

@@ -1,0 +1,241 @@
+"""Configurations: what wins, what is refused and in which words, and that a dump reads back."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from pydantic import ValidationError
+
+from approxtrain import config
+from approxtrain.config import Config
+from approxtrain.errors import ConfigError
+
+MINIMAL = """
+[model]
+name = "resnet20"
+[data]
+name = "shapes"
+[train]
+epochs = 3
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> str:
+        file = tmp_path / "run.toml"
+        file.write_text(text, "utf-8")
+        return str(file)
+
+    return write
+
+
+def problems(source: str | None, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.load(source, overrides)
+    return caught.value.problems
+
+
+def test_defaults_hold_where_the_file_is_silent(write):
+    loaded = config.load(write(MINIMAL))
+    assert (loaded.train.batch_size, loaded.optimizer.learning_rate, loaded.schedule.name) == (
+        128,
+        0.001,
+        "full",
+    )
+
+
+def test_the_file_wins_over_defaults_and_overrides_win_over_the_file(write):
+    loaded = config.load(write(MINIMAL + "batch_size = 64\nseed = 5\n"), ["train.batch_size=32"])
+    assert (loaded.train.batch_size, loaded.train.seed) == (32, 5)
+
+
+def test_the_last_of_two_overrides_wins(write):
+    assert config.load(write(MINIMAL), ["train.seed=1", "train.seed=2"]).train.seed == 2
+
+
+def test_no_source_means_the_quickstart():
+    assert config.load() == config.load("quickstart")
+
+
+def test_a_source_that_reads_key_value_changes_the_quickstart():
+    assert config.load("train.epochs=1", ["train.seed=4"]) == config.load(
+        "quickstart", ["train.epochs=1", "train.seed=4"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ('"3"', "3"),
+        ("zero", "zero"),
+        ("/a b/c", "/a b/c"),
+        ("1\nx=2", "1\nx=2"),
+    ],
+)
+def test_an_override_is_read_as_toml_and_else_as_a_string(text, value):
+    assert config._value(text) == value
+
+
+def test_an_override_reaches_into_a_list_of_rules(write):
+    rule = '[[schedule.rules]]\nlayers = [2]\nmethod = "approx"\n'
+    loaded = config.load(write(MINIMAL + rule), ["schedule.rules.0.params.k=4", "schedule.rules.0.layers=[2, 3]"])
+    assert loaded.schedule.rules is not None
+    assert loaded.schedule.rules[0].params == {"k": 4}
+    assert loaded.schedule.rules[0].layers == (2, 3)
+
+
+def test_an_override_can_replace_a_whole_section(write):
+    loaded = config.load("figure3", ['schedule={ name = "schedule3", method = "zero" }'])
+    assert (loaded.schedule.name, loaded.schedule.grid) == ("schedule3", None)
+
+
+def test_all_problems_are_reported_at_once(write):
+    text = MINIMAL.replace("resnet20", "resnet21").replace("3", "0") + 'lr = 1\nprecision = "float16"\n'
+    found = problems(write(text), "nonsense", "optimizer.decay=2", "schedule.method=aprox", "schedule.name=schedule1")
+    paths = ["nonsense", "model.name", "train.epochs", "train.precision", "train.lr", "optimizer.decay"]
+    assert len(found) == 7
+    assert all(path in problem for path, problem in zip([*paths, "schedule.method"], found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.batchsize=3"], "`train.batchsize` is not a key of the configuration"),
+        (["train.batchsize=3"], "Did you mean 'batch_size'?"),
+        (["epochs=3"], "Did you mean 'train.epochs'?"),
+        (["optimiser.decay=1"], "Did you mean 'optimizer'?"),
+        (["model.name=resnet2"], "no model is called 'resnet2'; there are cnn2,"),
+        (["train.epochs=five"], "`train.epochs` (='five') must be a whole number."),
+        (["train.epochs=1.5"], "`train.epochs` (=1.5) must be a whole number."),
+        (["train.augment=1"], "`train.augment` (=1) must be true or false."),
+        (["train.epochs=true"], "`train.epochs` (=True) must be a whole number."),
+        (["train.batch_size=0"], "`train.batch_size` (=0) must be greater than or equal to 1."),
+        (["optimizer.learning_rate=nan"], "`optimizer.learning_rate` (=nan) must be a finite number."),
+        (["optimizer.decay=1.5"], "`optimizer.decay` (=1.5) must be less than or equal to 1."),
+        (["train.precision=float64"], "`train.precision` (='float64') must be 'float32' or 'bfloat16'."),
+        (["train=3"], "`train` (=3) must be a table."),
+        (["train.epochs.x=3"], "`train.epochs.x` cannot be set"),
+        (
+            ["schedule.rules.4.method=zero"],
+            "`schedule.rules.4` must be a table" if False else "`schedule.rules`",
+        ),
+        (["train.epochs"], "'train.epochs' is not an override: write KEY=VALUE"),
+        (["=3"], "'=3' is not an override"),
+        (["schedule.name=schedul1"], "Did you mean 'schedule1'?"),
+    ],
+)
+def test_a_problem_names_the_path_the_value_and_the_rule(write, overrides, message):
+    found = problems(write(MINIMAL), *overrides)
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_a_wrong_item_of_a_rule_is_named_by_its_dotted_path_without_types_in_it(write):
+    rule = "[[schedule.rules]]\nlayers = { start = 0, evry = 4 }\nmethod = 'zero'\n"
+    first, second = problems(write(MINIMAL + rule))
+    assert first == "`schedule.rules.0.layers.start` (=0) must be greater than or equal to 1."
+    assert second.startswith("`schedule.rules.0.layers.evry` is not a key")
+    assert second.endswith("the keys here are start, stop, every. Did you mean 'every'?")
+
+
+def test_a_missing_section_is_said_to_be_missing(write):
+    assert problems(write("[model]\nname = 'cnn2'\n[train]\nepochs = 1\n")) == [
+        "`data` is missing, and it has no default."
+    ]
+
+
+def test_a_syntax_error_is_reported_with_its_line(write):
+    (problem,) = problems(write("[model]\nname = cnn2\n"))
+    assert "is not valid TOML" in problem
+    assert "at line 2" in problem
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    file = tmp_path / "binary.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "not a text file in UTF-8" in problems(str(file))[0]
+
+
+def test_a_folder_is_not_a_configuration(tmp_path):
+    assert "cannot be read" in problems(str(tmp_path))[0]
+
+
+@pytest.mark.parametrize("source", ["cnn2-aprox", "missing/cnn2-aprox.toml"])
+def test_an_unknown_preset_or_file_is_answered_with_the_nearest_preset_and_all_of_them(source):
+    (problem,) = problems(source)
+    assert "neither a preset nor a TOML file. Did you mean 'cnn2-approx'?" in problem
+    assert "quickstart" in problem
+
+
+def test_a_configuration_cannot_be_changed(write):
+    loaded = config.load(write(MINIMAL))
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.train.epochs = 4
+
+
+@pytest.mark.parametrize("name", [name for name, _ in config.presets()])
+def test_a_dump_spells_out_every_value_and_loads_back_to_an_equal_configuration(name, write):
+    loaded = config.load(name)
+    text = config.dump(loaded)
+    assert set(tomllib.loads(text)) == set(Config.model_fields)
+    assert config.load(write(text)) == loaded
+
+
+def test_a_dump_of_rules_with_every_condition_loads_back(write):
+    rules = """
+[schedule]
+until_epoch = 2
+[[schedule.rules]]
+layers = { start = 2, stop = 18, every = 4 }
+stride = 2
+path = "stage2/*"
+steps = { start = 0, stop = 1000, every = 2 }
+epochs = { from = 1, to = 10 }
+method = "approx"
+params = { k = 4, scale = "paper" }
+order = 1
+[[schedule.rules]]
+layers = [2, 6]
+method = "zero"
+"""
+    loaded = config.load(write(MINIMAL + rules))
+    assert config.load(write(config.dump(loaded))) == loaded
+
+
+def test_the_digest_follows_the_values_and_nothing_else(write):
+    first = config.digest(config.load(write(MINIMAL)))
+    same = config.digest(config.load(write(MINIMAL.replace('"resnet20"', "'resnet20'  # a comment") + "seed = 0\n")))
+    other = config.digest(config.load(write(MINIMAL), ["train.seed=1"]))
+    assert first == same
+    assert first != other
+    assert len(first) == 64
+
+
+def test_the_data_folder_is_kept_as_an_absolute_path(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.load(write(MINIMAL), ["data.dir=images"]).data.dir == str(tmp_path / "images")
+
+
+def test_presets_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.load("resnet20-schedule2-approx").schedule.name == "schedule2"
+
+
+def test_a_file_of_the_same_name_does_not_hide_a_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cnn2-full").write_text(MINIMAL)
+    assert config.load("cnn2-full").model.name == "cnn2"
+
+
+def test_an_epoch_has_as_many_steps_as_whole_batches():
+    assert config.steps_per_epoch(config.load("cnn2-full")) == 50_000 // 128
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    with pytest.raises(ConfigError, match=r"`train.batch_size` \(=100000\) must be at most"):
+        config.steps_per_epoch(config.load("quickstart", ["train.batch_size=100000"]))

@@ -1,0 +1,205 @@
+"""Downloading, against a server on this machine that breaks in the ways that real mirrors break."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from approxtrain.data import cifar, fetch
+from approxtrain.errors import DataError
+
+QUICK = fetch.Patience(silence=2.0, window=0.5, speed=20_000.0, last_speed=1.0)
+
+
+class Server:
+    """Answers /NAME/file with the behaviour registered as NAME; remembers the Range of each request."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.requests: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.split("/")[1]
+                outer.requests.append((name, self.headers.get("Range")))
+                outer.answers[name](self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def urls(self, *names: str) -> tuple[str, ...]:
+        return tuple(f"http://127.0.0.1:{self.http.server_port}/{name}/{cifar.BINARY.archive}" for name in names)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def archive(tmp_path: Path, tiny, make_official) -> bytes:
+    path = tiny.archive(tmp_path / "official.tar.gz", tiny.binary)
+    make_official(binary=path)
+    return path.read_bytes()
+
+
+def whole(content: bytes):
+    """A mirror that knows ranges."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        wanted = request.headers.get("Range")
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        request.send_response(206 if wanted else 200)
+        if wanted:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.send_header("Content-Length", str(len(content) - start))
+        request.end_headers()
+        request.wfile.write(content[start:])
+
+    return answer
+
+
+def plain(content: bytes, promised: int | None = None):
+    """A mirror that knows no ranges; it may promise more than it sends."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(promised or len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def dripping(content: bytes, pause: float, piece: int = 1000):
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        for start in range(0, len(content), piece):
+            try:
+                request.wfile.write(content[start : start + piece])
+                request.wfile.flush()
+            except OSError:  # the other side hung up, as it should
+                return
+            time.sleep(pause)
+
+    return answer
+
+
+def failing(request: BaseHTTPRequestHandler) -> None:
+    request.send_error(503)
+
+
+def silent(request: BaseHTTPRequestHandler) -> None:
+    time.sleep(4.0)
+
+
+def run(tmp_path: Path, server: Server, *names: str, **options) -> Path:
+    return fetch.fetch(tmp_path / "data", mirrors=server.urls(*names), patience=QUICK, **options)
+
+
+def test_the_archive_is_verified_and_takes_its_name_at_the_end(tmp_path, server: Server, archive: bytes) -> None:
+    server.answers["good"] = whole(archive)
+    seen: list[tuple[int, int]] = []
+    path = run(tmp_path, server, "good", progress=lambda done, total: seen.append((done, total)))
+    assert path == tmp_path / "data" / "cifar10" / "cifar-10-binary.tar.gz"
+    assert path.read_bytes() == archive
+    assert seen[-1] == (len(archive), len(archive))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_an_archive_that_is_there_is_not_fetched_again(tmp_path: Path, server: Server, archive: bytes) -> None:
+    server.answers["good"] = whole(archive)
+    assert run(tmp_path, server, "good") == run(tmp_path, server, "good")
+    assert len(server.requests) == 1
+
+
+def test_a_broken_download_is_continued_by_the_next_mirror(tmp_path, server: Server, archive: bytes) -> None:
+    server.answers["broken"] = plain(archive[:70_000], promised=len(archive))
+    server.answers["good"] = whole(archive)
+    assert run(tmp_path, server, "broken", "good").read_bytes() == archive
+    assert server.requests == [("broken", None), ("good", "bytes=70000-")]
+
+
+def test_wrong_bytes_of_one_mirror_do_not_spoil_the_next(tmp_path: Path, server: Server, archive: bytes) -> None:
+    server.answers |= {
+        "bad": plain(b"\x1f\x8b" + b"0" * 5_000, promised=len(archive)),
+        "good": whole(archive),
+    }
+    assert run(tmp_path, server, "bad", "good").read_bytes() == archive
+    assert server.requests == [("bad", None), ("good", "bytes=5002-"), ("good", None)]
+
+
+def test_a_second_run_continues_where_the_first_stopped(tmp_path: Path, server: Server, archive: bytes) -> None:
+    server.answers["mirror"] = plain(archive[:70_000], promised=len(archive))
+    with pytest.raises(DataError, match="70,000 of"):
+        run(tmp_path, server, "mirror")
+    server.answers["mirror"] = whole(archive)
+    assert run(tmp_path, server, "mirror").read_bytes() == archive
+    assert server.requests[-1] == ("mirror", "bytes=70000-")
+
+
+def test_a_mirror_without_ranges_starts_from_the_beginning(tmp_path: Path, server: Server, archive: bytes) -> None:
+    server.answers |= {"broken": plain(archive[:70_000], promised=len(archive)), "plain": plain(archive)}
+    assert run(tmp_path, server, "broken", "plain").read_bytes() == archive
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (failing, "503"),
+        (silent, "timed out"),
+        (plain(b"<html><title>Moved</title></html>"), "a web page or another file"),
+        (plain(b""), "a web page or another file"),
+        (plain(b"\x1f\x8b" + b"0" * 500_000), "its SHA-256 is"),
+        (dripping(b"\x1f\x8b" + b"0" * 5_000, pause=0.1), "kB/s is too slow"),
+    ],
+    ids=["503", "silence", "web page", "nothing", "wrong bytes", "slow"],
+)
+def test_the_next_mirror_is_tried_after(tmp_path, server: Server, archive: bytes, answer, reason: str) -> None:
+    server.answers |= {"bad": answer, "good": whole(archive)}
+    said: list[str] = []
+    path = run(tmp_path, server, "bad", "good", say=said.append)
+    assert path.read_bytes() == archive
+    assert reason in said[1]
+
+
+def test_slow_mirrors_get_a_second_turn_when_no_other_delivers(tmp_path, server: Server, archive: bytes) -> None:
+    turns = iter([dripping(archive, pause=0.1), whole(archive)])
+    server.answers |= {"slow": lambda request: next(turns)(request), "failing": failing}
+    assert run(tmp_path, server, "slow", "failing").read_bytes() == archive
+    assert [name for name, _ in server.requests] == ["slow", "failing", "slow"]
+    assert server.requests[-1][1] is not None  # what had come slowly was kept
+
+
+def test_when_no_mirror_delivers_each_answer_is_told(tmp_path: Path, server: Server, archive: bytes) -> None:
+    server.answers |= {"failing": failing, "wrong": plain(b"\x1f\x8b" + b"0" * len(archive))}
+    with pytest.raises(DataError) as error:
+        run(tmp_path, server, "failing", "wrong")
+    for part in ("/failing/", "503", "/wrong/", "SHA-256", "approxtrain data import FILE"):
+        assert part in str(error.value)
+    assert list((tmp_path / "data" / "cifar10").iterdir()) == []
+
+
+def test_a_host_that_does_not_answer_is_a_data_error(tmp_path: Path, archive: bytes) -> None:
+    with pytest.raises(DataError, match="No mirror delivered"):
+        fetch.fetch(tmp_path, mirrors=(f"http://127.0.0.1:9/{cifar.BINARY.archive}",), patience=QUICK)
+
+
+def test_every_mirror_serves_one_of_the_two_official_archives() -> None:
+    names = {layout.archive for layout in cifar.LAYOUTS}
+    assert {url.rsplit("/", 1)[1] for url in fetch.MIRRORS} == names
+    assert all(url.startswith("https://") for url in fetch.MIRRORS)

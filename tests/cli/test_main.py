@@ -1,0 +1,152 @@
+"""The error boundary, the exit codes, and what the program answers without starting jax."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import approxtrain
+from approxtrain import errors
+from approxtrain_cli import main
+
+COMMANDS = ["train", "schedule-show", "bench-kernel", "ls", "data"]
+CODES = {
+    errors.ConfigError: 2,
+    errors.DataError: 3,
+    errors.DivergedError: 4,
+    errors.CheckpointError: 5,
+    errors.DiskError: 6,
+    errors.LockedError: 7,
+}
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Run main() with a command that raises; returns the exit code."""
+
+    def run(error: BaseException, *arguments: str) -> object:
+        def fail(kind):
+            raise error
+
+        monkeypatch.setattr("approxtrain_cli.ls._content", fail)
+        monkeypatch.setattr("sys.argv", ["approxtrain", "ls", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main.main()
+        return caught.value.code
+
+    return run
+
+
+def test_every_kind_of_error_has_its_exit_code():
+    assert {kind: kind.exit_code for kind in errors.ApproxtrainError.__subclasses__() if kind in CODES} == CODES
+    assert set(errors.ApproxtrainError.__subclasses__()) == {*CODES, errors.InterruptedRun}
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", None))
+def test_an_error_is_a_message_on_stderr_and_an_exit_code(kind, code, failing, capsys):
+    assert failing(kind("the disk is full.")) == code
+    assert capsys.readouterr() == ("", "error: the disk is full.\n")
+
+
+def test_several_problems_of_a_configuration_are_a_list(failing, capsys):
+    failing(errors.ConfigError(["one.", "two."]))
+    assert capsys.readouterr().err == "error: 2 problems in the configuration:\n  - one.\n  - two.\n"
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(failing, capsys):
+    assert failing(errors.DataError("no images."), "--debug") == 3
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback")
+    assert shown.endswith("error: no images.\n")
+
+
+def test_debug_by_the_environment_shows_the_traceback(failing, capsys, monkeypatch):
+    monkeypatch.setenv("APPROXTRAIN_DEBUG", "1")
+    assert failing(errors.DataError("no images.")) == 3
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
+def test_an_interrupt_exits_with_130(failing):
+    assert failing(KeyboardInterrupt()) == 130
+
+
+def test_a_run_that_a_signal_ended_is_reported_without_calling_it_an_error(failing, capsys):
+    assert failing(errors.InterruptedRun(15, "saved at step 3.")) == 143
+    assert capsys.readouterr().err == "saved at step 3.\n"
+
+
+def test_an_error_of_ours_is_not_hidden(failing, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["approxtrain", "ls"])
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError())
+
+
+def test_a_closed_pipe_ends_it_quietly(program):
+    read, write = os.pipe()
+    os.close(read)
+    done = program("ls", stdout=write)
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_a_configuration_error_reaches_the_shell_as_code_2_without_a_traceback(program):
+    done = program("schedule-show", "cnn2-aprox")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "error: 'cnn2-aprox' is neither a preset nor a TOML file. Did you mean 'cnn2-approx'?"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one(program):
+    done = program("trian")
+    assert done.returncode == 2
+    assert "Did you mean 'train'?" in done.stderr
+
+
+def test_help_lists_every_command(program):
+    done = program("--help")
+    listed = done.stdout.partition("Commands:")[2]
+    assert done.returncode == 0
+    assert [line.split()[0] for line in listed.splitlines() if line[:3].strip()] == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_shows_an_example(command, program):
+    done = program(command, "--help", COLUMNS="100")
+    assert done.returncode == 0, done.stderr
+    examples = [line for line in done.stdout.splitlines() if line.strip().startswith(f"approxtrain {command}")]
+    assert examples
+
+
+def test_no_arguments_show_the_help(program):
+    done = program()
+    assert "Usage: approxtrain" in done.stdout + done.stderr
+
+
+def test_version_names_the_versions_that_a_report_needs(program):
+    done = program("--version")
+    assert done.stdout.startswith(f"approxtrain {approxtrain.__version__} (Python 3.")
+    assert ", jax 0." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["ls"],
+        ["schedule-show"],
+        ["schedule-show", "vgg19-schedule1-approx", "--json"],
+        ["data", "--help"],
+        ["bench-kernel", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_it_answers_without_importing_jax(arguments, program):
+    code = "import atexit; atexit.register(lambda: print('jax' in sys.modules, file=sys.stderr)); main()"
+    done = program(*arguments, code=code)
+    assert (done.returncode, done.stderr) == (0, "False\n")

@@ -1,0 +1,208 @@
+"""Every method against an oracle in float64, written as loops from the paper's equations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from approxtrain_kernels import IMPLEMENTATIONS, conv, conv_shape, sparse, weight_gradient
+from approxtrain_kernels.methods import all_methods, make
+
+# N, H, W, Ci, Co, K, stride, padding
+SHAPES = {
+    "3x3": (3, 6, 5, 2, 3, 3, 1, "SAME"),
+    "3x3 stride 2, even": (2, 6, 6, 2, 3, 3, 2, "SAME"),
+    "3x3 stride 2, odd": (2, 7, 5, 2, 3, 3, 2, "SAME"),
+    "1x1": (2, 4, 4, 3, 2, 1, 1, "SAME"),
+    "1x1 stride 2": (2, 5, 5, 3, 2, 1, 2, "SAME"),
+    "5x5": (2, 6, 6, 2, 2, 5, 1, "SAME"),
+    "5x5 stride 2, valid": (2, 8, 9, 2, 2, 5, 2, "VALID"),
+    "explicit padding": (2, 5, 6, 2, 2, 3, 2, ((2, 0), (1, 3))),
+    "2x2 map": (3, 2, 2, 3, 4, 3, 1, "SAME"),
+    "2x2 map, stride 2": (3, 2, 2, 3, 4, 3, 2, "SAME"),
+    "1x1 map": (3, 1, 1, 3, 2, 5, 1, "SAME"),
+}
+
+
+def arrays(case, seed=0, dtype=np.float32):
+    n, h, w, ci, co, k, stride, padding = case
+    shape = conv_shape((n, h, w, ci), co, (k, k), (stride, stride), padding)
+    rng = np.random.default_rng(seed)
+    x = np.maximum(rng.standard_normal(shape.x_shape), 0).astype(dtype)
+    return (
+        shape,
+        x,
+        rng.standard_normal(shape.y_shape).astype(dtype),
+        rng.standard_normal(shape.w_shape).astype(dtype),
+    )
+
+
+def loops(x, dy, shape):
+    """dW[i, j, ci, co] = Σ x[n, p·s + i − lo, q·s + j − lo, ci] · dy[n, p, q, co]."""
+    dw = np.zeros(shape.w_shape)
+    for (n, p, q, co), value in np.ndenumerate(dy.astype(np.float64)):
+        for i in range(shape.kernel_size[0]):
+            for j in range(shape.kernel_size[1]):
+                row = p * shape.strides[0] + i - shape.padding[0][0]
+                col = q * shape.strides[1] + j - shape.padding[1][0]
+                inside = 0 <= row < shape.height and 0 <= col < shape.width
+                # outside lies a zero, and zero times NaN or infinity is NaN
+                dw[i, j, :, co] += (x[n, row, col].astype(np.float64) if inside else 0.0) * value
+    return dw
+
+
+def keep_largest(dy, k):
+    """Algorithm 1 with k entries: each keeps its value plus an equal share of what was dropped."""
+    sparse_dy = np.zeros(dy.shape)
+    for n in range(dy.shape[0]):
+        for c in range(dy.shape[3]):
+            plane = dy[n, :, :, c].astype(np.float64)
+            ranked = sorted(np.ndindex(plane.shape), key=lambda at: -abs(plane[at]))  # stable: row-major on ties
+            kept = ranked[:k]
+            for at in kept:
+                dropped = plane.sum() - sum(plane[other] for other in kept)
+                sparse_dy[n, at[0], at[1], c] = plane.sum() if k == 1 else plane[at] + dropped / k
+    return sparse_dy
+
+
+def close(found, exact, tolerance=1e-5):
+    found = np.asarray(found, np.float64)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
+    np.testing.assert_array_equal(np.isinf(found), np.isinf(exact))
+    finite = np.isfinite(exact)
+    if finite.any():
+        assert np.abs(found[finite] - exact[finite]).max() <= tolerance * max(np.abs(exact[finite]).max(), 1e-30)
+
+
+def gradient(case, dy_values=None, **method):
+    _, x, dy, _ = arrays(case)
+    kernel, stride, padding = case[5:]
+    return weight_gradient(
+        jnp.asarray(x),
+        jnp.asarray(dy if dy_values is None else dy_values),
+        kernel_size=(kernel, kernel),
+        strides=(stride, stride),
+        padding=padding,
+        **method,
+    )
+
+
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_full_is_the_exact_weight_gradient(case):
+    shape, x, dy, _ = arrays(case)
+    close(gradient(case), loops(x, dy, shape))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_approx_keeps_the_k_largest_and_their_sum(case, k, implementation):
+    shape, x, dy, _ = arrays(case)
+    k = min(k, shape.y_shape[1] * shape.y_shape[2])
+    exact = loops(x, keep_largest(dy, k), shape)
+    close(gradient(case, method="approx", k=k, implementation=implementation), exact)
+
+
+@pytest.mark.parametrize("form", [sparse.gather, sparse.dense])
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_both_forms_of_approx_agree_with_the_oracle_at_every_shape(case, form):
+    shape, x, dy, _ = arrays(case)
+    found = form(jnp.asarray(x), *sparse.select_largest(jnp.asarray(dy)), shape)
+    close(found, loops(x, keep_largest(dy, 1), shape))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_approx_with_k_of_all_pixels_is_exact(implementation):
+    case = SHAPES["3x3"]
+    shape, x, dy, _ = arrays(case)
+    close(gradient(case, method="approx", k=30, implementation=implementation), loops(x, dy, shape))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("plane", ["ties", "opposite signs", "zeros", "nan", "inf", "both infinities"])
+def test_approx_on_planes_with_a_catch(plane, k, implementation):
+    case = SHAPES["3x3"]
+    shape, x, dy, _ = arrays(case)
+    dy = dy.copy()
+    dy[1, :, :, 1] = {"ties": 0.5, "zeros": 0.0}.get(plane, 0.25)
+    if plane == "opposite signs":
+        dy[1, 2, 2, 1], dy[1, 3, 3, 1] = 2.0, -2.0
+    elif plane == "nan":
+        dy[1, 2, 2, 1] = np.nan
+    elif plane == "inf":
+        dy[1, 2, 2, 1] = np.inf
+    elif plane == "both infinities":
+        dy[1, 2, 2, 1], dy[1, 3, 3, 1] = np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        exact = loops(x, keep_largest(dy, k), shape)
+    close(gradient(case, dy, method="approx", k=k, implementation=implementation), exact)
+
+
+def test_approx_scale_multiplies_and_paper_means_one_over_batch():
+    case = SHAPES["3x3"]
+    plain = gradient(case, method="approx")
+    np.testing.assert_allclose(gradient(case, method="approx", scale=0.5), plain * 0.5, rtol=1e-6)
+    np.testing.assert_allclose(gradient(case, method="approx", scale="paper"), plain / case[0], rtol=1e-6)
+
+
+def test_approx_in_bfloat16_sees_the_same_rounded_inputs_as_the_oracle():
+    case = (8, 16, 16, 8, 8, 3, 1, "SAME")
+    shape, x, dy, _ = arrays(case)
+    x, dy = jnp.asarray(x, jnp.bfloat16), jnp.asarray(dy, jnp.bfloat16)
+    found = weight_gradient(x, dy, kernel_size=(3, 3), method="approx")
+    assert found.dtype == jnp.bfloat16
+    close(found, make("approx").oracle(np.asarray(x, np.float32), np.asarray(dy, np.float32), shape), 1e-2)
+
+
+@pytest.mark.parametrize("name", ["zero", "skip"])
+def test_zero_and_skip_are_zero_gradients(name):
+    assert not np.asarray(gradient(SHAPES["3x3"], method=name)).any()
+    assert make(name).updates_weight is (name == "zero")
+
+
+def test_random_is_normal_with_standard_deviation_one_over_batch():
+    x, dy = jnp.zeros((16, 8, 8, 32)), jnp.zeros((16, 8, 8, 64))
+    draws = [
+        np.asarray(weight_gradient(x, dy, kernel_size=(5, 5), method="random", key=jax.random.key(seed)))
+        for seed in (0, 1)
+    ]
+    count = draws[0].size
+    for draw in draws:
+        assert abs(draw.mean()) < 5 / 16 / count**0.5
+        assert abs(draw.std() * 16 - 1) < 5 / (2 * count) ** 0.5
+        shares = [(np.abs(draw) < z / 16).mean() for z in (1, 2)]
+        np.testing.assert_allclose(shares, [0.6827, 0.9545], atol=0.01)
+    assert abs(np.corrcoef(draws[0].ravel(), draws[1].ravel())[0, 1]) < 5 / count**0.5
+
+
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", all_methods())
+def test_the_input_gradient_is_exact_under_every_method(name, case):
+    shape, x, dy, w = arrays(case)
+    stride, padding = case[6], case[7]
+
+    def loss(x, w):
+        y = conv(x, w, strides=(stride, stride), padding=padding, method=name, key=jax.random.key(0))
+        return (y * dy).sum(), y
+
+    (_, y), (dx, _) = jax.value_and_grad(loss, (0, 1), has_aux=True)(jnp.asarray(x), jnp.asarray(w))
+    exact_y, exact_dx = np.zeros(shape.y_shape), np.zeros(shape.x_shape)
+    for n, p, q in np.ndindex(*shape.y_shape[:3]):
+        for i, j in np.ndindex(*shape.kernel_size):
+            row, col = p * stride + i - shape.padding[0][0], q * stride + j - shape.padding[1][0]
+            if 0 <= row < shape.height and 0 <= col < shape.width:
+                exact_y[n, p, q] += x[n, row, col].astype(np.float64) @ w[i, j].astype(np.float64)
+                exact_dx[n, row, col] += w[i, j].astype(np.float64) @ dy[n, p, q].astype(np.float64)
+    close(y, exact_y)
+    close(dx, exact_dx)
+
+
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", ["full", "approx", "zero"])
+def test_the_oracle_that_ships_agrees_with_the_loops(name, case):
+    shape, x, dy, _ = arrays(case)
+    exact = {"full": loops(x, dy, shape), "approx": loops(x, keep_largest(dy, 1), shape)}.get(
+        name, np.zeros(shape.w_shape)
+    )
+    np.testing.assert_allclose(make(name).oracle(x, dy, shape), exact, atol=1e-12)
