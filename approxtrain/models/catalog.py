@@ -42,7 +42,7 @@ def get(name: str) -> Model:
 
 
 def cnn2() -> Model:
-    """Two 5×5×64 convolutions, three linear layers. The pooling (3×3, stride 2) is the tutorial's; the paper has none."""
+    """Two 5×5×64 convolutions, three linear layers. The pooling, 3×3 with stride 2, is the tutorial's."""
     first = (Conv("conv1", 64, kernel=5), Relu(), MaxPool(3, 2), BatchNorm("norm1"))
     second = (Conv("conv2", 64, kernel=5), Relu(), BatchNorm("norm2"), MaxPool(3, 2))
     head = (Flatten(), Dense("dense1", 384), Relu(), Dense("dense2", 192), Relu(), Dense("logits", 10))

@@ -10,6 +10,10 @@ import typer
 from approxtrain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from approxtrain.bench.kernel import Row
     from approxtrain_kernels import ConvShape, Method
 
 
@@ -41,19 +45,7 @@ def bench_kernel(
 
     console = Console(highlight=False)
     console.print("starting jax …")
-    from approxtrain import record
-    from approxtrain.bench import kernel
-
-    environment = record.environment()
-    console.print(
-        f"{environment['device_platform']}: {environment['processor']}, {environment['cpu_count']} cores, jax "
-        f"{environment['versions']['jax']}; {dtype}, {rounds} interleaved rounds, hot cache, wall clock"
-    )
-    rows = []
-    with console.status("checking and timing …") as status:
-        for row in kernel.run(chosen, rule, dtype, rounds):
-            rows.append(row)
-            status.update(f"{len(rows)} of {len(chosen)} shapes done …")
+    rows, environment = _measure(console, chosen, rule, dtype, rounds)
     console.print(_table(rows, rule))
     console.print(
         "Times are medians in ms; speed-up is dense over method, with the 95 % interval; errors against float64."
@@ -66,6 +58,25 @@ def bench_kernel(
         console.print(f"written   {json_file}", soft_wrap=True)
     if any(row.failed for row in rows):
         raise typer.Exit(1)
+
+
+def _measure(
+    console: Console, shapes: tuple[ConvShape, ...], rule: Method, dtype: str, rounds: int
+) -> tuple[list[Row], dict[str, Any]]:
+    from approxtrain import record
+    from approxtrain.bench import kernel
+
+    environment = record.environment()
+    console.print(
+        f"{environment['device_platform']}: {environment['processor']}, {environment['cpu_count']} cores, jax "
+        f"{environment['versions']['jax']}; {dtype}, {rounds} interleaved rounds, hot cache, wall clock"
+    )
+    rows = []
+    with console.status("checking and timing …") as status:
+        for row in kernel.run(shapes, rule, dtype, rounds):
+            rows.append(row)
+            status.update(f"{len(rows)} of {len(shapes)} shapes done …")
+    return rows, environment
 
 
 def _shapes(text: str) -> tuple[ConvShape, ...]:
@@ -97,7 +108,7 @@ def _method(name: str, k: int | None) -> Method:
     return rule
 
 
-def _table(rows: list[Any], rule: Method) -> Any:
+def _table(rows: list[Row], rule: Method) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -114,10 +125,10 @@ def _table(rows: list[Any], rule: Method) -> Any:
             str(shape.strides[0]),
         )
         error = f"{row.errors['method']:.0e}"
-        if row.times is None:
+        found = row.ratio
+        if row.times is None or found is None:
             table.add_row(*what, "", "", "", "", error, "FAIL: " + ", ".join(row.failed))
             continue
-        found = row.ratio
         dense, method = (f"{1e3 * row.times[name].median:.2f}" for name in ("dense", "method"))
         speed = f"{1 / found.value:.2f} ({1 / found.high:.2f}–{1 / found.low:.2f})"
         table.add_row(*what, dense, method, speed, f"{found.spread:.0%}", error, found.verdict)

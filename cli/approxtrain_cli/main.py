@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
-from approxtrain_cli import bench_kernel, data, ls, schedule_show, train
+from approxtrain_cli import bench_kernel, bench_step, data, ls, schedule_show, train
 
 app = typer.Typer(
     name="approxtrain",
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
+app.command("bench-step")(bench_step.bench_step)
 app.command("ls")(ls.ls)
 app.add_typer(data.app, name="data")
 

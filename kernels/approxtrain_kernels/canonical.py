@@ -9,8 +9,8 @@ this form only at the top level of a program: inside `scan` or `switch`, autodif
 On a GPU the transposes fold back into cuDNN's backward calls.
 
 Maps of two to four pixels (the last group of VGG-19 is 2×2) are a few matrix products instead: every output pixel
-sees nearly every input pixel, and XLA's CPU convolutions are tens of times slower there. One product a pixel, and not
-one for all: the shorter sums keep the rounding error within twice that of a convolution.
+sees nearly every input pixel, and XLA's CPU convolutions are tens of times slower there. One product a pixel, not one
+for all: the shorter sums keep the rounding error within twice that of a convolution.
 """
 
 from __future__ import annotations

@@ -1,0 +1,153 @@
+"""Whole training steps side by side: ours, in the places where a step can stand, and the same network on `nnx.Conv`.
+
+    plain    nnx.Conv, autodiff's own gradients, one jitted step
+    ours     our convolution, every method `full`, one jitted step
+    loop     the same inside `lax.fori_loop`, per step
+    switch   the same as a branch of `lax.switch`
+    schedule the configuration's schedule: its columns in turn
+
+Every step has its own state and consumes it. All see the same batches in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from approxtrain import data, models
+from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.bench.timing import Times, interleaved, ratio
+from approxtrain.config import Config, steps_per_epoch
+from approxtrain.dispatch import Dispatch
+from approxtrain.models.description import Conv as ConvOp
+from approxtrain.models.network import Conv
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.config import Rule, StepRange
+from approxtrain.step import TrainState, set_up
+
+LOOP = 2
+"""Steps in one call of `loop`."""
+NEVER = 2**30
+"""A step that no benchmark reaches."""
+
+
+class PlainConv(nnx.Module):
+    """`nnx.Conv` in the place of our convolution; methods are ignored."""
+
+    def __init__(self, op: ConvOp, in_channels: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
+        size, stride = (op.kernel, op.kernel), (op.stride, op.stride)
+        init = nnx.initializers.he_normal()
+        self.conv = nnx.Conv(
+            in_channels,
+            op.channels,
+            size,
+            stride,
+            padding="SAME",
+            use_bias=op.bias,
+            dtype=dtype,
+            kernel_init=init,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array, method: Any, key: Any) -> jax.Array:
+        return self.conv(x)
+
+
+class StepBench:
+    """Builds the contenders of one configuration and times them interleaved."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.model = models.get(config.model.name)
+        self.steps_per_epoch = steps_per_epoch(config)
+        dataset = data.load(config.data)
+        self.data = {"name": dataset.name, "sha256": dataset.sha256}
+        statistics = channel_statistics(dataset.train_images)
+        self.images = Images(*map(jnp.asarray, (dataset.train_images, dataset.train_labels, *statistics)))
+        self.keys = Keys.of(config.train.seed)
+        self.order = jax.jit(epoch_order, static_argnums=2)(self.keys.order, jnp.int32(1), len(dataset.train_labels))
+
+    def run(self, rounds: int, on_round: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Milliseconds a step of each contender, and ratios to `plain` with their 95 % intervals."""
+        calls = {
+            "plain": self._single(self._full(), "host", PlainConv),
+            "ours": self._single(self._full(), "host"),
+            "loop": self._loop(),
+            "switch": self._single(self._never_switched(), "switch"),
+        }
+        schedule = self._from(self.config.schedule)
+        if schedule != self._full():
+            calls["schedule"] = self._single(schedule, self.config.schedule.dispatch)
+        times = interleaved(calls, rounds, warm_up=max(2, len(schedule.columns)), on_round=on_round)
+        times["loop"] = Times(tuple(seconds / LOOP for seconds in times["loop"].seconds))
+        return {
+            "model": self.model.name,
+            "batch": self.config.train.batch_size,
+            "precision": self.config.train.precision,
+            "data": self.data,
+            "schedule": self.config.schedule.title,
+            "rounds": rounds,
+            "milliseconds": {name: [1e3 * s for s in taken.seconds] for name, taken in times.items()},
+            "ratio_to_plain": {
+                name: asdict(found) | {"verdict": found.verdict}
+                for name, taken in times.items()
+                if name != "plain"
+                for found in [ratio(taken, times["plain"])]
+            },
+        }
+
+    def _from(self, config: ScheduleConfig) -> Schedule:
+        return Schedule.from_config(config, self.model.layers, self.steps_per_epoch)
+
+    def _full(self) -> Schedule:
+        return self._from(ScheduleConfig(name="full"))
+
+    def _never_switched(self) -> Schedule:
+        """`full` at every step that is taken, and another column, so that there is something to switch between."""
+        rule = Rule(method="zero", steps=StepRange(start=NEVER))
+        return self._from(ScheduleConfig(rules=(rule,), dispatch="switch"))
+
+    def _dispatch(self, schedule: Schedule, mode: str, conv_module: Any = Conv) -> tuple[Dispatch, TrainState]:
+        task, state = set_up(self.model, self.config, self.steps_per_epoch, self.keys.init, conv_module)
+        train = self.config.train
+        dispatch = Dispatch(task, schedule, self.keys, batch_size=train.batch_size, augment=train.augment, mode=mode)
+        return dispatch, state
+
+    def _single(self, schedule: Schedule, mode: str, conv_module: Any = Conv) -> Callable[[], None]:
+        dispatch, state = self._dispatch(schedule, mode, conv_module)
+        step = 0
+
+        def call() -> None:
+            nonlocal step, state
+            state, metrics = dispatch(step, state, self.images, self.order)
+            step += 1
+            metrics.loss.block_until_ready()
+            jax.block_until_ready(state)
+
+        return call
+
+    def _loop(self) -> Callable[[], None]:
+        dispatch, state = self._dispatch(self._full(), "host")
+        step = dispatch.step_function(0)
+
+        def several(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> TrainState:
+            return lax.fori_loop(0, LOOP, lambda _, state: step(state, images, order, keys)[0], state)
+
+        compiled = jax.jit(several, donate_argnums=0).lower(state, self.images, self.order, self.keys).compile()
+
+        def call() -> None:
+            nonlocal state
+            state = jax.block_until_ready(compiled(state, self.images, self.order, self.keys))
+
+        return call
+
+
+def medians(result: dict[str, Any]) -> dict[str, float]:
+    return {name: float(np.median(samples)) for name, samples in result["milliseconds"].items()}
