@@ -115,6 +115,7 @@ class Run:
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._save(state, rows)
         self.listener.epoch(report | speed)
+        self._stop_if_signalled(step, interruption)
         return state
 
     def _steps(
@@ -124,26 +125,29 @@ class Run:
         first, last = int(state.step), epoch * self.steps_per_epoch
         compiled = self.dispatch.compile_seconds
         flight = _InFlight(self._finished)
+        every = self.config.train.checkpoint_every
         begin = time.perf_counter()
         for step in range(first, last):
             programs = len(self.dispatch.compiled)
             state, metrics = self.dispatch(step, state, self.images, order)
             flight.add(step, metrics, timed=len(self.dispatch.compiled) == programs)
-            every = self.config.train.checkpoint_every
-            if interruption.signal_number is not None:
+            due = every is not None and (step + 1) % every == 0
+            # the checkpoint at the end of an epoch waits for the epoch's rows
+            if (due or interruption.signal_number is not None) and step + 1 < last:
                 flight.drain()
                 self._save(state, rows)
-                raise InterruptedRun(
-                    interruption.signal_number,
-                    f"Stopped by a signal after step {step + 1}, which is saved. "
-                    f"Go on with: approxtrain train --resume {self.folder.path}",
-                )
-            if every and (step + 1) % every == 0 and step + 1 < last:
-                flight.drain()
-                self._save(state, rows)
+                self._stop_if_signalled(step + 1, interruption)
         flight.drain()
         seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
         return state, seconds, last - first
+
+    def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
+        if interruption.signal_number is not None:
+            raise InterruptedRun(
+                interruption.signal_number,
+                f"Stopped by a signal after step {step}, which is saved. "
+                f"Go on with: approxtrain train --resume {self.folder.path}",
+            )
 
     def _finished(self, step: int, loss: float, seconds: float | None) -> None:
         if not math.isfinite(loss):

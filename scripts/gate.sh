@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
-# The suite, at most two cores' worth; PYTEST_ARGS adds to it: make test PYTEST_ARGS="-k schedule"
-tests() { "$1/bin/python" -m pytest -q -x ${PYTEST_ARGS:-}; }
+# The suite in environment $1, with what follows; PYTEST_ARGS adds to it: make test PYTEST_ARGS="-k schedule"
+tests() { "$1/bin/python" -m pytest -q -x "${@:2}" ${PYTEST_ARGS:-}; }
 
 step "environment"
 scripts/environment.sh .venv "${PYTHON:-}" -e . --group dev
@@ -38,7 +38,7 @@ for version in 3.11 3.12; do
         step "pytest on Python $version"
         scripts/environment.sh ".venv-$version" "$other" -e . --group dev
         ".venv-$version/bin/python" -c 'import jax; print("jax", jax.__version__)'
-        tests ".venv-$version"
+        tests ".venv-$version" -m "not install"
     else
         step "no Python $version found: its tests are left out"
     fi

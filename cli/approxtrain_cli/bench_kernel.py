@@ -43,10 +43,10 @@ def bench_kernel(
         raise ConfigError(f"`--dtype` (={dtype!r}) must be float32 or bfloat16.")
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print("starting jax …")
     rows, environment = _measure(console, chosen, rule, dtype, rounds)
-    console.print(_table(rows, rule))
+    console.print(_table(rows))
     console.print(
         "Times are medians in ms; speed-up is dense over method, with the 95 % interval; errors against float64."
     )
@@ -55,7 +55,7 @@ def bench_kernel(
 
         result = {"command": "bench-kernel", "shapes": shapes, "method": rule.label, "dtype": dtype}
         write_json(json_file, result | {"environment": environment, "rows": [row.as_json() for row in rows]})
-        console.print(f"written   {json_file}", soft_wrap=True)
+        console.print(f"written   {json_file}")
     if any(row.failed for row in rows):
         raise typer.Exit(1)
 
@@ -69,7 +69,11 @@ def _measure(
     environment = record.environment()
     console.print(
         f"{environment['device_platform']}: {environment['processor']}, {environment['cpu_count']} cores, jax "
-        f"{environment['versions']['jax']}; {dtype}, {rounds} interleaved rounds, hot cache, wall clock"
+        f"{environment['versions']['jax']}"
+    )
+    console.print(
+        f"the method {rule.label} against the dense weight gradient; {dtype}, {rounds} interleaved rounds, hot cache, "
+        "wall clock"
     )
     rows = []
     with console.status("checking and timing …") as status:
@@ -108,28 +112,25 @@ def _method(name: str, k: int | None) -> Method:
     return rule
 
 
-def _table(rows: list[Row], rule: Method) -> Table:
+def _table(rows: list[Row]) -> Table:
+    """One line a shape, at most 80 columns; where a check failed, no time is shown."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headers = ("Ci", "Co", "H×W", "k", "s", "dense", rule.label, "speed-up", "spread", "error", "verdict")
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for header in ("shape", "dense", "method", "speed-up", "spread", "error", "verdict"):
+        table.add_column(header, justify="left" if header in ("shape", "verdict") else "right", no_wrap=True)
     for row in rows:
-        shape = row.shape
+        shape, found = row.shape, row.ratio
         what = (
-            str(shape.in_channels),
-            str(shape.out_channels),
-            f"{shape.height}×{shape.width}",
-            str(shape.kernel_size[0]),
-            str(shape.strides[0]),
+            f"{shape.in_channels}→{shape.out_channels} {shape.height}×{shape.width} "
+            f"k{shape.kernel_size[0]} s{shape.strides[0]}"
         )
-        error = f"{row.errors['method']:.0e}"
-        found = row.ratio
         if row.times is None or found is None:
-            table.add_row(*what, "", "", "", "", error, "FAIL: " + ", ".join(row.failed))
+            error = f"{row.errors[row.failed[0]]:.0e}"
+            table.add_row(what, "", "", f"{', '.join(row.failed)} wrong", "", error, "FAIL")
             continue
         dense, method = (f"{1e3 * row.times[name].median:.2f}" for name in ("dense", "method"))
         speed = f"{1 / found.value:.2f} ({1 / found.high:.2f}–{1 / found.low:.2f})"
-        table.add_row(*what, dense, method, speed, f"{found.spread:.0%}", error, found.verdict)
+        error = f"{row.errors['method']:.0e}"
+        table.add_row(what, dense, method, speed, f"{found.spread:.0%}", error, found.verdict)
     return table

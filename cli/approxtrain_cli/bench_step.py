@@ -34,7 +34,7 @@ def bench_step(
     config = load(*split(arguments or []))
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print("starting jax …")
     from approxtrain import record
     from approxtrain.bench.step import StepBench

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from approxtrain.listener import Listener
 
@@ -26,10 +27,10 @@ class Progress(Listener):
         self.folder = folder
         self.console = Console(highlight=False, soft_wrap=True)
         self.bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=max(6, min(20, self.console.width - 74))),  # all of it fits into 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[shares]}", table_column=Column()),  # many shares take a second line
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -67,8 +68,7 @@ class Progress(Listener):
         self.say(f"folder    {self.folder}")
         self.started = self.spoken = time.monotonic()
         self.first = step
-        self.task = self.bar.add_task("training", total=run.total_steps, completed=step, figures="")
-        self.shares = shares
+        self.task = self.bar.add_task("training", total=run.total_steps, completed=step, figures="", shares=shares)
 
     def compiling(self, number: int, total: int) -> None:
         what = f"column {number} of {total}" if total > 1 else "the training step"
@@ -78,10 +78,10 @@ class Progress(Listener):
     def step(self, step: int, loss: float) -> None:
         elapsed = time.monotonic() - self.started - self.run.dispatch.compile_seconds
         rate = (step - self.first) * self.run.config.train.batch_size / max(elapsed, 1e-9)
-        figures = f"loss {loss:.3f}  {rate:,.0f} images/s  {self.shares}"
+        figures = f"loss {loss:.3f}  {rate:,.0f} images/s"
         self.bar.update(self.task, completed=step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:
-            self._line(f"step {step} of {self.run.total_steps}  loss {loss:.3f}  {rate:,.0f} images/s")
+            self._line(f"step {step} of {self.run.total_steps}  {figures}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         validated = f"  validation {row['validation_accuracy']:.2%}" if "validation_accuracy" in row else ""
