@@ -17,11 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
+from approxtrain.listener import Listener
 from approxtrain.schedule import Schedule
 from approxtrain.step import StepMetrics, Task, TrainState, update
-
-OnCompile = Callable[[int, int], None]
-"""Called with (number from 1, of how many) before something is compiled."""
 
 
 class Dispatch:
@@ -36,12 +34,12 @@ class Dispatch:
         batch_size: int,
         augment: bool,
         mode: str,
-        on_compile: OnCompile = lambda number, total: None,
+        listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys = task, schedule, keys
         self.batch_size, self.augment = batch_size, augment
         self.mode = choose_mode(mode, len(schedule.columns))
-        self.on_compile = on_compile
+        self.listener = listener or Listener()
         self.compiled: dict[int, Any] = {}
         """Program number → executable: the column's index under `host`, 0 under `switch`."""
         self.compile_seconds = 0.0
@@ -56,12 +54,14 @@ class Dispatch:
         return self.compiled[program](state, images, order, self.keys)
 
     def _compile(self, program: int, state: TrainState, images: Images, order: jax.Array) -> None:
-        total = len(self.schedule.columns) if self.mode == "host" else 1
-        self.on_compile(len(self.compiled) + 1, total)
+        total, number = len(self.schedule.columns), len(self.compiled) + 1
+        self.listener.compiling(number, number if self.mode == "host" else total, total)
         start = time.perf_counter()
         lowered = jax.jit(self.step_function(program), donate_argnums=0).lower(state, images, order, self.keys)
         self.compiled[program] = lowered.compile()
-        self.compile_seconds += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.compile_seconds += seconds
+        self.listener.compiled(seconds)
 
     def step_function(self, program: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""

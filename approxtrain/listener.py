@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from approxtrain.train import Run
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is about to be trained."""
+
+    model: str
+    layers: int
+    data: str
+    train_images: int
+    validation_images: int
+    validation: str
+    """Where they come from: "test" or "holdout"."""
+    schedule: str
+    columns: int
+    """Distinct columns, each of which is compiled once."""
+    shares: Mapping[str, float]
+    """Method → its share of the cells of the whole run."""
+    batch_size: int
+    epochs: int
+    total_steps: int
+    step: int
+    """Steps finished: 0, or those of the checkpoint that the run goes on from."""
 
 
 class Listener:
     """What the loop tells as it goes. Override what is of interest."""
 
-    def begin(self, run: Run, step: int) -> None:
-        """The data is on the device; the run starts or goes on after `step` finished steps."""
+    def begin(self, start: Start) -> None:
+        """Everything is checked, and the data is on the device."""
 
-    def compiling(self, number: int, total: int) -> None:
-        """Program `number` of `total` is about to be compiled, which takes seconds."""
+    def compiling(self, first: int, last: int, total: int) -> None:
+        """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds."""
+
+    def compiled(self, seconds: float) -> None:
+        """They are."""
 
     def step(self, step: int, loss: float) -> None:
         """`step` steps are finished; `loss` is the last one's."""

@@ -25,7 +25,7 @@ from approxtrain.dispatch import Dispatch
 from approxtrain.errors import DataError, DivergedError, InterruptedRun
 from approxtrain.evaluate import Evaluator
 from approxtrain.interruption import Interruption
-from approxtrain.listener import Listener
+from approxtrain.listener import Listener, Start
 from approxtrain.run_folder import RunFolder
 from approxtrain.schedule import Schedule
 from approxtrain.step import StepMetrics, TrainState, set_up
@@ -36,13 +36,15 @@ _order = jax.jit(epoch_order, static_argnums=2)
 class Run:
     """One training run in its folder. Build it, then call `train`."""
 
-    def __init__(self, config: Config, folder: RunFolder, listener: Listener) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, listener: Listener, dataset: data.Dataset | None = None
+    ) -> None:
         self.config, self.folder, self.listener = config, folder, listener
         self.model = models.get(config.model.name)
         self.steps_per_epoch = configuration.steps_per_epoch(config)
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.schedule = Schedule.from_config(config.schedule, self.model.layers, self.steps_per_epoch)
-        self.dataset = data.load(config.data)
+        self.dataset = dataset or data.load(config.data)
         mean, std = channel_statistics(self.dataset.train_images)
         put = jax.device_put
         self.images = Images(*map(put, (self.dataset.train_images, self.dataset.train_labels, mean, std)))
@@ -57,7 +59,7 @@ class Run:
             batch_size=config.train.batch_size,
             augment=config.train.augment,
             mode=config.schedule.dispatch,
-            on_compile=listener.compiling,
+            listener=listener,
         )
         self.step_seconds: list[float] = []
 
@@ -68,11 +70,29 @@ class Run:
         """
         state = self._restore()
         start = int(state.step)
-        self.listener.begin(self, start)
+        self.listener.begin(self._start(start))
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
             for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)
         return self._summary()
+
+    def _start(self, step: int) -> Start:
+        visits = self.schedule.visits(0, self.total_steps).sum(0)
+        return Start(
+            model=self.model.name,
+            layers=len(self.model.layers),
+            data=self.dataset.name,
+            train_images=len(self.dataset.train_labels),
+            validation_images=len(self.dataset.test_labels),
+            validation=self.dataset.validation,
+            schedule=self.config.schedule.title,
+            columns=len(self.schedule.columns),
+            shares=dict(zip((cell.label for cell in self.schedule.cells), visits / visits.sum(), strict=True)),
+            batch_size=self.config.train.batch_size,
+            epochs=self.config.train.epochs,
+            total_steps=self.total_steps,
+            step=step,
+        )
 
     def _restore(self) -> TrainState:
         checkpoint.clean(self.folder.checkpoints)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from approxtrain.listener import Listener
-
-if TYPE_CHECKING:
-    from approxtrain.train import Run
+from approxtrain.listener import Listener, Start
 
 QUIET_SECONDS = 30.0
 """Where stdout is no terminal, a run says at least this often that it lives."""
@@ -50,43 +47,43 @@ class Progress(Listener):
     def warn(self, message: str) -> None:
         self.say(f"warning: {message}")
 
-    def begin(self, run: Run, step: int) -> None:
-        self.run = run
-        data, config = run.dataset, run.config
-        shares = method_shares(run)
-        self.say(f"model     {run.model.name}, {len(run.model.layers)} convolutions")
+    def begin(self, start: Start) -> None:
+        self.start = start
+        parts = sorted(start.shares.items(), key=lambda pair: -pair[1])
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in parts if share > 0)
+        self.say(f"model     {start.model}, {start.layers} convolutions")
         self.say(
-            f"data      {data.name}: {len(data.train_labels)} training images, "
-            f"{len(data.test_labels)} to validate on ({data.validation})"
+            f"data      {start.data}: {start.train_images} training images, "
+            f"{start.validation_images} to validate on ({start.validation})"
         )
-        self.say(
-            f"schedule  {config.schedule.title}: {shares} of the cells, {len(run.schedule.columns)} compiled steps"
-        )
-        self.say(
-            f"steps     {run.total_steps} in {config.train.epochs} epochs" + (f", going on from {step}" if step else "")
-        )
+        self.say(f"schedule  {start.schedule}: {shares} of the cells; {start.columns} distinct columns")
+        going_on = f", going on from {start.step}" if start.step else ""
+        self.say(f"steps     {start.total_steps} in {start.epochs} epochs{going_on}")
         self.say(f"folder    {self.folder}")
-        self.started = self.spoken = time.monotonic()
-        self.first = step
-        self.task = self.bar.add_task("training", total=run.total_steps, completed=step, figures="", shares=shares)
+        self.began = self.spoken = time.monotonic()
+        self.task = self.bar.add_task(
+            "training", total=start.total_steps, completed=start.step, figures="", shares=shares
+        )
 
-    def compiling(self, number: int, total: int) -> None:
-        what = f"column {number} of {total}" if total > 1 else "the training step"
-        self.say(f"compiling {what} …")
-        self.compiled_at = time.monotonic()
+    def compiling(self, first: int, last: int, total: int) -> None:
+        columns = f"column {first}" if first == last else f"columns {first} to {last}"
+        self.say(f"compiling {columns} of {total} …")
+
+    def compiled(self, seconds: float) -> None:
+        self.began += seconds  # the rate is that of training alone
 
     def step(self, step: int, loss: float) -> None:
-        elapsed = time.monotonic() - self.started - self.run.dispatch.compile_seconds
-        rate = (step - self.first) * self.run.config.train.batch_size / max(elapsed, 1e-9)
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        rate = (step - self.start.step) * self.start.batch_size / elapsed
         figures = f"loss {loss:.3f}  {rate:,.0f} images/s"
         self.bar.update(self.task, completed=step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:
-            self._line(f"step {step} of {self.run.total_steps}  {figures}")
+            self._line(f"step {step} of {self.start.total_steps}  {figures}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         validated = f"  validation {row['validation_accuracy']:.2%}" if "validation_accuracy" in row else ""
         self._line(
-            f"epoch {row['epoch']} of {self.run.config.train.epochs}  loss {row['loss']:.4f}  "
+            f"epoch {row['epoch']} of {self.start.epochs}  loss {row['loss']:.4f}  "
             f"training {row['accuracy']:.2%}{validated}  {row['images_per_second']:,.0f} images/s"
         )
 
@@ -110,10 +107,3 @@ class Progress(Listener):
         self.say(
             f"logs      {self.folder / 'metrics.jsonl'}, {self.folder / 'summary.json'}, {self.folder / 'tensorboard'}"
         )
-
-
-def method_shares(run: Run) -> str:
-    """The share of cells that each method has over the whole run: "full 75%, approx 25%"."""
-    visits = run.schedule.visits(0, run.total_steps).sum(0)
-    shares = sorted(zip(run.schedule.cells, visits / visits.sum(), strict=True), key=lambda pair: -pair[1])
-    return ", ".join(f"{method.label} {share:.0%}" for method, share in shares if share > 0)

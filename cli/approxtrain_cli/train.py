@@ -11,9 +11,11 @@ from approxtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
+    from approxtrain.data import Dataset
+    from approxtrain.run_folder import RunFolder
 
-RESUMABLE = ("train.epochs", "train.checkpoint_every")
-"""What may change when a run is resumed: nothing that touches the steps already taken, or those to come."""
+RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
+"""What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 
 def train(
@@ -67,11 +69,11 @@ def _start(config: Config, source: str | None, out: Path | None) -> None:
 
     # all that can be wrong is found before a folder is made
     Schedule.from_config(config.schedule, get(config.model.name).layers, steps_per_epoch(config))
-    data.load(config.data)
+    dataset = data.load(config.data)
     path = out or default_path(config.model.name, config.schedule.title, seed=config.train.seed)
     with RunFolder.create(path) as folder:
         write(folder.config, dump(config))
-        _run(config, folder)
+        _run(config, folder, dataset)
 
 
 def _resume(path: Path, overrides: list[str]) -> None:
@@ -94,7 +96,7 @@ def _refuse_changes(before: Config, after: Config) -> None:
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
-        f"{' and '.join(RESUMABLE)}. For another run, start one with another --out."
+        f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
         for key in changed
         if key not in RESUMABLE
     ]
@@ -114,14 +116,14 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Any:
             yield f"{prefix}{key}", value
 
 
-def _run(config: Config, folder: Any) -> None:
+def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> None:
     from approxtrain_cli.progress import Progress
 
     with Progress(folder.path) as progress:
         progress.say("starting jax …")
         from approxtrain.train import Run  # this imports jax, which takes seconds
 
-        summary = Run(config, folder, progress).train()
+        summary = Run(config, folder, progress, dataset).train()
     progress.conclude(summary)
 
 
@@ -137,7 +139,7 @@ def _show(config: Config) -> None:
     schedule = Schedule.from_config(config.schedule, model.layers, steps)
     dataset = data.load(config.data)
     typer.echo(dump(config))
-    typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(schedule.columns)} compiled steps")
+    typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(schedule.columns)} distinct columns")
     typer.echo(
         f"# {dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)} validation images"
     )

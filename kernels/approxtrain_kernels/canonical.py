@@ -5,7 +5,7 @@
     wgrad     dw = xᵀ ∗ dyᵀ           (dy spread by the stride; the batch is what is summed over)
 
 Each is written as an NHWC, HWIO → NHWC convolution with explicit transposes. XLA's CPU backend brings other orders into
-this form only at the top level of a program: inside `scan` or `switch`, autodiff's own orders run 30 to 80 times slower.
+this form only at the top level of a program: inside `scan` or `switch`, they run 30 to 80 times slower.
 On a GPU the transposes fold back into cuDNN's backward calls.
 
 Maps of two to four pixels (the last group of VGG-19 is 2×2) are a few matrix products instead: every output pixel

@@ -139,7 +139,7 @@ def by_epoch(path: Path, config, compiled: list[str]) -> list[list[str]]:
     seen: list[int] = []
 
     class Note(Listener):
-        def begin(self, run, step):
+        def begin(self, start):
             seen.append(len(compiled))
 
         def epoch(self, row):

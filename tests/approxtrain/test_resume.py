@@ -17,6 +17,7 @@ from approxtrain import disk, record
 from approxtrain.config import dump
 
 STEPS = 18  # six in each of three epochs
+BETWEEN = 12  # an epoch ends here, with a row of training and one of validation
 
 SCHEDULES = {
     "full": {"name": "full"},
@@ -32,9 +33,10 @@ SCHEDULES = {
     },
 }
 
-# For each line "STEP FOLDER": train or go on in a process of its own, which kills itself after that step (0: never) or
-# leaves the final arrays. Answers how the process ended, and the newest checkpoint that is there then. The
-# processes are forks of one that has imported everything and has not started jax's backend.
+# For each line "STEP FOLDER": train, or go on, in a process of its own. It kills itself after that step (0: never; −12:
+# after the rows of step 12 and before its checkpoint), or ends and leaves the final arrays. Answers how it ended, and
+# the newest checkpoint that is there then. The processes are forks of one that has imported everything and has not
+# started jax's backend.
 PROGRAM = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
@@ -44,15 +46,21 @@ from approxtrain.listener import Listener
 from approxtrain.run_folder import RunFolder
 from approxtrain.train import Run
 
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
 class Killer(Listener):
     def __init__(self, after):
         self.after = after
 
     def step(self, step, loss):
         if step == self.after:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
+
+save = checkpoint.save
 
 def train(path, kill_after):
+    checkpoint.save = lambda folder, step, *rest: kill() if step == -kill_after else save(folder, step, *rest)
     with RunFolder.open(path) as folder:
         run = Run(config.load(str(folder.config)), folder, Killer(kill_after))
         run.train()
@@ -97,8 +105,8 @@ def _runs(configure, tmp_path_factory) -> dict[Path, list[list[int]]]:
     kills: dict[Path, list[int]] = {}
     root = tmp_path_factory.getbasetemp()
     for kind, schedule in SCHEDULES.items():
-        drawn = sorted(random.Random(kind).sample(range(2, STEPS + 1), 4))
-        for name, steps in ((f"{kind}, whole", []), (f"{kind}, killed", [1, *drawn])):
+        drawn = random.Random(kind).sample(range(2, STEPS + 1), 4)
+        for name, steps in ((f"{kind}, whole", []), (f"{kind}, killed", sorted([1, *drawn, -BETWEEN], key=abs))):
             kills[root / name] = steps
             (root / name).mkdir()
             disk.write(root / name / "config.toml", dump(configure(schedule, checkpoint_every=2)))
@@ -110,10 +118,10 @@ def _runs(configure, tmp_path_factory) -> dict[Path, list[list[int]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_a_run_that_is_killed_five_times_ends_as_one_that_never_was(kind, runs, tmp_path_factory):
+def test_a_run_that_is_killed_six_times_ends_as_one_that_never_was(kind, runs, tmp_path_factory):
     whole, killed = (tmp_path_factory.getbasetemp() / f"{kind}, {end}" for end in ("whole", "killed"))
     assert runs[whole] == [[0, STEPS]]
-    assert [code for code, _ in runs[killed]] == [-signal.SIGKILL] * 5 + [0]
+    assert [code for code, _ in runs[killed]] == [-signal.SIGKILL] * 6 + [0]
     saved = [step for _, step in runs[killed]]
     assert saved[0] == 0  # the first kill comes before the first checkpoint
     assert saved == sorted(saved)

@@ -27,13 +27,13 @@ class Note(Listener):
 
     def __init__(self, kill_after: int | None = None, number: signal.Signals = signal.SIGTERM) -> None:
         self.kill_after, self.number = kill_after, number
-        self.began, self.compiled, self.steps, self.epochs, self.warnings = [], [], [], [], []
+        self.began, self.columns, self.steps, self.epochs, self.warnings = [], [], [], [], []
 
-    def begin(self, run, step):
-        self.began.append(step)
+    def begin(self, start):
+        self.began.append(start.step)
 
-    def compiling(self, number, total):
-        self.compiled.append((number, total))
+    def compiling(self, first, last, total):
+        self.columns.append((first, last, total))
 
     def step(self, step, loss):
         self.steps.append(step)
@@ -93,7 +93,7 @@ def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure
     assert json.loads((tmp_path / "run" / record.SUMMARY).read_text()) == summary
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
 
-    assert (note.began, note.compiled) == ([0], [(1, 1)])
+    assert (note.began, note.columns) == ([0], [(1, 1, 1)])
     assert note.steps == list(range(1, 5 * SIX_STEPS + 1))
     assert [row["epoch"] for row in note.epochs if "validation_accuracy" in row] == [2, 4, 5]
     timing = record.rows(tmp_path / "run" / record.TIMING)
@@ -175,7 +175,7 @@ def test_a_finished_run_that_is_resumed_writes_its_summary_again_and_trains_noth
     before = start(tmp_path / "run", config)
     (tmp_path / "run" / record.SUMMARY).unlink()
     after = resume(tmp_path / "run", config, note)
-    assert (note.steps, note.compiled) == ([], [])
+    assert (note.steps, note.columns) == ([], [])
     assert after["final_accuracy"] == before["final_accuracy"]
     assert (tmp_path / "run" / record.SUMMARY).is_file()
 

@@ -10,7 +10,7 @@ import approxtrain
 from approxtrain import errors
 from approxtrain_cli import main
 
-COMMANDS = ["train", "schedule-show", "bench-kernel", "ls", "data"]
+COMMANDS = ["train", "schedule-show", "bench-kernel", "bench-step", "ls", "data"]
 CODES = {
     errors.ConfigError: 2,
     errors.DataError: 3,
@@ -143,6 +143,7 @@ def test_version_names_the_versions_that_a_report_needs(program):
         ["schedule-show", "vgg19-schedule1-approx", "--json"],
         ["data", "--help"],
         ["bench-kernel", "--help"],
+        ["bench-step", "--help"],
     ],
     ids=" ".join,
 )
