@@ -30,7 +30,7 @@ from approxtrain.models.description import Conv as ConvOp
 from approxtrain.models.network import Conv
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
-from approxtrain.step import TrainState, set_up
+from approxtrain.step import Task, TrainState, set_up
 
 LOOP = 2
 """Steps in one call of `loop`."""
@@ -67,6 +67,7 @@ class StepBench:
         self.config = config
         self.model = models.get(config.model.name)
         self.steps_per_epoch = steps_per_epoch(config)
+        self._set_up: dict[Any, tuple[Task, TrainState]] = {}
         dataset = data.load(config.data)
         self.data = {"name": dataset.name, "sha256": dataset.sha256}
         statistics = channel_statistics(dataset.train_images)
@@ -115,7 +116,12 @@ class StepBench:
         return self._from(ScheduleConfig(rules=(rule,), dispatch="switch"))
 
     def _dispatch(self, schedule: Schedule, mode: str, conv_module: Any = Conv) -> tuple[Dispatch, TrainState]:
-        task, state = set_up(self.model, self.config, self.steps_per_epoch, self.keys.init, conv_module)
+        if conv_module not in self._set_up:
+            self._set_up[conv_module] = set_up(
+                self.model, self.config, self.steps_per_epoch, self.keys.init, conv_module
+            )
+        task, state = self._set_up[conv_module]
+        state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
         train = self.config.train
         dispatch = Dispatch(task, schedule, self.keys, batch_size=train.batch_size, augment=train.augment, mode=mode)
         return dispatch, state

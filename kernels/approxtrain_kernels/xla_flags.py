@@ -24,7 +24,7 @@ def ensure() -> None:
         warnings.warn(
             "jax started before approxtrain was imported, so XLA's YNNPACK fusion is on: with jaxlib 0.10.x some CPU "
             "reductions are wrong and convolutions are slow. Import approxtrain before the first jax operation, or "
-            f"start Python with this line in the environment:\n    export XLA_FLAGS='{FLAG}'",
+            f'start Python after this line:\n    export XLA_FLAGS="$XLA_FLAGS {FLAG}"',
             RuntimeWarning,
             stacklevel=3,
         )

@@ -68,7 +68,7 @@ def test_too_late_it_warns_with_a_line_that_helps():
     done = python(late)
     assert done.stdout.strip() == "None"
     lines = re.findall(r"^ +(export .*)$", done.stderr, re.MULTILINE)
-    assert lines == ([f"export XLA_FLAGS='{FLAG}'"] if AFFECTED else [])
+    assert lines == ([f'export XLA_FLAGS="$XLA_FLAGS {FLAG}"'] if AFFECTED else [])
     assert ("RuntimeWarning: jax started before approxtrain was imported" in done.stderr) is AFFECTED
     if AFFECTED:
         assert "<string>:2: RuntimeWarning" in done.stderr  # the user's own import
