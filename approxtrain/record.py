@@ -16,7 +16,6 @@ import math
 import os
 import platform
 import subprocess
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -108,8 +107,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in _lines(path)]
 
 
-@cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Package → version, of all that a number may depend on."""
     import approxtrain
 
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -129,7 +128,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "versions": dict(_versions()),
+        "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": _git_commit(),
     }

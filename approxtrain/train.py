@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import checkpoint, curves, data, models, record
+from approxtrain import checkpoint, curves, data, disk, models, record
 from approxtrain import config as configuration
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config
@@ -68,6 +68,7 @@ class Run:
 
         Raises DivergedError, InterruptedRun, DiskError, CheckpointError; what was saved before stays.
         """
+        disk.write(self.folder.config, configuration.dump(self.config))
         state = self._restore()
         start = int(state.step)
         self.listener.begin(self._start(start))
@@ -107,7 +108,7 @@ class Run:
                 f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
                 f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
             )
-        if meta["versions"] != record.environment()["versions"]:
+        if meta["versions"] != record.versions():
             self.listener.warn("The run began with other package versions: it goes on, but not bit for bit.")
         return state
 
@@ -185,7 +186,7 @@ class Run:
         meta = {
             "config": configuration.digest(self.config),
             "data": self._data_identity(),
-            "versions": record.environment()["versions"],
+            "versions": record.versions(),
         }
         checkpoint.save(self.folder.checkpoints, int(state.step), state, meta)
 

@@ -27,6 +27,9 @@ SHORT = "train.epochs=1 data.holdout=9000"
 """What makes a run on the drawn images short."""
 FILES = ("config.toml", "metrics.jsonl", "timing.jsonl", "summary.json", "curves.png", "tensorboard", "checkpoints")
 
+# python3 is the one that made this environment, whose own folder comes after it, for uv
+PATH = os.pathsep.join([f"{sys.base_prefix}/bin", f"{sys.prefix}/bin", os.environ["PATH"]])
+
 Shell = Callable[..., str]
 
 
@@ -126,14 +129,13 @@ def checkout(tmp_path_factory) -> Path:
 def run_block(kind: str, folder: Path) -> None:
     """Run a block line by line, its training shortened, with a python3 that is this one."""
     (block,) = [block for block in BLOCKS if block[0] == INSTALLING[kind]]
-    path = os.pathsep.join([f"{sys.base_prefix}/bin", os.environ["PATH"]])
     for line in block:
         short = f"{SHORT} --out run-{kind}"
         if line == "make demo":
             line = f"{line} DEMO_ARGS={shlex.quote(short)}"
         elif "approxtrain train" in line:
             line = f"{line} {short}"
-        out = shell(line, folder, PATH=path)
+        out = shell(line, folder, PATH=PATH)
     assert check_run(out, folder, "shapes") == folder / f"run-{kind}"
 
 
@@ -157,7 +159,7 @@ def test_the_lines_for_pip_do_the_same(checkout):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_lines_for_uv_do_the_same(tmp_path):
-    if shutil.which("uv") is None:
+    if shutil.which("uv", path=PATH) is None:
         pytest.skip("uv is not installed")
     run_block("uv", fresh_checkout(tmp_path))
 

@@ -61,8 +61,7 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def _start(config: Config, source: str | None, out: Path | None) -> None:
     from approxtrain import data
-    from approxtrain.config import dump, steps_per_epoch
-    from approxtrain.disk import write
+    from approxtrain.config import steps_per_epoch
     from approxtrain.models import get
     from approxtrain.run_folder import RunFolder, default_path
     from approxtrain.schedule import Schedule
@@ -72,21 +71,17 @@ def _start(config: Config, source: str | None, out: Path | None) -> None:
     dataset = data.load(config.data)
     path = out or default_path(config.model.name, config.schedule.title, seed=config.train.seed)
     with RunFolder.create(path) as folder:
-        write(folder.config, dump(config))
         _run(config, folder, dataset)
 
 
 def _resume(path: Path, overrides: list[str]) -> None:
-    from approxtrain.config import dump, load
-    from approxtrain.disk import write
+    from approxtrain.config import load
     from approxtrain.run_folder import RunFolder
 
     with RunFolder.open(path) as folder:
         before = load(str(folder.config))
         config = load(str(folder.config), overrides)
         _refuse_changes(before, config)
-        if config != before:
-            write(folder.config, dump(config))
         _run(config, folder)
 
 
