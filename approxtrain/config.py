@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     A `source` that reads KEY=VALUE is an override of the quickstart: `train train.epochs=1` is understood.
     Raises ConfigError with every problem found: syntax, unknown keys, wrong types and values, unknown names.
     """
-    if source is not None and "=" in source and not Path(source).is_file():
+    if source is not None and is_override(source):
         source, overrides = None, [source, *overrides]
     table = _read(source or DEFAULT_PRESET)
     problems = [problem for override in overrides for problem in _override(table, override)]
@@ -108,14 +109,19 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def is_override(text: str) -> bool:
+    """Whether an argument reads KEY=VALUE."""
+    return re.match(r"[\w.-]+\s*=", text) is not None
+
+
 def dump(config: Config) -> str:
     """TOML with every value spelled out; `load` reads it back to an equal Config."""
-    return tomli_w.dumps(_plain(config))
+    return tomli_w.dumps(plain(config))
 
 
 def digest(config: Config) -> str:
     """SHA-256 of the configuration, independent of the order of its keys."""
-    canonical = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -138,7 +144,8 @@ def steps_per_epoch(config: Config) -> int:
     return images // config.train.batch_size
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as nested tables, every value spelled out."""
     return _without_empty_tables(config.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
@@ -151,8 +158,8 @@ def _without_empty_tables(node: Any) -> Any:
 def _preset_folder() -> Path:
     """`configs/` of the checkout that this file lies in; the copy inside of an installed package."""
     package = Path(__file__).resolve().parent
-    checkout = package.parent
-    return checkout / "configs" if (checkout / "pyproject.toml").is_file() else package / "presets"
+    shipped = package / "presets"
+    return shipped if shipped.is_dir() else package.parent / "configs"
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -6,11 +6,9 @@ arrays of its last checkpoint to go on bit for bit as if it had never stopped.
 
 from __future__ import annotations
 
+import json
 import math
-import statistics
 import time
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,11 +22,13 @@ from approxtrain.config import Config
 from approxtrain.dispatch import Dispatch
 from approxtrain.errors import DataError, DivergedError, InterruptedRun
 from approxtrain.evaluate import Evaluator
+from approxtrain.in_flight import InFlight, spread
 from approxtrain.interruption import Interruption
 from approxtrain.listener import Listener, Start
 from approxtrain.run_folder import RunFolder
+from approxtrain.same_run import refuse_changes
 from approxtrain.schedule import Schedule
-from approxtrain.step import StepMetrics, TrainState, set_up
+from approxtrain.step import TrainState, set_up
 
 _order = jax.jit(epoch_order, static_argnums=2)
 
@@ -61,6 +61,7 @@ class Run:
             mode=config.schedule.dispatch,
             listener=listener,
         )
+        self.environment = record.environment()
         self.step_seconds: list[float] = []
 
     def train(self) -> dict[str, Any]:
@@ -68,14 +69,16 @@ class Run:
 
         Raises DivergedError, InterruptedRun, DiskError, CheckpointError; what was saved before stays.
         """
-        disk.write(self.folder.config, configuration.dump(self.config))
         state = self._restore()
+        disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
         self.listener.begin(self._start(start))
+        if start == self.total_steps and (done := self.folder.path / record.SUMMARY).is_file():
+            return json.loads(done.read_text("utf-8"))  # nothing is left to do, and nothing to measure anew
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
             for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)
-        return self._summary()
+        return self._summary(start)
 
     def _start(self, step: int) -> Start:
         visits = self.schedule.visits(0, self.total_steps).sum(0)
@@ -97,9 +100,11 @@ class Run:
 
     def _restore(self) -> TrainState:
         checkpoint.clean(self.folder.checkpoints)
-        found = checkpoint.load_latest(self.folder.checkpoints, self.initial)
+        initial = self.initial
+        del self.initial  # its arrays are given up to the first step
+        found = checkpoint.load_latest(self.folder.checkpoints, initial)
         if found is None:
-            return self.initial
+            return initial
         state, meta, skipped = found
         for line in skipped:
             self.listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
@@ -108,8 +113,12 @@ class Run:
                 f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
                 f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
             )
-        if meta["versions"] != record.versions():
-            self.listener.warn("The run began with other package versions: it goes on, but not bit for bit.")
+        refuse_changes(meta["config"], configuration.plain(self.config))
+        here = self._place()
+        if changed := [name for name in here if meta["place"].get(name) != here[name]]:
+            self.listener.warn(
+                f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit."
+            )
         return state
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
@@ -120,7 +129,7 @@ class Run:
             "epoch": epoch,
             "loss": float(state.loss_sum) / self.steps_per_epoch,
             "accuracy": float(state.correct_sum) / images,
-            "learning_rate": float(np.asarray(self.task.learning_rate(step))),
+            "learning_rate": float(np.asarray(self.task.learning_rate(step - 1))),  # of the last step
         }
         rows.row(kind="train", step=step, **train)
         report = {"step": step} | train
@@ -142,10 +151,10 @@ class Run:
     def _steps(
         self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
     ) -> tuple[TrainState, float, int]:
-        """What is left of an epoch's steps. → (state, seconds without compiling, steps)."""
+        """What is left of an epoch's steps. → (state, seconds without compiling and saving, steps)."""
         first, last = int(state.step), epoch * self.steps_per_epoch
         compiled = self.dispatch.compile_seconds
-        flight = _InFlight(self._finished)
+        flight = InFlight(self._finished)
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
         for step in range(first, last):
@@ -156,8 +165,11 @@ class Run:
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step + 1 < last:
                 flight.drain()
+                pause = time.perf_counter()
                 self._save(state, rows)
                 self._stop_if_signalled(step + 1, interruption)
+                begin += time.perf_counter() - pause
+                flight.restart()
         flight.drain()
         seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
         return state, seconds, last - first
@@ -174,8 +186,9 @@ class Run:
         if not math.isfinite(loss):
             methods = sorted({method.label for method in self.schedule.column(step)})
             raise DivergedError(
-                f"The loss of step {step} is {loss}, under the methods {', '.join(methods)}. The last checkpoint, "
-                f"which is finite, stays in {self.folder.checkpoints}. Try a smaller `optimizer.learning_rate`."
+                f"The loss of step {step} is {loss}, under the methods {', '.join(methods)}. What was saved before is "
+                f"finite and stays in {self.folder.checkpoints}. Start a new run with a smaller "
+                "`optimizer.learning_rate`, or with fewer approximated cells."
             )
         if seconds is not None:
             self.step_seconds.append(seconds)
@@ -184,16 +197,21 @@ class Run:
     def _save(self, state: TrainState, rows: record.Record) -> None:
         rows.sync()
         meta = {
-            "config": configuration.digest(self.config),
+            "config": configuration.plain(self.config),
             "data": self._data_identity(),
-            "versions": record.versions(),
+            "place": self._place(),
         }
         checkpoint.save(self.folder.checkpoints, int(state.step), state, meta)
+
+    def _place(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to repeat the bits."""
+        names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
+        return {name: self.environment[name] for name in names}
 
     def _data_identity(self) -> dict[str, Any]:
         return {"name": self.dataset.name, "sha256": self.dataset.sha256}
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, start: int) -> dict[str, Any]:
         found = record.rows(self.folder.path / record.METRICS)
         validation = [row for row in found if row["kind"] == "validation"]
         train = [row for row in found if row["kind"] == "train"]
@@ -210,54 +228,14 @@ class Run:
             "best_accuracy": best["accuracy"],
             "best_epoch": best["epoch"],
             "final_train_loss": train[-1]["loss"],
-            "step_ms": _spread([1e3 * s for s in self.step_seconds]),
+            "measured_from_step": start,
+            "step_ms": spread([1e3 * s for s in self.step_seconds]),
             "dispatch": self.dispatch.mode,
             "columns": len(self.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
             "config": configuration.digest(self.config),
-            "environment": record.environment(),
+            "environment": self.environment,
         }
         record.summary(self.folder.path, summary)
         curves.plot(self.folder.path)
         return summary
-
-
-class _InFlight:
-    """Steps that were handed to the device and whose loss has not been looked at.
-
-    Looking at a loss waits for its step, so it is done a few steps late: the device always has work, and yet a signal
-    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late.
-    """
-
-    def __init__(self, finished: Callable[[int, float, float | None], None]) -> None:
-        self._finished = finished
-        self._depth = 2 if jax.default_backend() == "cpu" else 16
-        self._waiting: deque[tuple[int, StepMetrics, bool]] = deque()
-        self._last = time.perf_counter()
-
-    def add(self, step: int, metrics: StepMetrics, *, timed: bool) -> None:
-        """`timed` is False for a step before which something was compiled: no time in flight then means anything."""
-        if not timed:
-            self._waiting = deque((*entry[:2], False) for entry in self._waiting)
-        self._waiting.append((step, metrics, timed))
-        while len(self._waiting) > self._depth:
-            self._look()
-
-    def drain(self) -> None:
-        while self._waiting:
-            self._look()
-
-    def _look(self) -> None:
-        step, metrics, timed = self._waiting.popleft()
-        loss = float(metrics.loss)
-        now = time.perf_counter()
-        elapsed, self._last = now - self._last, now
-        self._finished(step, loss, elapsed if timed else None)
-
-
-def _spread(values: list[float]) -> dict[str, float | int]:
-    """Median and quartiles, and how many there are."""
-    if len(values) < 2:
-        return {"n": len(values)} | ({"median": values[0]} if values else {})
-    low, median, high = statistics.quantiles(values, n=4)
-    return {"median": median, "q1": low, "q3": high, "n": len(values)}

@@ -20,10 +20,15 @@ fi
 # The stamp: what the environment was made from, and a line for each set of requirements that it got.
 stamp=$folder/stamp
 made_from="$("$python" -c 'import sys; print(sys.base_prefix, sys.version)' | tr '\n' ' ') $(cksum < pyproject.toml)"
+if [ -d "$folder" ] && [ ! -f "$stamp" ]; then
+    echo "error: $folder was not made by this script, so it is left alone: remove it, or give it another name" >&2
+    exit 1
+fi
 if [ "$(head -n 1 "$stamp" 2>/dev/null)" != "$made_from" ]; then
     echo "making $folder with $("$python" -V); the packages take about 800 MB, so that the first time lasts minutes"
     rm -rf "$folder"
     "$python" -m venv "$folder"
+    echo "not finished" > "$stamp"
     # Older ones do not know dependency groups.
     "$folder/bin/python" -m pip install -qq --upgrade "pip>=25.1"
     echo "$made_from" > "$stamp"

@@ -20,7 +20,7 @@ BLOCKS = [
     block.splitlines()
     for block in re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
 ]
-INSTALLING = {"demo": "make demo", "pip": "python3 -m venv .venv", "uv": "uv venv .venv"}
+INSTALLING = {"demo": "make demo", "pip": "python3 -m venv .venv-pip", "uv": "uv venv .venv-uv"}
 """The first lines of the blocks that make an environment; they are run whole."""
 SINGLE = [line for block in BLOCKS if block[0] not in INSTALLING.values() for line in block if line != "make test"]
 SHORT = "train.epochs=1 data.holdout=9000"
@@ -150,9 +150,9 @@ def test_make_demo_sets_everything_up_trains_and_shows_accuracy_and_curves(check
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_lines_for_pip_do_the_same(checkout):
-    run_block("pip", checkout)  # where the demo has been, its packages are there: nothing is installed twice
-    where = shell(".venv/bin/python -P -c 'import approxtrain; print(approxtrain.__file__)'", checkout)
-    assert "site-packages" in where  # no longer the editable one of the demo
+    run_block("pip", checkout)
+    where = shell(".venv-pip/bin/python -P -c 'import approxtrain; print(approxtrain.__file__)'", checkout)
+    assert "site-packages" in where
 
 
 @pytest.mark.install

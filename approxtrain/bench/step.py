@@ -4,7 +4,7 @@
     ours     our convolution, every method `full`, one jitted step
     loop     the same inside `lax.fori_loop`, per step
     switch   the same as a branch of `lax.switch`
-    schedule the configuration's schedule: its columns in turn
+    schedule a whole period of the configuration's schedule from step 0, per step (at most PERIOD steps)
 
 Every step has its own state and consumes it. All see the same batches in the same order.
 """
@@ -34,6 +34,8 @@ from approxtrain.step import Task, TrainState, set_up
 
 LOOP = 2
 """Steps in one call of `loop`."""
+PERIOD = 16
+"""The most steps of a schedule that one call takes."""
 NEVER = 2**30
 """A step that no benchmark reaches."""
 
@@ -83,18 +85,25 @@ class StepBench:
             "loop": self._loop(),
             "switch": self._single(self._never_switched(), "switch"),
         }
+        steps = {"loop": LOOP}
         schedule = self._from(self.config.schedule)
         if schedule != self._full():
-            calls["schedule"] = self._single(schedule, self.config.schedule.dispatch)
-        times = interleaved(calls, rounds, warm_up=max(2, len(schedule.columns)), on_round=on_round)
-        times["loop"] = Times(tuple(seconds / LOOP for seconds in times["loop"].seconds))
+            steps["schedule"] = min(schedule.phases[0][1].shape[1], PERIOD)
+            calls["schedule"] = self._single(schedule, self.config.schedule.dispatch, steps=steps["schedule"])
+        taken = interleaved(calls, rounds, on_round=on_round)
+        times = {
+            name: Times(tuple(seconds / steps.get(name, 1) for seconds in found.seconds))
+            for name, found in taken.items()
+        }
         return {
             "model": self.model.name,
             "batch": self.config.train.batch_size,
             "precision": self.config.train.precision,
             "data": self.data,
             "schedule": self.config.schedule.title,
+            "seed": self.config.train.seed,
             "rounds": rounds,
+            "steps_a_sample": {name: steps.get(name, 1) for name in times},
             "milliseconds": {name: [1e3 * s for s in taken.seconds] for name, taken in times.items()},
             "ratio_to_plain": {
                 name: asdict(found) | {"verdict": found.verdict}
@@ -126,15 +135,15 @@ class StepBench:
         dispatch = Dispatch(task, schedule, self.keys, batch_size=train.batch_size, augment=train.augment, mode=mode)
         return dispatch, state
 
-    def _single(self, schedule: Schedule, mode: str, conv_module: Any = Conv) -> Callable[[], None]:
+    def _single(self, schedule: Schedule, mode: str, conv_module: Any = Conv, steps: int = 1) -> Callable[[], None]:
+        """A call takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call."""
         dispatch, state = self._dispatch(schedule, mode, conv_module)
-        step = 0
 
         def call() -> None:
-            nonlocal step, state
-            state, metrics = dispatch(step, state, self.images, self.order)
-            step += 1
-            metrics.loss.block_until_ready()
+            nonlocal state
+            state = state._replace(step=jnp.zeros_like(state.step))
+            for step in range(steps):
+                state, _ = dispatch(step, state, self.images, self.order)
             jax.block_until_ready(state)
 
         return call

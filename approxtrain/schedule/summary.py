@@ -80,12 +80,7 @@ class Summary:
 
     @property
     def title(self) -> str:
-        """What the configuration calls it: "schedule1 with approx(k=4) until epoch 5"."""
-        config = self.config
-        what = config.name or ("rules" if config.rules else "grid")
-        if config.name and config.method:
-            what += f" with {config.cell().label}"
-        return what + (f" until epoch {config.until_epoch}" if config.until_epoch else "")
+        return self.config.title
 
     @cached_property
     def phases(self) -> tuple[PhaseView, ...]:

@@ -39,6 +39,7 @@ def bench_step(
     from approxtrain import record
     from approxtrain.bench.step import StepBench
 
+    environment = record.environment()
     bench = StepBench(config)
     done = 0
 
@@ -53,7 +54,7 @@ def bench_step(
     if json_file:
         from approxtrain.disk import write_json
 
-        write_json(json_file, {"command": "bench-step", **result, "environment": record.environment()})
+        write_json(json_file, {"command": "bench-step", **result, "environment": environment})
         console.print(f"written   {json_file}")
 
 

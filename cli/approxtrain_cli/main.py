@@ -8,6 +8,7 @@ A command's module imports jax inside its function: `--help`, `ls` and `schedule
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -37,6 +38,9 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the program on `sys.argv`; typer exits with the code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "×" shows "?" in place of a traceback
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("APPROXTRAIN_DEBUG", "0") not in ("", "0")
     try:

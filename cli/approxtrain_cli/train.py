@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from approxtrain.config import Config
     from approxtrain.data import Dataset
     from approxtrain.run_folder import RunFolder
-
-RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
-"""What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 
 def train(
@@ -43,7 +40,7 @@ def train(
         if dry_run:
             _show(config)
         else:
-            _start(config, source, out)
+            _start(config, out)
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes everything from the folder: give no preset, --out or --dry-run with it."
@@ -54,12 +51,14 @@ def train(
 
 def split(arguments: list[str]) -> tuple[str | None, list[str]]:
     """[CONFIG] [KEY=VALUE]... → (CONFIG or None, overrides)."""
+    from approxtrain.config import is_override
+
     first = arguments[0] if arguments else None
-    source = first if first is not None and ("=" not in first or Path(first).is_file()) else None
+    source = first if first is not None and not is_override(first) else None
     return source, arguments[1:] if source is not None else arguments
 
 
-def _start(config: Config, source: str | None, out: Path | None) -> None:
+def _start(config: Config, out: Path | None) -> None:
     from approxtrain import data
     from approxtrain.config import steps_per_epoch
     from approxtrain.models import get
@@ -75,40 +74,15 @@ def _start(config: Config, source: str | None, out: Path | None) -> None:
 
 
 def _resume(path: Path, overrides: list[str]) -> None:
-    from approxtrain.config import load
+    from approxtrain.config import load, plain
     from approxtrain.run_folder import RunFolder
+    from approxtrain.same_run import refuse_changes
 
     with RunFolder.open(path) as folder:
         before = load(str(folder.config))
         config = load(str(folder.config), overrides)
-        _refuse_changes(before, config)
+        refuse_changes(plain(before), plain(config))
         _run(config, folder)
-
-
-def _refuse_changes(before: Config, after: Config) -> None:
-    """A resumed run is the same run: only RESUMABLE may differ, and epochs only grow."""
-    old, new = (dict(_flat(config.model_dump(mode="json", by_alias=True))) for config in (before, after))
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    problems = [
-        f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
-        f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
-        for key in changed
-        if key not in RESUMABLE
-    ]
-    if after.train.epochs < before.train.epochs:
-        problems.append(
-            f"train.epochs: it was {before.train.epochs} and can only grow, not become {after.train.epochs}."
-        )
-    if problems:
-        raise ConfigError(problems)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> Any:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> None:

@@ -11,7 +11,7 @@ from approxtrain_kernels.geometry import Padding, conv_shape
 from approxtrain_kernels.methods import make
 
 IMPLEMENTATIONS = ("reference", "xla")
-"""`reference` is the definition, `xla` the portable fast path."""
+"""`reference`: top-k and the dense form. `xla`: the portable fast path. The definition is each method's `oracle`."""
 
 
 def weight_gradient(

@@ -239,3 +239,9 @@ def test_an_epoch_has_as_many_steps_as_whole_batches():
 def test_a_batch_larger_than_the_training_set_is_refused():
     with pytest.raises(ConfigError, match=r"`train.batch_size` \(=100000\) must be at most"):
         config.steps_per_epoch(config.load("quickstart", ["train.batch_size=100000"]))
+
+
+def test_a_long_table_given_as_the_first_argument_is_an_override_and_no_file_name():
+    grid = "[" + ", ".join(['["full", "zero"]'] * 5) + "]"
+    found = config.load(f"schedule={{ grid = {grid}, max_columns = 2 }}" + " " * 300)
+    assert found.schedule.grid == (("full", "zero"),) * 5

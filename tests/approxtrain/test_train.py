@@ -14,7 +14,7 @@ import pytest
 
 from approxtrain import checkpoint, disk, record
 from approxtrain.config import dump
-from approxtrain.errors import DataError, DivergedError, InterruptedRun
+from approxtrain.errors import ConfigError, DataError, DivergedError, InterruptedRun
 from approxtrain.listener import Listener
 from approxtrain.run_folder import RunFolder
 from approxtrain.train import Run
@@ -81,7 +81,8 @@ def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure
     assert [(row["epoch"], row["step"]) for row in train] == [(epoch, epoch * SIX_STEPS) for epoch in range(1, 6)]
     assert [row["epoch"] for row in validation] == [2, 4, 5]  # every two epochs and at the end
     assert train[-1]["loss"] < train[0]["loss"] - 0.2
-    assert train[2]["learning_rate"] == pytest.approx(0.01 * 0.8**3)
+    last = 3 * SIX_STEPS - 1
+    assert train[2]["learning_rate"] == pytest.approx(0.01 * 0.8 ** (last / SIX_STEPS))
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
     best = max(validation, key=lambda row: row["accuracy"])
@@ -173,11 +174,28 @@ def test_a_finished_run_can_grow_by_epochs(tmp_path, small, configure):
 def test_a_finished_run_that_is_resumed_writes_its_summary_again_and_trains_nothing(tmp_path, small, configure):
     config, note = configure({"name": "full"}, epochs=1), Note()
     before = start(tmp_path / "run", config)
+    assert resume(tmp_path / "run", config) == before  # what was measured is kept
     (tmp_path / "run" / record.SUMMARY).unlink()
     after = resume(tmp_path / "run", config, note)
     assert (note.steps, note.columns) == ([], [])
     assert after["final_accuracy"] == before["final_accuracy"]
     assert (tmp_path / "run" / record.SUMMARY).is_file()
+
+
+def test_a_configuration_that_was_edited_is_refused_on_resume(tmp_path, small, configure):
+    start(tmp_path / "run", configure({"name": "full"}, epochs=1))
+    with pytest.raises(ConfigError, match=r"train\.seed: it was 0"):
+        resume(tmp_path / "run", configure({"name": "full"}, epochs=2, seed=1))
+
+
+def test_a_run_that_was_begun_on_another_machine_goes_on_with_a_warning(tmp_path, small, configure, monkeypatch):
+    here = record.environment()
+    monkeypatch.setattr(record, "environment", lambda: here | {"processor": "another one"})
+    start(tmp_path / "run", configure({"name": "full"}, epochs=1))
+    monkeypatch.setattr(record, "environment", lambda: here)
+    note = Note()
+    resume(tmp_path / "run", configure({"name": "full"}, epochs=2), note)
+    assert ["processor differ" in line for line in note.warnings] == [True]
 
 
 def test_other_images_under_the_same_name_are_refused_on_resume(tmp_path, small, configure, pictures):

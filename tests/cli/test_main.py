@@ -151,3 +151,9 @@ def test_it_answers_without_importing_jax(arguments, program):
     code = "import atexit; atexit.register(lambda: print('jax' in sys.modules, file=sys.stderr)); main()"
     done = program(*arguments, code=code)
     assert (done.returncode, done.stderr) == (0, "False\n")
+
+
+def test_a_terminal_that_knows_no_multiplication_sign_is_no_reason_to_fail(program):
+    done = program("ls", "models", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "5?5 kernels" in done.stdout

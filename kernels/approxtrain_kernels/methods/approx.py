@@ -6,7 +6,7 @@ For each image n and output channel c, with s = Σ dO[n, :, :, c] and the k entr
     dW              = scale · Σ x ∗ dO'
 
 k = 1 is the paper's Algorithm 1 (the largest entry carries the channel's sum); k = Ho·Wo is exact. Equal entries: the
-first in row-major order is kept. A plane of zeros adds nothing, a NaN in it makes dW[..., c] NaN.
+first in row-major order is kept. A plane of zeros adds nothing, a NaN in it reaches dW[..., c].
 
 `scale="paper"` is 1/batch. The paper multiplies by 1/128, but with a loss that is a mean over the batch dO already
 carries 1/N, and the cell ends up 128 times too small; 1.0 is the default.

@@ -1,0 +1,58 @@
+"""Steps between the host and the device: looked at late, so that neither waits for the other, and timed on the way."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+
+import jax
+
+from approxtrain.step import StepMetrics
+
+
+class InFlight:
+    """Steps that were handed to the device and whose loss has not been looked at.
+
+    Looking at a loss waits for its step, so it is done a few steps late: the device always has work, and yet a signal
+    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late.
+    """
+
+    def __init__(self, finished: Callable[[int, float, float | None], None]) -> None:
+        self._finished = finished
+        self._depth = 2 if jax.default_backend() == "cpu" else 16
+        self._waiting: deque[tuple[int, StepMetrics, bool]] = deque()
+        self._last = time.perf_counter()
+
+    def add(self, step: int, metrics: StepMetrics, *, timed: bool) -> None:
+        """`timed` is False for a step before which something was compiled: no time in flight then means anything."""
+        if not timed:
+            self._waiting = deque((*entry[:2], False) for entry in self._waiting)
+        self._waiting.append((step, metrics, timed))
+        while len(self._waiting) > self._depth:
+            self._look()
+
+    def drain(self) -> None:
+        """Look at all of them."""
+        while self._waiting:
+            self._look()
+
+    def restart(self) -> None:
+        """What has passed since the last look, such as the saving of a checkpoint, belongs to no step."""
+        self._last = time.perf_counter()
+
+    def _look(self) -> None:
+        step, metrics, timed = self._waiting.popleft()
+        loss = float(metrics.loss)
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        self._finished(step, loss, elapsed if timed else None)
+
+
+def spread(values: list[float]) -> dict[str, float | int]:
+    """Mean, median, quartiles, and how many there are. Where steps differ by column, the mean is what one costs."""
+    if len(values) < 2:
+        return {"n": len(values)} | ({"median": values[0], "mean": values[0]} if values else {})
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": median, "mean": statistics.fmean(values), "q1": low, "q3": high, "n": len(values)}

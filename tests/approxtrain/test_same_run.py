@@ -1,0 +1,28 @@
+"""What may differ between a run and its resumption."""
+
+import pytest
+
+from approxtrain.config import load, plain
+from approxtrain.errors import ConfigError
+from approxtrain.same_run import refuse_changes
+
+
+def changed(*overrides: str) -> None:
+    refuse_changes(plain(load("quickstart")), plain(load("quickstart", overrides)))
+
+
+def test_more_epochs_other_checkpoints_and_images_that_moved_are_the_same_run():
+    before = load("cnn2-approx", ["data.dir=/here"])
+    after = load("cnn2-approx", ["data.dir=/there", "train.epochs=501", "train.checkpoint_every=7"])
+    refuse_changes(plain(before), plain(after))
+
+
+def test_all_that_makes_it_another_run_is_named_at_once():
+    with pytest.raises(ConfigError) as error:
+        changed("train.seed=1", "data.holdout=100", "optimizer.learning_rate=0.1", "train.epochs=2")
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "data.holdout",
+        "optimizer.learning_rate",
+        "train.seed",
+        "train.epochs",
+    ]
