@@ -63,8 +63,9 @@ def train(path, kill_after):
     checkpoint.save = lambda folder, step, *rest: kill() if step == -kill_after else save(folder, step, *rest)
     with RunFolder.open(path) as folder:
         run = Run(config.load(str(folder.config)), folder, Killer(kill_after))
+        like = run.initial
         run.train()
-        state, _, skipped = checkpoint.load_latest(folder.checkpoints, run.initial)
+        state, _, skipped = checkpoint.load_latest(folder.checkpoints, like)
         assert not skipped
         np.savez(path / "final.npz", *jax.tree.leaves(state))
 
