@@ -43,7 +43,8 @@ def train(
             _start(config, out)
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
-            "`--resume DIR` takes everything from the folder: give no preset, --out or --dry-run with it."
+            "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
+            "train.epochs=N (longer), train.checkpoint_every=N and data.dir=PATH may be given."
         )
     else:
         _resume(resume, overrides)
