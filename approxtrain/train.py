@@ -74,7 +74,9 @@ class Run:
         start = int(state.step)
         self.listener.begin(self._start(start))
         if start == self.total_steps and (done := self.folder.path / record.SUMMARY).is_file():
-            return json.loads(done.read_text("utf-8"))  # nothing is left to do, and nothing to measure anew
+            summary = json.loads(done.read_text("utf-8"))
+            if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
+                return summary  # nothing is left to do, and nothing to measure anew
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
             for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)

@@ -6,7 +6,7 @@
     switch   the same as a branch of `lax.switch`
     schedule a whole period of the configuration's schedule from step 0, per step (at most PERIOD steps)
 
-Every step has its own state and consumes it. All see the same batches in the same order.
+Every contender has its own state and consumes it. What a batch holds makes no difference to the time.
 """
 
 from __future__ import annotations

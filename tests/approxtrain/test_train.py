@@ -182,6 +182,15 @@ def test_a_finished_run_that_is_resumed_writes_its_summary_again_and_trains_noth
     assert (tmp_path / "run" / record.SUMMARY).is_file()
 
 
+def test_the_summary_of_a_shorter_run_is_not_taken_for_that_of_the_longer_one(tmp_path, small, configure):
+    short, long = (configure({"name": "full"}, epochs=epochs) for epochs in (1, 2))
+    start(tmp_path / "run", short)
+    stale = (tmp_path / "run" / record.SUMMARY).read_text()
+    resume(tmp_path / "run", long)
+    (tmp_path / "run" / record.SUMMARY).write_text(stale)  # as if killed after the last checkpoint, before the summary
+    assert resume(tmp_path / "run", long)["epochs"] == 2
+
+
 def test_a_configuration_that_was_edited_is_refused_on_resume(tmp_path, small, configure):
     start(tmp_path / "run", configure({"name": "full"}, epochs=1))
     with pytest.raises(ConfigError, match=r"train\.seed: it was 0"):
