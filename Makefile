@@ -1,9 +1,9 @@
 # `make` alone lists the targets. Needs Python 3.11 or later; PYTHON=/path/to/python chooses one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test env lint clean
+.PHONY: help demo test env lint gpu-check gpu-bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 demo: ## set up, train the quickstart preset (minutes), print accuracy and curves; DEMO_ARGS adds to the command
 	@scripts/environment.sh .venv "$(PYTHON)" -e .
@@ -19,6 +19,12 @@ lint: env ## format and fix what can be fixed, then check the types
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 	.venv/bin/pyright --pythonpath .venv/bin/python
+
+gpu-check: ## no GPU needed: compile for an H200, report registers, spills and what a step launches (docs/gpu.md)
+	@PYTHON="$(PYTHON)" scripts/gpu_check.sh $(GPU_ARGS)
+
+gpu-bench: ## all that needs a GPU, in 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)
+	@PYTHON="$(PYTHON)" GPU_PYTHON="$(GPU_PYTHON)" scripts/gpu_bench.sh $(if $(GPU_DATA),--data "$(GPU_DATA)") $(GPU_ARGS)
 
 clean: ## remove environments, builds and caches; runs/ stays
 	rm -rf .venv .venv-* dist build .pytest_cache .ruff_cache .hypothesis

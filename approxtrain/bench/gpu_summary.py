@@ -1,0 +1,139 @@
+"""What `make gpu-bench` found, on one page of Markdown, from the JSON of its stages. What lacks is "not measured"."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from approxtrain.bench.gpu_stages import RECORD
+
+ABSENT = "not measured"
+
+
+def summarise(folder: Path) -> str:
+    """The page, for the results in `folder`."""
+    parts = (_stages, _facts, _right, _forms, _steps, _train)
+    return "\n\n".join("\n".join(part(folder)) for part in parts) + "\n"
+
+
+def _stages(folder: Path) -> Iterator[str]:
+    yield "# GPU bench\n"
+    yield "| stage | status | s | what |"
+    yield "| --- | --- | ---: | --- |"
+    for stage in (_read(folder, RECORD) or {"stages": []})["stages"]:
+        why = f": {stage['why']}" if stage["why"] else ""
+        yield f"| {stage['name']} | {stage['status']}{why} | {stage['seconds']:.0f} | {stage['what']} |"
+
+
+def _facts(folder: Path) -> Iterator[str]:
+    yield "## Device\n"
+    rows = _rows(folder, "facts")
+    if not rows:
+        yield ABSENT
+        return
+    found, environment = rows[0]["machine"], rows[0]["environment"]
+    wrong = [row["operation"] for row in rows[0]["eager"] if not row["right"]]
+    yield f"{environment['device']}, jax {environment['versions']['jax']}, {rows[0]['nvidia_smi'] or 'no nvidia-smi'}"
+    rates = ", ".join(f"{name} {rate / 1e3:.0f} TFLOP/s" for name, rate in found["gflop_s"].items())
+    yield f"copy {found['bandwidth_gb_s']:.0f} GB/s; products {rates}; an empty call {found['dispatch_us']:.0f} µs"
+    yield f"plain operations that are wrong: {', '.join(wrong) or 'none'}"
+
+
+def _right(folder: Path) -> Iterator[str]:
+    yield "## Right, and the same bits each time\n"
+    rows = _rows(folder, "right")
+    if not rows:
+        yield ABSENT
+        return
+    yield "| form | precision | cases | right | largest error | same bits |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    for form, precision in dict.fromkeys((row["form"], row["precision"]) for row in rows):
+        those = [row for row in rows if (row["form"], row["precision"]) == (form, precision)]
+        errors = [row["relative_error"] for row in those if row.get("relative_error") is not None]
+        worst = f"{max(errors):.1e}" if errors else ABSENT
+        good, same = (sum(bool(row.get(key)) for row in those) for key in ("right", "same_bits"))
+        yield f"| {form} | {precision} | {len(those)} | {good} | {worst} | {same} |"
+    for row in rows:
+        if not row["right"]:
+            shape = row["shape"]
+            where = f"{shape['in_channels']}→{shape['out_channels']} {shape['height']}×{shape['width']}"
+            yield f"\nwrong: {row['form']} {row['precision']} k={row['k']} {row['inputs']} {where}: " + str(
+                row.get("error") or row.get("relative_error")
+            )
+
+
+def _forms(folder: Path) -> Iterator[str]:
+    yield "## Forms of approx, µs: measured on cold inputs (kernels alone, hot; the model)\n"
+    rows = _rows(folder, "forms")
+    if not rows:
+        yield ABSENT
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row["forms"]))
+    yield f"| shape | precision | {' | '.join(names)} | chosen | fastest |"
+    yield f"| --- | --- | {' | '.join('---:' for _ in names)} | --- | --- |"
+    hits: Counter[bool] = Counter()
+    for row in rows:
+        shape = row["shape"]
+        what = f"{shape['in_channels']}→{shape['out_channels']} {shape['height']}×{shape['width']}"
+        times = {name: form["wall_us_median"] for name, form in row["forms"].items() if "wall_us_median" in form}
+        sparse = {name: time for name, time in times.items() if name != "full"}
+        best = min(sparse, key=lambda name: sparse[name], default=ABSENT)
+        hits[best == row["chosen"]] += 1
+        cells = " | ".join(_form(row["forms"].get(name)) for name in names)
+        yield f"| {what} | {row['precision']} | {cells} | {row['chosen']} | {best} |"
+    yield f"\nthe model chose the fastest form in {hits[True]} of {hits.total()} rows"
+
+
+def _form(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    model = f"{found['model']['seconds'] * 1e6:.0f}"
+    if "wall_us_median" not in found:
+        return f"{found['failed'][:40]} (model {model})"
+    kernels = found["kernels_us"]
+    alone = ABSENT if isinstance(kernels, str) else f"{sum(time for _, time in kernels):.0f}"
+    return f"{found['wall_us_median']:.0f} ({alone}; {model})"
+
+
+def _steps(folder: Path) -> Iterator[str]:
+    yield "## Training steps, ms: every layer by one method\n"
+    rows = _rows(folder, "steps")
+    if not rows:
+        yield ABSENT
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row["median_ms"]))
+    yield f"| network | {' | '.join(names)} |"
+    yield f"| --- | {' | '.join('---:' for _ in names)} |"
+    for row in rows:
+        cells = [f"{median(row['milliseconds'][name]):.3f}" if name in row["milliseconds"] else "–" for name in names]
+        yield f"| {row['model']}, {row['precision']} | {' | '.join(cells)} |"
+
+
+def _train(folder: Path) -> Iterator[str]:
+    yield "## ResNet-20, schedule 1, 2 epochs, one seed\n"
+    rows = _rows(folder, "train")
+    if len(rows) < 3:
+        yield ABSENT
+        return
+    ours, theirs = rows[:2]
+    yield f"| | {ours['implementation']} | {theirs['implementation']} |"
+    yield "| --- | ---: | ---: |"
+    yield f"| test accuracy | {ours['test_accuracy']:.2%} | {theirs['test_accuracy']:.2%} |"
+    for number, pair in enumerate(zip(ours["first_losses"], theirs["first_losses"], strict=True), start=1):
+        yield f"| loss of step {number} | {pair[0]:.6f} | {pair[1]:.6f} |"
+
+
+def _rows(folder: Path, stage: str) -> list[dict[str, Any]]:
+    found = _read(folder, f"{stage}.json")
+    return found["rows"] if found else []
+
+
+def _read(folder: Path, name: str) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / name).read_text("utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

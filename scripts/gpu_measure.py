@@ -1,0 +1,112 @@
+"""One stage of `make gpu-bench`, on its own:
+
+    python scripts/gpu_measure.py facts|right|forms|steps|train|small --json FILE [--data FOLDER --name NAME]
+
+The JSON is written again after each row, so that it holds what was measured when time ran out. Exits with 1 where
+something was wrong. Needs a GPU; APPROXTRAIN_ANY_DEVICE=1 lets it run on what there is, to try the program out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
+
+NETWORKS = {  # network: preset with its batch and data
+    "cnn2": "cnn2-full",
+    "resnet20": "resnet20-full",
+    "vgg19": "vgg19-full",
+    "resnet14": "resnet14-full",
+}
+
+
+def facts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu_facts import facts
+
+    found = facts()
+    yield found | {"right": all(row["right"] for row in found["eager"])}
+
+
+def right(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench import gpu_right
+
+    yield from gpu_right.run()
+
+
+def forms(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench import gpu_forms
+    from approxtrain_kernels.shapes import PAPER
+
+    yield from gpu_forms.run(PAPER, ("float32", "bfloat16", "tf32"))
+
+
+def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu_steps import MethodBench
+    from approxtrain.config import load
+
+    for preset in NETWORKS.values():
+        yield MethodBench(load(preset, ["data.name=shapes"])).compare(rounds=12)
+
+
+def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu_train import Comparison, distance
+    from approxtrain.config import load
+
+    overrides = [f"data.dir={options.data}", f"data.name={options.name}", "train.epochs=2"]
+    comparison, runs = Comparison(load("resnet20-schedule1-approx", overrides)), []
+    for implementation in ("pallas", "xla"):
+        runs.append(comparison.run(implementation))
+        yield runs[-1] | {"data": comparison.data}
+    yield {"distance": distance(runs)}
+
+
+def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What compute-sanitizer looks at: each form once, at the smallest shapes."""
+    from approxtrain.bench import gpu_right
+
+    for case in gpu_right.cases():
+        plain = case.precision.name in ("float32", "bfloat16") and case.inputs == "random"
+        if plain and case.k <= 3 and case.plan.form != "dense":
+            yield gpu_right.row(case, runs=1)
+
+
+STAGES = {function.__name__: function for function in (facts, right, forms, steps, train, small)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="One stage of `make gpu-bench`.")
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10, for `train`")
+    parser.add_argument("--name", default="cifar10", help="what `data.name` is for it")
+    options = parser.parse_args()
+
+    import jax
+
+    from approxtrain import record  # sets the flags that jax needs, before its backend starts
+    from approxtrain.disk import write_json
+
+    if jax.default_backend() != "gpu" and not os.environ.get("APPROXTRAIN_ANY_DEVICE"):
+        print(f"error: jax sees no GPU, only {jax.default_backend()}", file=sys.stderr)
+        return 2
+
+    head = {"command": f"make gpu-bench: {options.stage}", "environment": record.environment()}
+    rows: list[dict[str, Any]] = []
+    for row in STAGES[options.stage](options):
+        rows.append(row)
+        write_json(options.json, head | {"complete": False, "rows": rows})
+        print(f"{len(rows)} done", flush=True)
+    write_json(options.json, head | {"complete": True, "rows": rows})
+    wrong = [row for row in rows if row.get("right") is False]
+    print(f"{len(rows)} rows, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The programs behind `make gpu-check` and `make gpu-bench`, as far as a machine without a GPU can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from approxtrain.bench.gpu_program import Program, Resources, Thunk, entries, resources
+from approxtrain.bench.gpu_stages import Stage, run
+from approxtrain.bench.gpu_summary import summarise
+
+ROOT = Path(__file__).parents[1]
+
+CALL = (
+    '%ours.1 = f32[9,8]{1,0} custom-call(%x, %dy), custom_call_target="__gpu$xla.gpu.triton", '
+    'metadata={op_name="jit(step)/transpose(jvp())/approx_gather/pallas_call"}, backend_config={ir = "%not an operand"}'
+)
+CUDNN = '%{} = (f32[8]{{0}}, u8[0]{{0}}) custom-call(%x, %dy), custom_call_target="__cudnn$conv{}"'
+
+
+def program(*body: str, fused: tuple[str, ...] = ()) -> Program:
+    inner = ["%fused (p.0: f32[9,8]) -> f32[8,9] {", *fused, "}"] if fused else []
+    parameters = ("%x = f32[4,8]{1,0} parameter(0)", "%dy = f32[4,8]{1,0} parameter(1)")
+    return Program(
+        "\n".join([*inner, "ENTRY %main (x: f32[4,8], dy: f32[4,8]) -> f32[9,8] {", *parameters, *body, "}"])
+    )
+
+
+def beside(*body: str, fused: tuple[str, ...] = ()) -> list[str]:
+    found = program(*body, fused=fused)
+    (call,) = found.pallas_calls
+    assert call.kernel == "approx_gather"
+    return found.transposes_beside(call)
+
+
+def test_convolutions_are_counted_by_what_they_compute():
+    kinds = ("Forward", "BackwardInput", "BackwardFilter", "BackwardFilter")
+    found = program(*(CUDNN.format(f"c.{number}", kind) for number, kind in enumerate(kinds)))
+    assert found.convolutions == {"forward": 1, "forward with bias": 0, "dgrad": 1, "wgrad": 2}
+
+
+def test_a_call_between_others_stands_beside_no_transpose():
+    user = "ROOT %add = f32[9,8]{1,0} add(%ours.1, %ours.1)"
+    far = "%far = f32[8,4]{0,1} transpose(%x), dimensions={1,0}"
+    assert beside(CALL, far, user) == []
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "ROOT %moved = f32[8,9]{1,0} transpose(%ours.1), dimensions={1,0}",
+        "ROOT %moved = f32[9,8]{0,1} copy(%ours.1)",
+    ],
+)
+def test_a_transpose_or_another_layout_of_the_result_is_seen(user):
+    assert beside(CALL, user) == ["moved"]
+
+
+def test_a_copy_to_the_same_layout_is_no_transpose():
+    assert beside(CALL, "ROOT %same = f32[9,8]{1,0} copy(%ours.1)") == []
+
+
+def test_a_transpose_of_an_operand_is_seen_through_a_bitcast():
+    moved = "%moved = f32[4,8]{1,0} transpose(%x), dimensions={1,0}"
+    cast = "%cast = f32[2,2,8]{2,1,0} bitcast(%moved)"
+    assert beside(moved, cast, CALL.replace("(%x,", "(%cast,")) == ["moved"]
+
+
+@pytest.mark.parametrize(("operand", "expected"), [("p.0", ["fusion/turned"]), ("p.1", [])])
+def test_inside_of_a_fusion_only_what_comes_from_the_call_counts(operand, expected):
+    fused = (
+        "%p.0 = f32[9,8]{1,0} parameter(0)",
+        "%p.1 = f32[9,8]{1,0} parameter(1)",
+        f"%turned = f32[8,9]{{1,0}} transpose(%{operand}), dimensions={{1,0}}",
+        "ROOT %out = (f32[9,8]{1,0}, f32[8,9]{1,0}) tuple(%p.0, %turned)",
+    )
+    user = "ROOT %fusion = (f32[9,8]{1,0}, f32[8,9]{1,0}) fusion(%ours.1, %dy), kind=kLoop, calls=%fused"
+    assert beside(CALL, user, fused=fused) == expected
+
+
+def test_launches_are_read_with_grid_warps_and_shared_memory():
+    text = (
+        "001: kCopy         [source       | next=002 (1)] kCopy\n"
+        "002: kCustomKernel [prev=001 (1) | sink        ] approx_gather_1 grid: [4, 2, 3] threads: [128, 1, 1]  "
+        "shared_memory: 2048 bytes\n"
+    )
+    found = Program("", text)
+    assert found.thunks == [Thunk("Copy", "kCopy"), Thunk("CustomKernel", "approx_gather_1", (4, 2, 3), 128, 2048)]
+    assert found.launches("approx_gather") == found.thunks[1:]
+    assert found.launches("approx") == []
+
+
+def test_registers_and_spills_are_read_from_ptxas():
+    report = (
+        "ptxas info    : 0 bytes gmem\n"
+        "ptxas info    : Compiling entry function 'first' for 'sm_90a'\n"
+        "    24 bytes stack frame, 20 bytes spill stores, 16 bytes spill loads\n"
+        "ptxas info    : Used 255 registers, used 1 barriers, 24 bytes cumulative stack size, 512 bytes smem\n"
+        "ptxas info    : Compiling entry function 'second' for 'sm_90a'\n"
+        "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+        "ptxas info    : Used 32 registers, used 0 barriers\n"
+    )
+    assert resources(report) == {"first": Resources(255, 24, 20, 16, 512), "second": Resources(32, 0, 0, 0, 0)}
+    assert [found.spills for found in resources(report).values()] == [True, False]
+    assert entries(".visible .entry first(\n.entry second(") == ["first", "second"]
+
+
+def stage(name: str, code: str, seconds: float = 30, *, needed: bool = False) -> Stage:
+    """A stage that runs Python code; `file` is where its JSON belongs."""
+    return Stage(name, f"tries {name}", (sys.executable, "-c", code), seconds, f"{name}.json", {}, needed)
+
+
+def writes(folder: Path, name: str) -> str:
+    return f"open({str(folder / name) + '.json'!r}, 'w').write('{{}}')"
+
+
+def test_a_stage_that_fails_does_not_stop_the_others(tmp_path):
+    stages = [
+        stage("breaks", "raise SystemExit(3)"),
+        stage("forgets", ""),
+        Stage("absent", "", ("no-such-program-anywhere",), 30, "absent.json", {}),
+        stage("works", writes(tmp_path, "works")),
+    ]
+    found = run(stages, tmp_path, 60)
+    assert [outcome.status for outcome in found] == ["failed", "failed", "failed", "ok"]
+    assert found[0].exit_code == 3
+    assert "no forgets.json" in found[1].why
+    assert "no-such-program-anywhere" in found[2].why
+
+
+def test_a_stage_is_ended_with_all_that_it_started_when_its_time_is_over(tmp_path):
+    child = f"import time; time.sleep(20); {writes(tmp_path, 'late')}"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    start = time.monotonic()
+    slow, fast = run([stage("slow", code, 1), stage("fast", writes(tmp_path, "fast"))], tmp_path, 60)
+    assert (slow.status, fast.status) == ("out of time", "ok")
+    assert time.monotonic() - start < 15
+    assert not (tmp_path / "late.json").exists()
+
+
+def test_when_the_time_of_all_is_over_the_rest_is_not_run(tmp_path):
+    found = run([stage("slow", "import time; time.sleep(30)"), stage("rest", "")], tmp_path, 1)
+    assert [outcome.status for outcome in found] == ["out of time", "not run"]
+
+
+def test_nothing_follows_a_needed_stage_that_failed(tmp_path):
+    found = run([stage("first", "raise SystemExit(1)", needed=True), stage("second", "")], tmp_path, 60)
+    assert [outcome.status for outcome in found] == ["failed", "not run"]
+    assert found[1].why == "first has to succeed first"
+
+
+def test_the_record_is_complete_after_each_stage_and_an_old_result_does_not_pass_for_a_new_one(tmp_path):
+    (tmp_path / "second.json").write_text("old")
+    seen = []
+    stages = [stage("first", writes(tmp_path, "first")), stage("second", "")]
+    run(stages, tmp_path, 60, on_end=lambda *_: seen.append(json.loads((tmp_path / "stages.json").read_text())))
+    assert [record["left"] for record in seen] == [["second"], []]
+    assert [row["file"] for row in seen[1]["stages"]] == ["first.json", None]
+    assert not (tmp_path / "second.json").exists()
+
+
+def test_the_summary_says_not_measured_where_there_is_nothing(tmp_path):
+    run([stage("first", "raise SystemExit(1)")], tmp_path, 60)
+    page = summarise(tmp_path)
+    assert "| first | failed: exit code 1" in page
+    assert page.count("not measured") == 5
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": "/nowhere"}  # a GPU that this machine may have is not found
+    command = [sys.executable, str(ROOT / "scripts/gpu_bench.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_gpu_bench_refuses_without_a_gpu_and_says_what_can_be_done():
+    done = script()
+    assert done.returncode == 2
+    assert "no NVIDIA GPU" in done.stderr
+    assert "make gpu-check" in done.stderr
+
+
+def test_a_dry_run_lists_the_stages_and_training_only_where_there_is_data(tmp_path):
+    without, given = script("--dry-run").stdout, script("--dry-run", "--data", str(tmp_path)).stdout
+    names = [line.split()[0] for line in without.splitlines()]
+    assert names[:3] == ["facts", "right", "table1"]
+    assert "train" not in names
+    assert "train" in [line.split()[0] for line in given.splitlines()]
+    assert script("--dry-run", "--only", "facts,nonsense").returncode == 2
