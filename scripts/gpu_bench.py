@@ -23,6 +23,8 @@ from approxtrain.bench.gpu_stages import Outcome, Stage, run  # noqa: E402
 from approxtrain.bench.gpu_summary import summarise  # noqa: E402
 
 SANITIZER = "compute-sanitizer"
+SANITIZERS = ("/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sanitizer")
+"""Where CUDA's tools lie without being on PATH."""
 
 
 def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage]:
@@ -48,7 +50,8 @@ def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage
     def sanitized(tool: str, seconds: float) -> Stage:
         stage = f"sanitizer-{tool}"
         file = f"{stage}.json"
-        command = (SANITIZER, "--tool", tool, "--error-exitcode", "9", sys.executable, "scripts/gpu_measure.py")
+        program = shutil.which(SANITIZER) or next(filter(os.path.exists, SANITIZERS), SANITIZER)
+        command = (program, "--tool", tool, "--error-exitcode", "9", sys.executable, "scripts/gpu_measure.py")
         # Each array in an allocation of its own, so that reading past its end is seen.
         own = environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         what = f"{SANITIZER} {tool} over the small shapes"

@@ -39,7 +39,7 @@ class Target:
         )
         with tempfile.TemporaryDirectory() as folder, jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
             lowered = jax.jit(function, donate_argnums=donate).lower(*abstract)
-            options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+            options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_emitter_re": "ptx"}
             compiled = lowered.compile(compiler_options=options)
             return _read(compiled.as_text() or "", Path(folder))
 
