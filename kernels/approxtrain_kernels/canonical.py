@@ -56,15 +56,10 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]`: the exact gradient of the weight."""
     if is_dot(shape):
         return _fold(x.reshape(shape.batch, -1).T @ dy.reshape(shape.batch, -1), shape)
-    padding = []
-    for axis in (0, 1):
-        size, k, s = shape.x_shape[1 + axis], shape.kernel_size[axis], shape.strides[axis]
-        lo, spread = shape.padding[axis][0], (shape.y_shape[1 + axis] - 1) * s + 1
-        padding.append((lo, k - 1 + spread - size - lo))
     images_last = jnp.transpose(x, (3, 1, 2, 0))  # [Ci, H, W, N]
     as_kernel = jnp.transpose(dy, (1, 2, 0, 3))  # [Ho, Wo, N, Co]
     out = lax.conv_general_dilated(
-        images_last, as_kernel, (1, 1), padding, rhs_dilation=shape.strides, dimension_numbers=ORDER
+        images_last, as_kernel, (1, 1), shape.wgrad_padding, rhs_dilation=shape.strides, dimension_numbers=ORDER
     )  # [Ci, Kh, Kw, Co]
     return jnp.transpose(out, (1, 2, 0, 3))
 

@@ -44,6 +44,17 @@ class ConvShape:
         return (self.batch, ho, wo, self.out_channels)
 
     @property
+    def wgrad_padding(self) -> tuple[Pair, Pair]:
+        """Padding of x in dw = x ∗ dy with dy, spread by the stride, as the kernel; the second numbers may be negative."""
+        (h, w) = (
+            (lo, k - 1 + (out - 1) * s + 1 - size - lo)
+            for size, out, k, s, (lo, _) in zip(
+                self.x_shape[1:3], self.y_shape[1:3], self.kernel_size, self.strides, self.padding, strict=True
+            )
+        )
+        return (h, w)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of one dense pass (forward, dgrad and wgrad cost the same), border taps included."""
         n, ho, wo, co = self.y_shape

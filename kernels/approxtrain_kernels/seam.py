@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from approxtrain_kernels import canonical
+from approxtrain_kernels import dense
 from approxtrain_kernels.api import check_implementation
 from approxtrain_kernels.geometry import ConvShape, Padding, conv_shape
 from approxtrain_kernels.method import Method
@@ -72,17 +72,17 @@ def conv(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(plan: _Plan, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
-    return canonical.forward(x, w, plan.shape)
+    return dense.forward(x, w, plan.shape)
 
 
 def _forward(plan: _Plan, x: jax.Array, w: jax.Array, key: jax.Array | None):
     kept = x if "x" in plan.method.needs else None
-    return canonical.forward(x, w, plan.shape), (kept, w, key)
+    return dense.forward(x, w, plan.shape), (kept, w, key)
 
 
 def _backward(plan: _Plan, residuals, dy: jax.Array):
     x, w, key = residuals
-    dx = canonical.dgrad(dy, w, plan.shape)
+    dx = dense.dgrad(dy, w, plan.shape)
     dw = plan.method.estimate(x, dy, shape=plan.shape, dtype=plan.dtype, key=key, implementation=plan.implementation)
     no_gradient = None if key is None else np.zeros(key.shape, jax.dtypes.float0)
     return dx, dw, no_gradient

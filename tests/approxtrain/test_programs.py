@@ -3,7 +3,8 @@
 A network of L convolutions and one linear layer has, in a step on a CPU,
 
     forward   L convolutions
-    dgrad     L − 1 (nobody asks for the gradient of the images; the batch norm above the first asks for all others)
+    dgrad     L − 1, of stride s in s² parts by oneDNN (nobody asks for the gradient of the images; the batch norm above
+              the first asks for all others)
     wgrad     one for each layer whose method needs it
     linear    3 matrix products: forward, dgrad, wgrad
 """
@@ -14,6 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 import jax
@@ -29,11 +31,12 @@ from approxtrain.models import description as d
 from approxtrain.run_folder import RunFolder
 from approxtrain.step import update
 from approxtrain.train import Run
-from approxtrain_kernels import sparse
+from approxtrain_kernels import onednn, sparse
 from approxtrain_kernels.methods import make
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's convolutions are calls into cuDNN")
 
+CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="__onednn\$convolution"'
 WITHOUT_WGRAD = ["zero", "skip", "random", "approx"]
 FULL, ZERO, RANDOM, SKIP = ["full"] * 3, ["zero"] * 3, ["random"] * 3, ["full", "skip", "zero"]
 MIXED = ["zero", "full", "random"]
@@ -44,8 +47,15 @@ def columns(*methods: list[str]) -> dict:
     return {"grid": [list(row) for row in zip(*methods, strict=True)]}
 
 
-def convolutions(column: list[str]) -> int:
-    return 2 * len(column) - 1 + column.count("full")
+def convolutions(model: Model, column: list[str]) -> int:
+    """Forward, dgrad of all but the first, wgrad of those that are exact; oneDNN's dgrad of stride s is s² of them."""
+    dgrads = [prod(layer.shape.strides) if onednn.available() else 1 for layer in model.layers[1:]]
+    return len(column) + sum(dgrads) + column.count("full")
+
+
+def contractions(text: str) -> tuple[int, int]:
+    """Convolutions, by oneDNN or by XLA, and matrix products."""
+    return len(re.findall(CONVOLUTION, text)), text.count(" dot(")
 
 
 def first_program(bench) -> str:
@@ -62,29 +72,33 @@ def _gather(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["full", *WITHOUT_WGRAD])
 def test_only_full_leaves_a_weight_gradient_in_the_compiled_step(name, assemble, pocket, gather):
     text = first_program(assemble(pocket, columns([name] * 3)))
-    assert (text.count(" convolution("), text.count(" dot(")) == (convolutions([name] * 3), 3)
+    assert contractions(text) == (convolutions(pocket, [name] * 3), 3)
 
 
 def test_a_layer_that_is_exact_costs_its_own_weight_gradient_and_no_other(assemble, pocket):
     text = first_program(assemble(pocket, columns(MIXED)))
-    assert (text.count(" convolution("), text.count(" dot(")) == (5 + 1, 3)
+    assert contractions(text) == (convolutions(pocket, ZERO) + 1, 3)
 
 
 def test_on_cnn5_zero_leaves_forward_and_input_gradients(assemble):
-    text = first_program(assemble(models.get("cnn5"), {"rules": [{"method": "zero"}]}))
-    assert (text.count(" convolution("), text.count(" dot(")) == (5 + 4, 3)
+    cnn5 = models.get("cnn5")
+    text = first_program(assemble(cnn5, {"rules": [{"method": "zero"}]}))
+    assert contractions(text) == (convolutions(cnn5, ["zero"] * 5), 3)
 
 
 @pytest.mark.parametrize("name", ["full", *WITHOUT_WGRAD])
 def test_maps_of_four_pixels_are_products_and_only_full_has_that_of_the_weight_gradient(name, assemble, gather):
-    """A forward and a dgrad are a product for each of the 4 pixels, a wgrad is one product for all."""
+    """A forward and a dgrad are a product for each of the 4 pixels; a wgrad is a convolution, or one product."""
     ops = (d.Conv("a", 8), d.BatchNorm("a/norm"), d.Relu(), d.Conv("b", 8), d.BatchNorm("b/norm"), d.Relu())
     model = Model("2x2", "", (*ops, d.Flatten(), d.Dense("logits", 10)), (2, 2, 8))
     bench = assemble(model, {"name": "full"})
     step = jax.jit(partial(update, bench.dispatch.task, (make(name), make(name))))
     x, labels, key = jnp.zeros((32, 2, 2, 8)), jnp.zeros(32, jnp.int32), jax.random.key(0)
     text = step.lower(bench.state, x, labels, key).compile().as_text()
-    assert (text.count(" convolution("), text.count(" dot(")) == (0, 2 * 4 + 4 + 3 + (2 if name == "full" else 0))
+    assert contractions(text) == (
+        (2 * onednn.available() if name == "full" else 0),
+        2 * 4 + 4 + 3 + (2 * (not onednn.available()) if name == "full" else 0),
+    )
 
 
 @pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL, MIXED, ZERO], [ZERO, RANDOM, FULL, MIXED, SKIP]])
@@ -95,10 +109,10 @@ def test_under_switch_one_conditional_has_a_branch_for_each_distinct_column(cycl
     (branches,) = re.findall(r" conditional\(.*branch_computations=\{(.*?)\}", text)
     assert len(branches.split(",")) == len(distinct) == len(bench.dispatch.schedule.columns)
     # Each branch holds what its column needs, and outside of the branches there is nothing to choose from.
-    where = re.findall(r' convolution\(.*op_name="[^"]*branch_(\d)_fun', text)
+    where = re.findall(rf'(?:{CONVOLUTION}).*op_name="[^"]*?branch_(\d)_fun', text)
     found = [where.count(str(number)) for number in range(len(distinct))]
-    assert found == [convolutions(column) for column in distinct]
-    assert text.count(" convolution(") == sum(found)
+    assert found == [convolutions(pocket, column) for column in distinct]
+    assert contractions(text)[0] == sum(found)
 
 
 def test_the_data_set_is_no_operand_of_the_conditional(assemble, pocket):

@@ -67,6 +67,14 @@ def keep_largest(dy, k):
     return sparse_dy
 
 
+def block_means(dy, r):
+    """Every entry replaced by the mean of those of its r×r block that there are."""
+    means = np.zeros(dy.shape)
+    for p, q in np.ndindex(*dy.shape[1:3]):
+        means[:, p, q] = dy[:, p // r * r : p // r * r + r, q // r * r : q // r * r + r].astype(np.float64).mean((1, 2))
+    return means
+
+
 def close(found, exact, tolerance=1e-5):
     found = np.asarray(found, np.float64)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
@@ -100,7 +108,7 @@ def test_approx_keeps_the_k_largest_and_their_sum(case, k, implementation):
     close(gradient(case, method="approx", k=k, implementation=implementation), exact)
 
 
-@pytest.mark.parametrize("form", [sparse.gather, sparse.dense])
+@pytest.mark.parametrize("form", [sparse.gather, sparse.dense_form])
 @pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
 def test_both_forms_of_approx_agree_with_the_oracle_at_every_shape(case, form):
     shape, x, dy, _ = arrays(case)
@@ -152,6 +160,27 @@ def test_approx_in_bfloat16_sees_the_same_rounded_inputs_as_the_oracle():
     close(found, make("approx").oracle(np.asarray(x, np.float32), np.asarray(dy, np.float32), shape), 1e-2)
 
 
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 50])
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_pooled_is_the_exact_gradient_of_block_means(case, r):
+    shape, x, dy, _ = arrays(case)
+    close(gradient(case, method="pooled", r=r), loops(x, block_means(dy, r), shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pooled_hides_no_value_that_is_not_finite(value):
+    case = SHAPES["explicit padding"]
+    shape, x, dy, _ = arrays(case)
+    dy = dy.copy()
+    dy[1, 2, 0, 1] = value
+    found = np.asarray(gradient(case, dy, method="pooled"))
+    with np.errstate(invalid="ignore"):
+        exact = loops(x, block_means(dy, 2), shape)
+    finite = np.isfinite(exact)
+    assert not np.isfinite(found[..., 1]).any()
+    np.testing.assert_allclose(found[..., 0], exact[..., 0], atol=1e-5 * np.abs(exact[finite]).max())
+
+
 @pytest.mark.parametrize("name", ["zero", "skip"])
 def test_zero_and_skip_are_zero_gradients(name):
     assert not np.asarray(gradient(SHAPES["3x3"], method=name)).any()
@@ -196,10 +225,11 @@ def test_the_input_gradient_is_exact_under_every_method(name, case):
 
 
 @pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("name", ["full", "approx", "zero"])
+@pytest.mark.parametrize("name", ["full", "approx", "pooled", "zero"])
 def test_the_oracle_that_ships_agrees_with_the_loops(name, case):
     shape, x, dy, _ = arrays(case)
-    exact = {"full": loops(x, dy, shape), "approx": loops(x, keep_largest(dy, 1), shape)}.get(
-        name, np.zeros(shape.w_shape)
-    )
+    thinned = {"full": dy, "approx": keep_largest(dy, 1), "pooled": block_means(dy, 2), "zero": np.zeros(dy.shape)}[
+        name
+    ]
+    exact = loops(x, thinned, shape)
     np.testing.assert_allclose(make(name).oracle(x, dy, shape), exact, atol=1e-12)

@@ -50,13 +50,13 @@ class Approx(Method):
         return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
-        from approxtrain_kernels import canonical, sparse
+        from approxtrain_kernels import dense, sparse
 
         pixels = shape.y_shape[1] * shape.y_shape[2]
         if self.k >= pixels:
-            dw = canonical.wgrad(x, dy, shape)
+            dw = dense.wgrad(x, dy, shape)
         elif implementation == "reference":
-            dw = sparse.dense(x, *sparse.select_top(dy, self.k), shape)
+            dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
         else:
             kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
             dw = sparse.wgrad(x, *kept, shape)

@@ -1,0 +1,68 @@
+"""`pooled`: the exact weight gradient of dO with every r×r block replaced by its mean. Dense, and r² times cheaper.
+
+    dO'[n, p, q, c] = mean of dO[n, ·, ·, c] over the block (p // r, q // r)
+    dW              = Σ x ∗ dO'
+
+A block at the edge that is not whole averages what it has. dO' is the same all over a block, so that the sum over a
+block can be taken of x alone, and the product runs over blocks, with m the block means of dO:
+
+    dW[i, j, ci, co] = Σ_{n, P, Q}  m[n, P, Q, co] · Σ_{p, q in block (P, Q)} x[n, p·s + i − lo, q·s + j − lo, ci]
+
+The inner sums for all taps are one image of box sums, S[h, w] = Σ_{a, b < r} x[h + a·s, w + b·s]; what remains is the
+weight gradient of a convolution of S with stride r·s: a dense product with 1/r² of the operations, which tensor cores
+take as well. Ours; not in the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from approxtrain_kernels.method import Method
+from approxtrain_kernels.methods.full import Full
+
+
+@dataclass(frozen=True)
+class Pooled(Method):
+    r: int = 2
+
+    name = "pooled"
+    summary = "the exact weight gradient of dO's r×r block means: a dense product, r² times smaller"
+    needs = frozenset({"x", "dy"})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+            raise ValueError(f"`r` (={self.r!r}) must be a whole number of at least 1: the side of a block.")
+
+    def flops(self, shape):
+        (rows, cols), adds = self._blocks(shape), 2 * (self.r - 1)
+        _, ho, wo, _ = shape.y_shape
+        sums = adds * prod(shape.x_shape) + prod(shape.y_shape)
+        return sums + shape.flops * rows * cols / (ho * wo)
+
+    def bytes(self, shape, itemsize):
+        n, _, _, co = shape.y_shape
+        rows, cols = self._blocks(shape)
+        between = 2 * (prod(shape.x_shape) + n * rows * cols * co)  # box sums and block means, written and read
+        return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + between + prod(shape.w_shape))
+
+    def estimate(self, x, dy, *, shape, dtype, key, implementation):
+        from approxtrain_kernels import pooling
+
+        return pooling.wgrad(x, dy, shape, self.r).astype(dtype)
+
+    def oracle(self, x, dy, shape):
+        import numpy as np
+
+        smooth = np.empty(dy.shape)
+        _, ho, wo, _ = shape.y_shape
+        for top in range(0, ho, self.r):
+            for left in range(0, wo, self.r):
+                block = np.s_[:, top : top + self.r, left : left + self.r]
+                smooth[block] = dy[block].astype(np.float64).mean((1, 2), keepdims=True)
+        return Full().oracle(x, smooth, shape)
+
+    def _blocks(self, shape):
+        """Rows and columns of blocks."""
+        _, ho, wo, _ = shape.y_shape
+        return -(-ho // self.r), -(-wo // self.r)
