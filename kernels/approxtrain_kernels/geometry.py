@@ -45,7 +45,7 @@ class ConvShape:
 
     @property
     def wgrad_padding(self) -> tuple[Pair, Pair]:
-        """Padding of x in dw = x ∗ dy with dy, spread by the stride, as the kernel; the second numbers may be negative."""
+        """Padding of x in dw = x ∗ dy, dy spread by the stride as the kernel; the second numbers may be negative."""
         (h, w) = (
             (lo, k - 1 + (out - 1) * s + 1 - size - lo)
             for size, out, k, s, (lo, _) in zip(
