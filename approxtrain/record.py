@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from approxtrain import disk
+from approxtrain import disk, host_memory
 
 METRICS, TIMING, SUMMARY, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "summary.json", "tensorboard"
 
@@ -119,6 +119,8 @@ def environment() -> dict[str, Any]:
     """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
     import jax
 
+    from approxtrain_kernels import onednn
+
     devices = jax.devices()
     return {
         "device": devices[0].device_kind,
@@ -130,6 +132,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "cpu_convolutions": "oneDNN" if onednn.available() else "XLA",
+        "freed_memory_kept": host_memory.kept,
         "git_commit": _git_commit(),
     }
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from approxtrain import host_memory
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
 from approxtrain_cli import bench_kernel, bench_step, data, ls, schedule_show, train
 
@@ -41,6 +42,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "×" shows "?" in place of a traceback
+    host_memory.keep_freed()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("APPROXTRAIN_DEBUG", "0") not in ("", "0")
     try:
