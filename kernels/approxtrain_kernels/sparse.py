@@ -118,7 +118,10 @@ def gather(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape
 
 def dense_form(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
     """Write the values into a gradient of zeros and take its exact weight gradient."""
-    return dense.wgrad(x, scattered(position, value, shape).astype(x.dtype), shape).astype(jnp.float32)
+    # The barriers keep XLA from computing positions and dO' once for each use in the transpose that follows.
+    position, value = lax.optimization_barrier((position, value))
+    planes = lax.optimization_barrier(scattered(position, value, shape).astype(x.dtype))
+    return dense.wgrad(x, planes, shape).astype(jnp.float32)
 
 
 def scattered(position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
