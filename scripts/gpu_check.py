@@ -88,8 +88,11 @@ def _steps(target: Any, ptxas: Path, quick: bool) -> list[Step]:
             counts = ", ".join(f"{count} {kind}" for kind, count in step.convolutions.items() if count)
             print(f"  cuDNN convolutions  {counts}")
             print(f"  kernels of ours     {', '.join(f'{n} {name}' for name, n in step.calls.items()) or 'none'}")
-            beside = sorted({name for names in step.beside.values() for name in names})
-            print(f"  transposes beside   {', '.join(beside) or 'none'}")
+            before = sorted({name for names in step.before.values() for name in names})
+            after = sorted({name for names in step.after.values() for name in names})
+            print(f"  transposes before   {', '.join(before) or 'none'}")
+            print(f"  transposes after    {', '.join(name for name in after if '/' not in name) or 'none'}", end="")
+            print(f"; inside of the optimiser's kernels: {sum('/' in name for name in after)}")
             print(f"  launches            {', '.join(f'{n} {kind}' for kind, n in step.launched.items())}")
             for layer in step.layers:
                 if layer.why:

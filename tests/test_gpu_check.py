@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 CALL = (
     '%ours.1 = f32[9,8]{1,0} custom-call(%x, %dy), custom_call_target="__gpu$xla.gpu.triton", '
-    'metadata={op_name="jit(step)/transpose(jvp())/approx_gather/pallas_call"}, backend_config={ir = "%not an operand"}'
+    'metadata={op_name="jit(step)/transpose(jvp(approx_gather))/pallas_call" scheduling_name="ours.1"}, '
+    'backend_config={grid_x = 4 : i32, ir = "%not an operand", name = "approx_gather", num_warps = 4 : i32}'
 )
 CUDNN = '%{} = (f32[8]{{0}}, u8[0]{{0}}) custom-call(%x, %dy), custom_call_target="__cudnn$conv{}"'
 
@@ -32,11 +33,12 @@ def program(*body: str, fused: tuple[str, ...] = ()) -> Program:
     )
 
 
-def beside(*body: str, fused: tuple[str, ...] = ()) -> list[str]:
+def beside(*body: str, fused: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    """The transposes before and after our call."""
     found = program(*body, fused=fused)
     (call,) = found.pallas_calls
     assert call.kernel == "approx_gather"
-    return found.transposes_beside(call)
+    return found.transposes(call)
 
 
 def test_convolutions_are_counted_by_what_they_compute():
@@ -48,7 +50,7 @@ def test_convolutions_are_counted_by_what_they_compute():
 def test_a_call_between_others_stands_beside_no_transpose():
     user = "ROOT %add = f32[9,8]{1,0} add(%ours.1, %ours.1)"
     far = "%far = f32[8,4]{0,1} transpose(%x), dimensions={1,0}"
-    assert beside(CALL, far, user) == []
+    assert beside(CALL, far, user) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -59,17 +61,17 @@ def test_a_call_between_others_stands_beside_no_transpose():
     ],
 )
 def test_a_transpose_or_another_layout_of_the_result_is_seen(user):
-    assert beside(CALL, user) == ["moved"]
+    assert beside(CALL, user) == ([], ["moved"])
 
 
 def test_a_copy_to_the_same_layout_is_no_transpose():
-    assert beside(CALL, "ROOT %same = f32[9,8]{1,0} copy(%ours.1)") == []
+    assert beside(CALL, "ROOT %same = f32[9,8]{1,0} copy(%ours.1)") == ([], [])
 
 
 def test_a_transpose_of_an_operand_is_seen_through_a_bitcast():
     moved = "%moved = f32[4,8]{1,0} transpose(%x), dimensions={1,0}"
     cast = "%cast = f32[2,2,8]{2,1,0} bitcast(%moved)"
-    assert beside(moved, cast, CALL.replace("(%x,", "(%cast,")) == ["moved"]
+    assert beside(moved, cast, CALL.replace("(%x,", "(%cast,")) == (["moved"], [])
 
 
 @pytest.mark.parametrize(("operand", "expected"), [("p.0", ["fusion/turned"]), ("p.1", [])])
@@ -81,17 +83,26 @@ def test_inside_of_a_fusion_only_what_comes_from_the_call_counts(operand, expect
         "ROOT %out = (f32[9,8]{1,0}, f32[8,9]{1,0}) tuple(%p.0, %turned)",
     )
     user = "ROOT %fusion = (f32[9,8]{1,0}, f32[8,9]{1,0}) fusion(%ours.1, %dy), kind=kLoop, calls=%fused"
-    assert beside(CALL, user, fused=fused) == expected
+    assert beside(CALL, user, fused=fused) == ([], expected)
+
+
+def test_a_fusion_that_does_nothing_else_is_a_transpose_by_itself():
+    fused = (
+        "%p.0 = f32[9,8]{1,0} parameter(0)",
+        "ROOT %turned = f32[8,9]{1,0} transpose(%p.0), dimensions={1,0}",
+    )
+    user = "ROOT %wrapped = f32[8,9]{1,0} fusion(%ours.1), kind=kInput, calls=%fused"
+    assert beside(CALL, user, fused=fused) == ([], ["wrapped"])
 
 
 def test_launches_are_read_with_grid_warps_and_shared_memory():
     text = (
         "001: kCopy         [source       | next=002 (1)] kCopy\n"
-        "002: kCustomKernel [prev=001 (1) | sink        ] approx_gather_1 grid: [4, 2, 3] threads: [128, 1, 1]  "
+        "002: kCustomKernel [prev=001 (1) | sink        ] approx_gather__1 grid: [4, 2, 3] threads: [128, 1, 1]  "
         "shared_memory: 2048 bytes\n"
     )
     found = Program("", text)
-    assert found.thunks == [Thunk("Copy", "kCopy"), Thunk("CustomKernel", "approx_gather_1", (4, 2, 3), 128, 2048)]
+    assert found.thunks == [Thunk("Copy", "kCopy"), Thunk("CustomKernel", "approx_gather__1", (4, 2, 3), 128, 2048)]
     assert found.launches("approx_gather") == found.thunks[1:]
     assert found.launches("approx") == []
 

@@ -51,7 +51,7 @@ class Instruction:
     @property
     def kernel(self) -> str:
         """The name that a Pallas call was given."""
-        found = re.search(r'op_name="[^"]*?([\w.-]+)/pallas_call', self.text)
+        found = re.search(r'backend_config=\{.*?\bname = "([^"]+)"', self.text)
         return found[1] if found else self.name
 
 
@@ -128,13 +128,16 @@ class Program:
         return [call for body in self.computations.values() for call in body.values() if call.target == PALLAS]
 
     def launches(self, kernel: str) -> list[Thunk]:
-        """The launches of a kernel; XLA numbers those that share a name: `name`, `name_1`, …"""
-        return [thunk for thunk in self.thunks if re.fullmatch(rf"{re.escape(kernel)}(_\d+)?", thunk.name)]
+        """The launches of a kernel; XLA numbers those that share a name: `name`, `name__1`, …"""
+        return [thunk for thunk in self.thunks if re.fullmatch(rf"{re.escape(kernel)}(_+\d+)?", thunk.name)]
 
-    def transposes_beside(self, call: Instruction) -> list[str]:
-        """The transposes, and copies to another layout, that make an operand of `call` or take its result."""
+    def transposes(self, call: Instruction) -> tuple[list[str], list[str]]:
+        """The transposes, and copies to another layout, that make an operand of `call`, and those that take its result.
+
+        One that a fusion does on the side is "fusion/transpose"; one that is a kernel by itself has no slash.
+        """
         body = next(body for body in self.computations.values() if body.get(call.name) is call)
-        return [*self._before(call, body), *self._after(call, body)]
+        return list(self._before(call, body)), list(self._after(call, body))
 
     def _before(self, call: Instruction, body: dict[str, Instruction]) -> Iterator[str]:
         for operand in call.operands:
@@ -149,7 +152,7 @@ class Program:
                 inner = self.computations[maker.called]
                 root = next(item for item in inner.values() if item.root)
                 start = root.operands[index] if root.opcode == "tuple" and index is not None else root.name
-                yield from (f"{maker.name}/{name}" for name in _moving(_upward(start, inner), inner))
+                yield from _moving(maker.name, _upward(start, inner), inner)
 
     def _after(self, call: Instruction, body: dict[str, Instruction]) -> Iterator[str]:
         for value in _seen_as(call.name, body):
@@ -161,7 +164,7 @@ class Program:
                 elif user.called:
                     inner, position = self.computations[user.called], user.operands.index(value)
                     parameter = next(i for i in inner.values() if f"parameter({position})" in i.text)
-                    yield from (f"{user.name}/{name}" for name in _moving(_downward(parameter.name, inner), inner))
+                    yield from _moving(user.name, _downward(parameter.name, inner), inner)
 
 
 def resources(report: str) -> dict[str, Resources]:
@@ -203,8 +206,11 @@ def _layout(type_: str) -> str:
     return type_.partition("{")[2].partition("}")[0].partition(":")[0]
 
 
-def _moving(names: set[str], body: dict[str, Instruction]) -> list[str]:
-    return sorted(name for name in names if _moves(body[name], body))
+def _moving(fusion: str, names: set[str], body: dict[str, Instruction]) -> Iterator[str]:
+    """The transposes among `names`, instructions of a fusion."""
+    alone = {item.opcode for item in body.values()} <= {"parameter", "transpose", "copy", "bitcast", "convert"}
+    for name in sorted(name for name in names if _moves(body[name], body)):
+        yield fusion if alone else f"{fusion}/{name}"
 
 
 def _upward(start: str, body: dict[str, Instruction]) -> set[str]:
