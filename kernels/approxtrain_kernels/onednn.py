@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from approxtrain_kernels.geometry import ConvShape, Pair
 
-TESTED = ("0.10.2", "0.12.0")
+TESTED = ("0.10.2", "0.11.2", "0.12.0")
 """Versions of jaxlib, to the third number, in which the call was tested."""
 GROUP_IMAGES, GROUP_PIXELS, GROUP_BYTES = 16, 64, 2**23
 """`wgrad` reads x and dO once for each tap. Where they are larger than the cache (8 MB), it takes 16 images at a time,
