@@ -49,7 +49,7 @@ def main() -> int:
     problems = [problem for report in (*forms, *steps) for problem in report.problems]
     _write(options.json, forms, steps, problems)
     print(
-        f"\n{len(forms)} kernels' forms and {len(steps)} steps in {time.monotonic() - start:.0f} s; {options.json.name}"
+        f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s; {options.json.name}"
     )
     for problem in problems:
         print(f"FAIL  {problem}")
@@ -72,7 +72,7 @@ def _forms(target: Any, ptxas: Path, quick: bool) -> list[Form]:
         for number, kernel in enumerate(form.kernels):
             print(f"{what if not number else '':<48}  {_kernel(kernel)}")
         if not form.kernels:
-            print(f"{what}  none of ours", flush=True)
+            print(f"{what}  {form.error or 'none of ours'}", flush=True)
     return done
 
 
