@@ -10,8 +10,14 @@ import jax
 from approxtrain_kernels.geometry import Padding, conv_shape
 from approxtrain_kernels.methods import make
 
-IMPLEMENTATIONS = ("reference", "xla")
-"""`reference`: top-k and the dense form. `xla`: the portable fast path. The definition is each method's `oracle`."""
+PORTABLE = ("reference", "xla")
+IMPLEMENTATIONS = (*PORTABLE, "pallas", "pallas-interpret")
+"""What stands for `approx`; other methods have one form, whatever is asked for.
+
+`reference`: top-k and the dense form. `xla`: the portable fast path. `pallas`: kernels for NVIDIA GPUs, and ValueError
+where a program is for anything else. `pallas-interpret`: those kernels, interpreted, to check them without a GPU. The
+definition is each method's `oracle`.
+"""
 
 
 def weight_gradient(

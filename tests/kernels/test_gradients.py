@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain_kernels import IMPLEMENTATIONS, conv, conv_shape, sparse, weight_gradient
+from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
+from approxtrain_kernels.api import PORTABLE
 from approxtrain_kernels.methods import all_methods, make
 
 # N, H, W, Ci, Co, K, stride, padding
@@ -98,7 +99,7 @@ def test_full_is_the_exact_weight_gradient(case):
     close(gradient(case), loops(x, dy, shape))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", PORTABLE)
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
 def test_approx_keeps_the_k_largest_and_their_sum(case, k, implementation):
@@ -116,14 +117,14 @@ def test_both_forms_of_approx_agree_with_the_oracle_at_every_shape(case, form):
     close(found, loops(x, keep_largest(dy, 1), shape))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", PORTABLE)
 def test_approx_with_k_of_all_pixels_is_exact(implementation):
     case = SHAPES["3x3"]
     shape, x, dy, _ = arrays(case)
     close(gradient(case, method="approx", k=30, implementation=implementation), loops(x, dy, shape))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", PORTABLE)
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("plane", ["ties", "opposite signs", "zeros", "nan", "inf", "both infinities"])
 def test_approx_on_planes_with_a_catch(plane, k, implementation):

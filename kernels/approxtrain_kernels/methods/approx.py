@@ -51,15 +51,23 @@ class Approx(Method):
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
         from approxtrain_kernels import dense, sparse
+        from approxtrain_kernels.pallas.platform import on_cuda
+        from approxtrain_kernels.pallas.wgrad import estimate as by_kernels
 
-        pixels = shape.y_shape[1] * shape.y_shape[2]
-        if self.k >= pixels:
+        def by_xla(x, dy):
+            kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
+            return sparse.wgrad(x, *kept, shape)
+
+        if self.k >= shape.y_shape[1] * shape.y_shape[2]:
             dw = dense.wgrad(x, dy, shape)
         elif implementation == "reference":
             dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
+        elif implementation == "xla":
+            dw = by_xla(x, dy)
+        elif implementation == "pallas-interpret":
+            dw = by_kernels(x, dy, shape, self.k, interpret=True)
         else:
-            kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
-            dw = sparse.wgrad(x, *kept, shape)
+            dw = on_cuda(x, dy, shape, self.k, None if implementation == "pallas" else by_xla)
         scale = self.factor(shape)
         return (dw if scale == 1.0 else dw * scale).astype(dtype)
 

@@ -1,0 +1,171 @@
+"""The time of each form of `approx` on a GPU, from the work it has to do. Imports no jax.
+
+    seconds of a kernel = launch + max(bytes through HBM, L2 and L1, multiply-adds, steps · wait)
+
+The rates are the makers' peaks (`devices`). Which share of them a kernel reaches, what a step of a loop waits and what
+a launch costs are assumptions, written below: none is measured. They are meant to be replaced by what the GPU check
+finds.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import NamedTuple
+
+from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.pallas.devices import Device
+from approxtrain_kernels.pallas.plan import Blocks, Plan
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+MOST_ROUNDS = 16
+"""Up to this k the entries are found one after the other by our kernel, beyond it by XLA's sort."""
+
+HBM_SHARE = 0.85
+L2_SHARE = 0.8
+L1_SHARE = 0.5  # loads by index arrays: a pixel's channels are one piece, pixels are apart
+CUDNN_SHARE = 0.6  # of tensor cores, by a wgrad that fills its tiles
+CUDNN_FMA_SHARE = 0.75
+CUDNN_KERNELS = 3  # wgrad, the sum of its splits, the change of dw's layout
+CUDNN_TILE = 64  # channels and taps·channels are padded to this in the smallest tile
+GATHER_FMA_SHARE = 0.4  # addresses, masks and conversions are issued between the multiply-adds
+TENSOR_SHARE = 0.3  # 16 rows of output channels: half of a tensor core's smallest efficient tile
+STEP_SECONDS = 0.8e-6  # pixels from L2, whose addresses were loaded one step before
+LOOK_SECONDS = 0.8e-6  # one tile of dO from HBM
+SORT_PASSES = 40  # XLA's top-k beyond MOST_ROUNDS, in passes over dO
+L1_BYTES = 200e3
+RESIDENT_WARPS = 20  # of a multiprocessor, at about 96 registers a thread
+
+
+class Layer(NamedTuple):
+    """What is to be computed, and on what."""
+
+    shape: ConvShape
+    k: int
+    dtype: str
+    tf32: bool
+    device: Device
+
+    @property
+    def taps(self) -> int:
+        return prod(self.shape.kernel_size)
+
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.dtype]
+
+    @property
+    def x_bytes(self) -> int:
+        return prod(self.shape.x_shape) * self.itemsize
+
+    @property
+    def dy_bytes(self) -> int:
+        return prod(self.shape.y_shape) * self.itemsize
+
+    @property
+    def entry_bytes(self) -> int:
+        """Position and value of every kept entry."""
+        return 8 * self.shape.batch * self.k * self.shape.out_channels
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the kept entries: one for each pixel that is fetched."""
+        return self.shape.batch * self.k * self.shape.out_channels * self.taps * self.shape.in_channels
+
+
+def full(layer: Layer) -> Plan:
+    """The dense wgrad by cuDNN."""
+    shape, device = layer.shape, layer.device
+    columns = layer.taps * shape.in_channels
+    n, ho, wo, co = shape.y_shape
+    flops = 2.0 * n * ho * wo * _padded(co) * _padded(columns)
+    if layer.dtype == "float32":
+        rate = device.tf32 * CUDNN_SHARE if layer.tf32 else 2 * device.fma * CUDNN_FMA_SHARE
+    else:
+        rate = device.half * CUDNN_SHARE
+    moved = layer.x_bytes + layer.dy_bytes + layer.itemsize * columns * co
+    seconds = CUDNN_KERNELS * device.launch + max(flops / rate, moved / (device.hbm * HBM_SHARE))
+    return Plan(form="full", seconds=seconds, bytes=moved, flops=shape.flops, kernels=CUDNN_KERNELS)
+
+
+def dense(layer: Layer) -> Plan:
+    """dO with all but the kept entries set to 0, and the dense wgrad of that."""
+    whole = full(layer)
+    if layer.k >= prod(layer.shape.y_shape[1:3]):
+        return Plan(form="dense", seconds=whole.seconds, bytes=whole.bytes, flops=whole.flops, kernels=whole.kernels)
+    write = layer.device.launch + (layer.dy_bytes + layer.entry_bytes) / (layer.device.hbm * HBM_SHARE)
+    return Plan(
+        form="dense",
+        seconds=whole.seconds + select(layer) + write,
+        bytes=whole.bytes + 2 * layer.dy_bytes + 2 * layer.entry_bytes,
+        flops=whole.flops + 3 * prod(layer.shape.y_shape),
+        kernels=whole.kernels + 2,
+    )
+
+
+def select(layer: Layer) -> float:
+    """Seconds of finding the entries: dO once from HBM, later looks at it from L2."""
+    device = layer.device
+    looks = layer.k if layer.k <= MOST_ROUNDS else SORT_PASSES
+    from_l2 = (looks - 1) * layer.dy_bytes / (device.l2 * L2_SHARE)
+    return device.launch + (layer.dy_bytes + layer.entry_bytes) / (device.hbm * HBM_SHARE) + from_l2
+
+
+def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
+    """The forms that fetch patches: `gather`, `fused` and `tensor`, with a kernel that is cut into `blocks`."""
+    shape, device = layer.shape, layer.device
+    co_blocks, ci_blocks = ceil(shape.out_channels / blocks.co), ceil(shape.in_channels / blocks.ci)
+    share = ceil(shape.batch / blocks.splits)
+    resident = max(RESIDENT_WARPS // blocks.warps, 1)
+    waves = ceil(co_blocks * ci_blocks * blocks.splits / (device.sms * resident))
+    steps = ceil(share / blocks.images) * layer.k * STEP_SECONDS
+
+    fetched = layer.macs * layer.itemsize
+    image = shape.height * shape.width * blocks.ci * layer.itemsize
+    seen = layer.k * blocks.co * layer.taps * blocks.ci * layer.itemsize
+    once = min(image, seen) if min(image, seen) * resident <= L1_BYTES else seen
+    from_l2 = once * shape.batch * co_blocks * ci_blocks + layer.entry_bytes * ci_blocks
+    from_hbm = min(layer.x_bytes, fetched)
+    kernels, before = 2, select(layer)
+    if form == "fused":
+        # Every block of input channels looks at dO for itself.
+        tiles = ceil(prod(shape.y_shape[1:3]) / blocks.pixels)
+        steps += share * tiles * layer.k * LOOK_SECONDS
+        from_l2 += layer.dy_bytes * layer.k * ci_blocks
+        from_hbm += layer.dy_bytes
+        kernels, before = 1, 0.0
+
+    busy = max(
+        # Through shared memory once more, on the way to a tensor core.
+        fetched * (2 if form == "tensor" else 1) / (device.l1 * L1_SHARE),
+        from_l2 / (device.l2 * L2_SHARE),
+        from_hbm / (device.hbm * HBM_SHARE),
+        _multiply(layer, form, blocks),
+        waves * steps,
+    )
+    dw_bytes = 4 * layer.taps * shape.in_channels * shape.out_channels
+    seconds = before + device.launch + busy + blocks.splits * dw_bytes / (device.l2 * L2_SHARE)
+    if blocks.splits > 1:
+        seconds += device.launch + (blocks.splits + 1) * dw_bytes / (device.l2 * L2_SHARE)
+        kernels += 1
+    moved = from_hbm + dw_bytes + (0 if form == "fused" else layer.dy_bytes + layer.entry_bytes)
+    flops = 3.0 * prod(shape.y_shape) * layer.k + 2.0 * layer.macs
+    return Plan(form=form, seconds=seconds, bytes=moved, flops=flops, kernels=kernels, blocks=blocks)
+
+
+def _multiply(layer: Layer, form: str, blocks: Blocks) -> float:
+    """Seconds of the multiply-adds alone."""
+    if form != "tensor":
+        return layer.macs / (layer.device.fma * GATHER_FMA_SHARE)
+    products = 2.0 * layer.macs * blocks.co  # each by the value of one channel and the zeros of the others
+    if layer.dtype == "bfloat16":
+        return 2 * products / (layer.device.half * TENSOR_SHARE)  # the two halves of the values
+    return products / (layer.device.tf32 * TENSOR_SHARE)
+
+
+def power_of_two(number: int) -> int:
+    """The smallest power of two that is not smaller."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+def _padded(channels: int) -> int:
+    return ceil(channels / CUDNN_TILE) * CUDNN_TILE

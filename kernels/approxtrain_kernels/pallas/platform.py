@@ -1,0 +1,61 @@
+"""Where the kernels may run, decided when a program is lowered: only then is its platform known for sure.
+
+A program for a GPU can be traced and lowered on a machine without one, so a look at this process's devices would be
+wrong. `lax.platform_dependent` keeps one of its branches; the one for all platforms but CUDA is an operation that
+cannot be lowered, and says so.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.pallas.wgrad import estimate
+
+
+def on_cuda(x: jax.Array, dy: jax.Array, shape: ConvShape, k: int, otherwise: Any = None) -> jax.Array:
+    """`estimate` where the program is for CUDA; elsewhere `otherwise(x, dy)`, or ValueError if there is none."""
+    default = otherwise or (lambda x, dy: _refused.bind(x, dy, out_shape=shape.w_shape))
+    return lax.platform_dependent(x, dy, cuda=partial(estimate, shape=shape, k=k), default=default)
+
+
+_refused = Primitive("approx_pallas_is_for_cuda")
+
+
+@_refused.def_abstract_eval
+def _shape(x: Any, dy: Any, *, out_shape: tuple[int, ...]) -> ShapedArray:
+    return ShapedArray(out_shape, jnp.float32)
+
+
+def _refuse(platforms: Any) -> ValueError:
+    return ValueError(
+        f"`implementation` (='pallas') has kernels for NVIDIA GPUs only, and this program is for "
+        f"{'/'.join(platforms)}. Take 'pallas-interpret' to run the same kernels here, slowly, or 'xla' or None for "
+        "what is fast here."
+    )
+
+
+@_refused.def_impl
+def _run(*_: Any, **__: Any) -> Any:
+    raise _refuse([jax.default_backend()])
+
+
+def _lower(context: Any, *_: Any, **__: Any) -> Any:
+    raise _refuse(context.module_context.platforms)
+
+
+def _batched(arrays: Any, axes: Any, *, out_shape: tuple[int, ...]) -> Any:
+    size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
+    return _refused.bind(*arrays, out_shape=(size, *out_shape)), 0
+
+
+mlir.register_lowering(_refused, _lower)
+batching.primitive_batchers[_refused] = _batched
