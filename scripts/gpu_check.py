@@ -48,9 +48,7 @@ def main() -> int:
     steps = _steps(target, ptxas, options.quick)
     problems = [problem for report in (*forms, *steps) for problem in report.problems]
     _write(options.json, forms, steps, problems)
-    print(
-        f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s; {options.json.name}"
-    )
+    print(f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s; {options.json.name}")
     for problem in problems:
         print(f"FAIL  {problem}")
     print("all checks passed" if not problems else f"{len(problems)} checks failed")
@@ -66,9 +64,7 @@ def _forms(target: Any, ptxas: Path, quick: bool) -> list[Form]:
     done = []
     for form in gpu_check.forms(target, ptxas, PAPER[:1] if quick else PAPER, DTYPES):
         done.append(form)
-        what = (
-            f"{_shape(form):<20} {form.dtype:<9} {form.plan.form + '*' * form.chosen:<8} {form.plan.seconds * 1e6:8.1f}"
-        )
+        what = f"{form.what:<20} {form.dtype:<9} {form.plan.form + '*' * form.chosen:<8} {form.plan.seconds * 1e6:8.1f}"
         for number, kernel in enumerate(form.kernels):
             print(f"{what if not number else '':<48}  {_kernel(kernel)}")
         if not form.kernels:
@@ -98,11 +94,6 @@ def _steps(target: Any, ptxas: Path, quick: bool) -> list[Step]:
                 if layer.why:
                     print(f"  {layer.path:<20} {layer.form:<7} {layer.why}", flush=True)
     return done
-
-
-def _shape(form: Form) -> str:
-    shape = form.shape
-    return f"{shape.in_channels}→{shape.out_channels} {shape.height}×{shape.width} k{shape.kernel_size[0]}"
 
 
 def _kernel(kernel: Any) -> str:
