@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,16 @@ class Key:
         """Black or white, whichever is easier to read on the colour."""
         red, green, blue = bytes.fromhex(self.colour[1:])
         return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "#ffffff"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A method that is no faster than `full` on a device, in these layers of the schedule."""
+
+    method: str
+    device: str
+    why: str
+    layers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,18 @@ class Summary:
         flops = layer_flops(self.model.layers, self.batch)
         return [value / sum(flops) for value in flops]
 
+    @cached_property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Cells of this run that save nothing on some device: one entry for each method, device and reason."""
+        found: dict[tuple[str, str, str], list[int]] = {}
+        visits = self.schedule.visits(0, self.steps)
+        for layer, counts in zip(self.model.layers, visits.tolist(), strict=True):
+            shape = replace(layer.shape, batch=self.batch)
+            for method, count in zip(self.schedule.cells, counts, strict=True):
+                for device, why in method.saves_nothing(shape).items() if count else ():
+                    found.setdefault((method.label, device, why), []).append(layer.number)
+        return tuple(Doubt(*key, tuple(layers)) for key, layers in found.items())
+
     def when(self, phase: PhaseView) -> str:
         """The steps of a phase, and the epochs in which they lie."""
         begin = phase.first // self.steps_per_epoch + 1
@@ -151,6 +173,7 @@ class Summary:
                 for p in self.phases
             ],
             "run_cost": _cost(self.run),
+            "saves_nothing": [asdict(doubt) for doubt in self.doubts],
         }
 
 

@@ -164,3 +164,6 @@ def _figures(summary: Summary) -> Iterator[str]:
     formula = "1 − T_method / T_full in convolution FLOPs"
     yield f"largest possible speed-up     {run.largest_speed_up:.1%} ({formula})"
     yield f"with the methods' own FLOPs   {run.speed_up_with_methods:.1%}"
+    for doubt in summary.doubts:
+        layers = f"layer{'s' if len(doubt.layers) > 1 else ''} {', '.join(map(str, doubt.layers))}"
+        yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}: take full or pooled there"

@@ -37,6 +37,10 @@ class Method:
         """Bytes that the estimator has to move: what it must read plus dW once."""
         raise NotImplementedError
 
+    def saves_nothing(self, shape: ConvShape) -> dict[str, str]:
+        """Devices on which the estimator is no faster than the exact wgrad at this shape, and how that is known."""
+        return {}
+
     def estimate(
         self,
         x: Any,

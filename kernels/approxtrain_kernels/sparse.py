@@ -19,10 +19,6 @@ from jax import lax
 from approxtrain_kernels import dense
 from approxtrain_kernels.geometry import ConvShape
 
-GATHER_PIXELS = 8
-"""`gather` pays from this many output pixels for each one kept: measured on a CPU, 4×4 maps win 2×, 2×2 maps lose."""
-
-
 TOGETHER = 32
 """Pixels that `select_largest` looks at in one go of its loop."""
 COMPARED = 8
@@ -75,12 +71,12 @@ def select_top(dy: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return position.transpose(0, 2, 1), value.transpose(0, 2, 1)
 
 
-def wgrad(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
-    """dw `[Kh, Kw, Ci, Co]` in float32 by the faster of the two forms for this shape and platform.
+def wgrad(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape, *, gather_on_cpu: bool) -> jax.Array:
+    """dw `[Kh, Kw, Ci, Co]` in float32: patches are fetched on a CPU if that is said to pay there.
 
-    On anything but a CPU it is the dense form: a loop over images would launch a kernel for each.
+    On anything else it is the dense form: a loop over images would launch a kernel for each.
     """
-    if not gather_pays(shape, position.shape[1]):
+    if not gather_on_cpu:
         return dense_form(x, position, value, shape)
     return lax.platform_dependent(
         x,
@@ -89,12 +85,6 @@ def wgrad(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape)
         cpu=partial(gather, shape=shape),
         default=partial(dense_form, shape=shape),
     )
-
-
-def gather_pays(shape: ConvShape, k: int) -> bool:
-    """Whether fetching patches is faster than a dense wgrad, on a CPU."""
-    _, ho, wo, _ = shape.y_shape
-    return ho * wo >= GATHER_PIXELS * k
 
 
 def gather(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:

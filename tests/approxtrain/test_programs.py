@@ -31,8 +31,9 @@ from approxtrain.models import description as d
 from approxtrain.run_folder import RunFolder
 from approxtrain.step import update
 from approxtrain.train import Run
-from approxtrain_kernels import onednn, sparse
+from approxtrain_kernels import onednn
 from approxtrain_kernels.methods import make
+from approxtrain_kernels.methods.approx import Approx
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's convolutions are calls into cuDNN")
 
@@ -66,7 +67,7 @@ def first_program(bench) -> str:
 @pytest.fixture(name="gather")
 def _gather(monkeypatch: pytest.MonkeyPatch) -> None:
     """`approx` fetches patches at every shape, also where a dense wgrad would be faster."""
-    monkeypatch.setattr(sparse, "gather_pays", lambda shape, k: True)
+    monkeypatch.setattr(Approx, "gathers", lambda self, shape: True)
 
 
 @pytest.mark.parametrize("name", ["full", *WITHOUT_WGRAD])

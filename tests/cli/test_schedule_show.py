@@ -69,6 +69,15 @@ def grid_rows(text: str) -> list[str]:
     return ["".join(row.split("%")[1].split()) for row in rows]
 
 
+def test_it_says_where_a_method_saves_no_time():
+    text = shown("schedule1 on vgg19", width=200)
+    (line,) = [line for line in text.splitlines() if line.startswith("approx saves no time on a CPU")]
+    assert "in layer 14," in line
+    assert line.endswith("take full or pooled there")
+    assert "saves no time on a CPU" not in shown("schedule1 on resnet20", width=200)
+    assert "saves no time" not in shown("schedule3 on resnet20", width=200)  # random
+
+
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import sys; from approxtrain_cli.main import main\n"

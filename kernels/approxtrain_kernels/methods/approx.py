@@ -20,6 +20,9 @@ from math import isfinite, prod
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods.full import Full
 
+GATHER_PIXELS = 8
+"""On a CPU fetching patches pays from this many outputs for each one kept: 4×4 maps win 2×, 2×2 maps lose."""
+
 
 @dataclass(frozen=True)
 class Approx(Method):
@@ -56,7 +59,7 @@ class Approx(Method):
 
         def by_xla(x, dy):
             kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
-            return sparse.wgrad(x, *kept, shape)
+            return sparse.wgrad(x, *kept, shape, gather_on_cpu=self.gathers(shape))
 
         if self.k >= shape.y_shape[1] * shape.y_shape[2]:
             dw = dense.wgrad(x, dy, shape)
@@ -70,6 +73,23 @@ class Approx(Method):
             dw = on_cuda(x, dy, shape, self.k, None if implementation == "pallas" else by_xla)
         scale = self.factor(shape)
         return (dw if scale == 1.0 else dw * scale).astype(dtype)
+
+    def gathers(self, shape):
+        """Whether a CPU fetches patches; otherwise it takes the dense form."""
+        _, ho, wo, _ = shape.y_shape
+        return ho * wo >= GATHER_PIXELS * self.k
+
+    def saves_nothing(self, shape):
+        from approxtrain_kernels.pallas.choose import choose
+        from approxtrain_kernels.pallas.devices import DEFAULT
+
+        found = {}
+        if not self.gathers(shape):
+            found["a CPU"] = f"whose maps have fewer than {GATHER_PIXELS} outputs for each one kept"
+        for name, tf32 in (("in TF32", True), ("in strict float32", False)):
+            if choose(shape, self.k, tf32=tf32).form == "dense":
+                found[f"{DEFAULT.name} {name}"] = "by the cost model, not measured"
+        return found
 
     def factor(self, shape):
         """`scale` as a number."""
