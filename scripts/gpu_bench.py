@@ -57,12 +57,15 @@ def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage
         what = f"{SANITIZER} {tool} over the small shapes"
         return Stage(stage, what, (*command, "small", "--json", str(folder / file)), seconds, file, own)
 
-    table = ("bench-kernel", "--shapes", "paper", "--method", "approx", "--dtype", "float32,tf32,bfloat16")
+    def table(precision: str) -> Stage:  # one each: the command writes its JSON at the end
+        arguments = ("bench-kernel", "--shapes", "paper", "--method", "approx", "--rounds", "8", "--dtype", precision)
+        return commanded(f"table1-{precision}", f"the paper's Table 1 in {precision}", 75, *arguments)
+
     network = ("bench-step", "resnet20-schedule1-approx", "data.name=shapes", "--rounds", "12")
     found = [
         measured("facts", "the device, its limits, plain operations against NumPy", 60, needed=True),
         measured("right", "every form of approx against float64; the same bits 20 times", 90),
-        commanded("table1", "the paper's Table 1 in three precisions", 120, *table),
+        *map(table, ("tf32", "bfloat16", "float32")),
         measured("steps", "steps of cnn2, resnet20, vgg19, resnet14 by each method", 150),
         measured("forms", "each form of approx at the paper's shapes, for the cost model", 90),
     ]

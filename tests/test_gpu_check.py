@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from approxtrain.bench import gpu_forms, gpu_right, gpu_steps
 from approxtrain.bench.gpu_program import Program, Resources, Thunk, entries, resources
 from approxtrain.bench.gpu_stages import Stage, run
 from approxtrain.bench.gpu_summary import summarise
+from approxtrain_kernels import conv_shape
+from approxtrain_kernels.methods import all_methods
+from approxtrain_kernels.pallas.choose import FORMS
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,6 +127,37 @@ def test_registers_and_spills_are_read_from_ptxas():
     assert entries(".visible .entry first(\n.entry second(") == ["first", "second"]
 
 
+def test_each_form_is_held_against_float64_in_each_precision_and_with_special_values(monkeypatch):
+    monkeypatch.setattr(gpu_right, "estimate", partial(gpu_right.estimate, interpret=True))
+    cases = list(gpu_right.cases())
+    assert {case.precision.name for case in cases} == {"float32", "tf32", "bfloat16", "float16"}
+    assert {case.plan.form for case in cases} == set(FORMS)
+    assert {case.inputs for case in cases} == {"random", *gpu_right.SPECIAL}
+    nan = [gpu_right.row(case, runs=2) for case in cases if case.inputs == "nan"]
+    assert {row["form"]: row["right"] for row in nan} == {"gather": True, "fused": True, "dense": True}
+
+
+def test_a_form_that_is_wrong_is_not_timed_and_one_that_breaks_hides_no_other(monkeypatch):
+    right = gpu_forms.estimate
+
+    def by_form(x, dy, shape, k, plan):
+        if plan.form == "gather":
+            raise ValueError("broken")
+        return (2 if plan.form == "fused" else 1) * right(x, dy, shape, k, plan=plan, interpret=True)
+
+    monkeypatch.setattr(gpu_forms, "estimate", by_form)
+    monkeypatch.setattr(gpu_forms, "CALLS", 2)
+    (row,) = gpu_forms.run([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["float32"])
+    assert row["right"] is False
+    assert row["forms"]["gather"]["failed"] == "ValueError: broken"
+    assert row["forms"]["fused"]["failed"].startswith("relative error")
+    assert "wall_us_median" in row["forms"]["dense"]
+
+
+def test_the_steps_of_all_methods_are_compared_with_the_exact_one():
+    assert set(gpu_steps.METHODS) <= set(all_methods())
+
+
 def stage(name: str, code: str, seconds: float = 30, *, needed: bool = False) -> Stage:
     """A stage that runs Python code; `file` is where its JSON belongs."""
     return Stage(name, f"tries {name}", (sys.executable, "-c", code), seconds, f"{name}.json", {}, needed)
@@ -199,7 +235,7 @@ def test_gpu_bench_refuses_without_a_gpu_and_says_what_can_be_done():
 def test_a_dry_run_lists_the_stages_and_training_only_where_there_is_data(tmp_path):
     without, given = script("--dry-run").stdout, script("--dry-run", "--data", str(tmp_path)).stdout
     names = [line.split()[0] for line in without.splitlines()]
-    assert names[:3] == ["facts", "right", "table1"]
+    assert names[:3] == ["facts", "right", "table1-tf32"]
     assert "train" not in names
     assert "train" in [line.split()[0] for line in given.splitlines()]
     assert script("--dry-run", "--only", "facts,nonsense").returncode == 2

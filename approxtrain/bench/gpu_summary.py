@@ -12,6 +12,8 @@ from typing import Any
 from approxtrain.bench.gpu_stages import RECORD
 
 ABSENT = "not measured"
+SHOWN = 12
+"""Ways of being wrong that are listed."""
 
 
 def summarise(folder: Path) -> str:
@@ -57,13 +59,23 @@ def _right(folder: Path) -> Iterator[str]:
         worst = f"{max(errors):.1e}" if errors else ABSENT
         good, same = (sum(bool(row.get(key)) for row in those) for key in ("right", "same_bits"))
         yield f"| {form} | {precision} | {len(those)} | {good} | {worst} | {same} |"
-    for row in rows:
-        if not row["right"]:
-            shape = row["shape"]
-            where = f"{shape['in_channels']}→{shape['out_channels']} {shape['height']}×{shape['width']}"
-            yield f"\nwrong: {row['form']} {row['precision']} k={row['k']} {row['inputs']} {where}: " + str(
-                row.get("error") or row.get("relative_error")
-            )
+    wrong = Counter(_how(row) for row in rows if not row["right"])
+    for number, (how, count) in enumerate(wrong.most_common(SHOWN)):
+        yield f"{'' if number else chr(10)}- {count} wrong: {how}"
+    if len(wrong) > SHOWN:
+        yield f"- and {len(wrong) - SHOWN} more ways; see right.json"
+
+
+def _how(row: dict[str, Any]) -> str:
+    """In what way a row is wrong, for all rows that are so alike."""
+    where = f"{row['form']}, {row['precision']}, {row['inputs']} inputs"
+    if "error" in row:
+        return f"{where}: {row['error']}"
+    if not row["same_bits"]:
+        return f"{where}: the bits differ from run to run"
+    if not row["not_finite_where_due"]:
+        return f"{where}: NaN or infinity in the wrong places"
+    return f"{where}: the error is above {row['tolerance']:g}"
 
 
 def _forms(folder: Path) -> Iterator[str]:
