@@ -77,6 +77,14 @@ def test_float32_products_are_strict_in_gather_and_refused_by_the_tensor_form_wh
     assert "tt.dot" not in found["approx_gather"]
 
 
+def test_the_kernels_are_the_same_where_python_numbers_are_64_bits_wide():
+    for plan in choose.plans(ODD, 3):
+        call = partial(estimate, shape=ODD, k=3, plan=plan)
+        narrow = kernels(lowered(call, ODD.x_shape, ODD.y_shape))
+        with jax.enable_x64(True):
+            assert kernels(lowered(call, ODD.x_shape, ODD.y_shape)) == narrow
+
+
 @pytest.mark.parametrize("implementation", [None, "pallas"])
 def test_a_program_for_cuda_has_the_kernels_in_loops_branches_and_under_vmap(implementation):
     shape = PAPER[4]

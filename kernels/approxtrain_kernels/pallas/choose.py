@@ -22,8 +22,12 @@ from approxtrain_kernels.pallas.plan import Blocks, Plan
 FORMS = ("gather", "fused", "tensor", "dense")
 REGISTERS = 80
 """Accumulators of a thread, at most; the rest of its 255 registers holds pixels and addresses."""
-ROWS = 64
+ROWS = (32, 64)
 """Pairs of image and channel of a step of the tensor form."""
+TENSOR_TAPS = 9
+"""Of the tensor form, at most: compiled for sm_90a, 25 taps and more spill registers."""
+SHARED_BYTES = 110e3
+"""Of a program of the tensor form: two fit on a multiprocessor."""
 
 
 def choose(
@@ -79,23 +83,22 @@ def cuttings(form: str, layer: Layer) -> list[Blocks]:
     _, ho, wo, _ = shape.y_shape
     if k >= ho * wo:
         return []  # then approx is the full wgrad
-    if form == "tensor" and layer.dtype == "float32" and not layer.tf32:
+    if form == "tensor" and (layer.taps > TENSOR_TAPS or (layer.dtype == "float32" and not layer.tf32)):
         return []
     if form == "fused" and k > model.MOST_ROUNDS:
         return []
     most_co, most_ci = (min(model.power_of_two(c), 128) for c in (shape.out_channels, shape.in_channels))
     found = []
     for co in [16] if form == "tensor" else [c for c in (8, 16, 32) if c <= max(most_co, 8)]:
-        for ci in [c for c in (16, 32, 64, 128) if c <= max(most_ci, 16)]:
+        for ci in [c for c in (128, 64, 32, 16) if c <= max(most_ci, 16)]:  # the widest of equals
             for warps in (4, 8):
                 if co * ci * layer.taps > REGISTERS * 32 * warps or co * ci < 32 * warps:
                     continue
                 blocks = Blocks(co=co, ci=ci, warps=warps)
                 if form == "fused":
                     blocks = replace(blocks, pixels=_tile(ho * wo, co, warps, k))
-                if form == "tensor":
-                    blocks = replace(blocks, images=ROWS // co, stages=3)
-                found += [replace(blocks, splits=splits) for splits in _splits(shape.batch)]
+                cuts = _steps(blocks, layer) if form == "tensor" else [blocks]
+                found += [replace(cut, splits=splits) for cut in cuts for splits in _splits(shape.batch)]
     return found
 
 
@@ -111,6 +114,12 @@ def _tile(pixels: int, co: int, warps: int, k: int) -> int:
     """Pixels of a look at dO: 16 for each thread with its three running numbers, 8 where k > 1 needs more."""
     per_thread = 16 if k == 1 else 8
     return max(min(model.power_of_two(pixels), per_thread * 32 * warps // co), 1)
+
+
+def _steps(blocks: Blocks, layer: Layer) -> list[Blocks]:
+    """Rows of a step and depth of the pipeline of the tensor form, as far as they fit into shared memory."""
+    cuts = [replace(blocks, images=rows // blocks.co, stages=stages) for rows in ROWS for stages in (2, 3)]
+    return [cut for cut in cuts if model.shared_bytes(cut, layer) <= SHARED_BYTES]
 
 
 def _splits(batch: int) -> list[int]:

@@ -33,7 +33,8 @@ STEP_SECONDS = 0.8e-6  # pixels from L2, whose addresses were loaded one step be
 LOOK_SECONDS = 0.8e-6  # one tile of dO from HBM
 SORT_PASSES = 40  # XLA's top-k beyond MOST_ROUNDS, in passes over dO
 L1_BYTES = 200e3
-RESIDENT_WARPS = 20  # of a multiprocessor, at about 96 registers a thread
+REGISTER_FILE = 65536  # of a multiprocessor
+MOST_WARPS = 64
 
 
 class Layer(NamedTuple):
@@ -115,8 +116,8 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     shape, device = layer.shape, layer.device
     co_blocks, ci_blocks = ceil(shape.out_channels / blocks.co), ceil(shape.in_channels / blocks.ci)
     share = ceil(shape.batch / blocks.splits)
-    resident = max(RESIDENT_WARPS // blocks.warps, 1)
-    waves = ceil(co_blocks * ci_blocks * blocks.splits / (device.sms * resident))
+    resident = _resident(layer, form, blocks)
+    waves = max(co_blocks * ci_blocks * blocks.splits / (device.sms * resident), 1.0)
     steps = ceil(share / blocks.images) * layer.k * STEP_SECONDS
 
     fetched = layer.macs * layer.itemsize
@@ -152,6 +153,23 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     return Plan(form=form, seconds=seconds, bytes=moved, flops=flops, kernels=kernels, blocks=blocks)
 
 
+def _resident(layer: Layer, form: str, blocks: Blocks) -> int:
+    """Programs that a multiprocessor holds at the same time.
+
+    Registers of a thread are fitted to what ptxas reports for sm_90a at the paper's shapes, within about 20 of 128.
+    """
+    threads = 32 * blocks.warps
+    totals = blocks.co * blocks.ci * layer.taps / threads
+    if form == "tensor":
+        registers = max(180, 150 + 2 * totals)
+    else:
+        registers = max(22 + 1.5 * totals, 80 + totals if form == "fused" else 0)
+    programs = min(REGISTER_FILE / (min(registers, 255) * threads), MOST_WARPS / blocks.warps)
+    if form == "tensor":
+        programs = min(programs, L1_BYTES / shared_bytes(blocks, layer))
+    return max(int(programs), 1)
+
+
 def _multiply(layer: Layer, form: str, blocks: Blocks) -> float:
     """Seconds of the multiply-adds alone."""
     if form != "tensor":
@@ -160,6 +178,11 @@ def _multiply(layer: Layer, form: str, blocks: Blocks) -> float:
     if layer.dtype == "bfloat16":
         return 2 * products / (layer.device.half * TENSOR_SHARE)  # the two halves of the values
     return products / (layer.device.tf32 * TENSOR_SHARE)
+
+
+def shared_bytes(blocks: Blocks, layer: Layer) -> int:
+    """Shared memory of a program of the tensor form: Triton holds the tiles of all taps for each step it is ahead."""
+    return (blocks.stages - 1) * layer.taps * blocks.images * blocks.co * blocks.ci * layer.itemsize
 
 
 def power_of_two(number: int) -> int:

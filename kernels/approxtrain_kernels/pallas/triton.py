@@ -36,10 +36,20 @@ def call(
 
     The first axis of the grid is the one that runs fastest. Interpreted, the programs run one after the other.
     """
-    if interpret:
-        return pl.pallas_call(kernel, out_shape=out_shape, grid=tuple(grid), name=name, interpret=True)
-    params: Any = pltriton.CompilerParams(num_warps=warps, num_stages=stages)
-    return pl.pallas_call(kernel, out_shape=out_shape, grid=tuple(grid), name=name, compiler_params=params)
+    params: Any = None if interpret else pltriton.CompilerParams(num_warps=warps, num_stages=stages)
+
+    def run(*arrays: jax.Array) -> Any:
+        with jax.enable_x64(False):  # positions are 32 bits wide, and so is every number that is computed with them
+            return pl.pallas_call(
+                kernel,
+                out_shape=out_shape,
+                grid=tuple(grid),
+                name=name,
+                interpret=interpret,
+                compiler_params=params,
+            )(*arrays)
+
+    return run
 
 
 def load(ref: Any, mask: jax.Array) -> jax.Array:
