@@ -1,87 +1,149 @@
-"""Table 1 on this device: the dense weight gradient against a method's, one convolution at a time.
+"""Table 1 on this device: one convolution at a time, checked, then timed with cold and with hot caches.
 
-A row is checked against the method's float64 oracle before anything is timed; a row that fails has no times.
+A contender that is wrong is not timed; where it is the subject of the row, or our own exact form, nothing is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from math import ceil, prod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from approxtrain.bench.timing import Ratio, Times, interleaved, ratio
-from approxtrain_kernels import ConvShape, Method
-from approxtrain_kernels.methods.full import Full
+from approxtrain.bench import contenders, torch_peer
+from approxtrain.bench.contenders import Candidate, Inputs
+from approxtrain.bench.exactness import Gate, exact_method, relative_error
+from approxtrain.bench.kernel_row import Row, number
+from approxtrain.bench.machine import Machine
+from approxtrain.bench.measured import Measured
+from approxtrain.bench.plan import Case
+from approxtrain.bench.timer import Contender, Timer, take_turns
+from approxtrain.errors import ConfigError
+from approxtrain_kernels.api import check_implementation
 
-TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
-"""Largest error, as a share of max |dW|, that still counts as correct."""
+MOST_SETS = 1024
+INTERPRETED_BATCH = 2
+INTERPRETED = "pallas-interpret"
+
+Told = Callable[[int, str], None]
+"""Number of the row, from 0, and what happens to it now."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One shape. `times` is None where a check failed."""
+class Bench:
+    """Times cases on a machine."""
 
-    shape: ConvShape
-    errors: dict[str, float]
-    """Of "dense" and of the method: max |error| / max |dW| against float64."""
-    failed: tuple[str, ...]
-    times: dict[str, Times] | None
+    machine: Machine
+    timer: Callable[[], Timer]
+    rounds: int
+    told: Told = lambda position, what: None
 
-    @property
-    def ratio(self) -> Ratio | None:
-        """Time of the method over that of dense."""
-        return ratio(self.times["method"], self.times["dense"]) if self.times else None
+    def run(self, cases: Sequence[Case]) -> Iterator[Row]:
+        """Check and time one case after the other."""
+        for position, case in enumerate(cases):
+            yield self._row(case, 2 * position, lambda what, at=position: self.told(at, what))
 
-    def as_json(self) -> dict[str, Any]:
-        found = self.ratio
-        return {
-            "shape": asdict(self.shape),
-            "relative_error": self.errors,
-            "failed": list(self.failed),
-            "milliseconds": {name: [1e3 * s for s in times.seconds] for name, times in (self.times or {}).items()},
-            "ratio": None if found is None else asdict(found) | {"verdict": found.verdict},
-        }
+    def _row(self, case: Case, seed: int, tell: Callable[[str], None]) -> Row:
+        tell("compiling")
+        timed = contenders.draw(case, seed)
+        candidates = _candidates(case)
+        gate = Gate(case, seed + 1)
+        tell("checking")
+        right = [candidate for candidate in candidates if gate.check(candidate, timed)]
+        interpreted = interpret(case, seed) if jax.default_backend() == "cpu" else None
+        row = Row(case, gate.errors, _failed(candidates, gate), interpreted=interpreted)
+        if _spoilt(row):
+            return row
+        measured = self._measure(case, right, timed, tell)
+        for candidate in right:
+            gate.check_again(candidate)
+        row.failed = _failed(candidates, gate)
+        row.measured = {} if set(row.failed) & {each.name for each in right} else measured
+        return row
 
-
-def run(shapes: Sequence[ConvShape], method: Method, dtype: str, rounds: int) -> Iterator[Row]:
-    """Check and time one shape after the other."""
-    for number, shape in enumerate(shapes):
-        yield _row(shape, method, dtype, rounds, seed=number)
-
-
-def _row(shape: ConvShape, method: Method, dtype: str, rounds: int, seed: int) -> Row:
-    x, dy = inputs(shape, dtype, seed)
-    contenders = {"dense": Full(), "method": method}
-    calls: dict[str, Callable[[], Any]] = {}
-    errors = {}
-    for name, rule in contenders.items():
-        compiled = jax.jit(_estimator(rule, shape)).lower(x, dy).compile()
-        exact = rule.oracle(np.asarray(x, np.float32), np.asarray(dy, np.float32), shape)
-        errors[name] = _error(compiled(x, dy), exact)
-        calls[name] = lambda compiled=compiled: compiled(x, dy).block_until_ready()
-    failed = tuple(name for name, error in errors.items() if not error <= TOLERANCE[dtype])
-    return Row(shape, errors, failed, None if failed else interleaved(calls, rounds))
-
-
-def inputs(shape: ConvShape, dtype: str, seed: int) -> tuple[jax.Array, jax.Array]:
-    """x with the zeros that a ReLU leaves, dy normal."""
-    rng = np.random.default_rng(seed)
-    x = np.maximum(rng.standard_normal(shape.x_shape, np.float32), 0)
-    dy = rng.standard_normal(shape.y_shape, np.float32)
-    return jnp.asarray(x, dtype), jnp.asarray(dy, dtype)
+    def _measure(
+        self, case: Case, candidates: Sequence[Candidate], timed: Inputs, tell: Callable[[str], None]
+    ) -> dict[str, Measured]:
+        set_bytes = sum(array.nbytes for array in timed.values())
+        sets = min(max(2, ceil(2 * self.machine.cache / set_bytes) + 1), MOST_SETS)
+        inputs = contenders.copies(timed, sets)
+        loaded = {each.name: [each.load(one) for one in inputs] for each in candidates}
+        measured = {}
+        for cache, count in (("cold", sets), ("hot", 1)):
+            taking_part = {each.name: _contender(each, loaded[each.name]) for each in candidates}
+            timer = self.timer()
+            taken = take_turns(
+                taking_part, timer, self.rounds, count, lambda n, c=cache: tell(f"{c} cache, {n + 1} rounds done")
+            )
+            evicts = cache == "hot" or (sets - 1) * set_bytes >= 2 * self.machine.cache
+            measured[cache] = Measured(case, cache, self.machine, taken, timer.calls, count, set_bytes, evicts)
+        return measured
 
 
-def _estimator(method: Method, shape: ConvShape) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    return lambda x, dy: method.estimate(x, dy, shape=shape, dtype=x.dtype, key=None, implementation=None)
+def _candidates(case: Case) -> list[Candidate]:
+    try:
+        check_implementation(case.implementation)
+        return [*contenders.programs(case), *torch_peer.peers(case)]
+    except ValueError as error:
+        if case.implementation is None:
+            raise
+        raise ConfigError(f"`--implementation`: {error}") from None
 
 
-def _error(found: jax.Array, exact: np.ndarray | None) -> float:
-    """max |error| / max |dW|; NaN where there is nothing to compare with, which counts as a failure."""
-    if exact is None:
-        return float("nan")
-    difference = np.abs(np.asarray(found, np.float64) - exact).max()
-    return float(difference / max(np.abs(exact).max(), 1e-30))
+def interpret(case: Case, seed: int) -> dict[str, Any] | None:
+    """Run the method's Pallas kernel, interpreted, on a few images. None where the method has no such kernel here."""
+    if case.part != "wgrad" or case.subject != "method":
+        return None
+    few = replace(case, shape=replace(case.shape, batch=min(case.shape.batch, INTERPRETED_BATCH)))
+    inputs = contenders.draw(few, seed)
+    kernel = contenders.estimator(case.method, few.shape, INTERPRETED)
+    try:
+        if "pallas_call" not in str(jax.make_jaxpr(kernel)(inputs["x"], inputs["dy"])):
+            return None
+        found = np.asarray(jax.jit(kernel)(inputs["x"], inputs["dy"]), np.float32)
+    except ValueError as error:
+        return {"batch": few.shape.batch, "failed": True, "relative_error": None, "why": str(error)}
+    error = relative_error(found, exact_method(few, inputs))
+    wrong = not error <= case.precision.tolerance
+    return {"batch": few.shape.batch, "failed": wrong, "relative_error": number(error), "why": None}
+
+
+def seconds_expected(case: Case, machine: Machine, rounds: int, names: Sequence[str]) -> float:
+    """A guess, for the user to decide whether to wait: samples of 20 ms or of one call at a third of the roofline."""
+    calls = [3 * machine.floor(*case.cost(name), case.precision.name) for name in names]
+    timing = 2 * (rounds + 2) * sum(max(0.02 + call, 2 * call) for call in calls)
+    checking = 4 + 4e-9 * (prod(case.shape.x_shape) + prod(case.shape.y_shape)) * 20 + 8e-11 * case.shape.flops
+    return timing + checking
+
+
+def _contender(candidate: Candidate, operands: Sequence[tuple[Any, ...]]) -> Contender:
+    return Contender(
+        candidate.name,
+        lambda number: candidate.run(operands[number]),
+        candidate.wait,
+        candidate.queues,
+        candidate.by_kernel,
+    )
+
+
+def _failed(candidates: Sequence[Candidate], gate: Gate) -> tuple[str, ...]:
+    return tuple(each.name for each in candidates if not gate.right(each.name))
+
+
+def _spoilt(row: Row) -> bool:
+    """Whether what the row is about, or what it is held against, is wrong: then it has no times."""
+    return not {"ours", row.case.subject, "vjp full", "vjp method"}.isdisjoint(row.failed) or _alone(row)
+
+
+def _alone(row: Row) -> bool:
+    """Whether every contender that the subject could be held against is wrong."""
+    return set(row.failed) >= set(row.errors) - {row.case.subject}
+
+
+def names_of(case: Case, torch: bool) -> list[str]:
+    """The contenders of a case, as they will be built."""
+    names = ["ours", "xla", *(("method", "vjp full", "vjp method") if case.subject == "method" else ())]
+    return names + (list(torch_peer.FORMATS) if torch else [])

@@ -1,20 +1,26 @@
 """Timing side by side: A B C A B C …, so that what the machine does meanwhile falls on all alike.
 
-A ratio is that of medians, with a 95 % bootstrap interval. Where the spread of the times is too large to say anything,
-the verdict is NOISY and no claim is made.
+A ratio is that of medians, with a 95 % bootstrap interval. Where the times cannot say anything, the verdict is NOISY
+and no claim is made.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 NOISY_SPREAD = 0.25
 """A quartile range above this share of the median is noise, unless the interval of the ratio is clear of 1."""
+NOISY_WIDTH = 1.5
+"""An interval whose ends differ by more than this factor says too little to be quoted, wherever it lies."""
+SAME_WIDTH = 1.25
+"""An interval that holds 1 has to be at least this narrow to be called SAME."""
+FEWEST_ROUNDS = 6
+"""The range of 5 samples holds the median less often than 95 times in 100; that of 6 does."""
 _RESAMPLES = 2000
 
 
@@ -34,6 +40,14 @@ class Times:
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float((high - low) / self.median)
 
+    @property
+    def milliseconds(self) -> list[float]:
+        return [1e3 * seconds for seconds in self.seconds]
+
+    @classmethod
+    def of_milliseconds(cls, samples: Sequence[float]) -> Times:
+        return cls(tuple(sample / 1e3 for sample in samples))
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -44,15 +58,23 @@ class Ratio:
     high: float
     spread: float
     """The larger spread of the two."""
+    rounds: int
+    """Samples of each, of the one that has fewer."""
 
     @property
     def verdict(self) -> str:
-        """FASTER or SLOWER where the interval lies on one side of 1, else SAME; NOISY where the times say nothing."""
+        """FASTER or SLOWER where the interval lies on one side of 1, else SAME; NOISY where the times say little."""
+        width = self.high / self.low
+        if self.rounds < FEWEST_ROUNDS or width > NOISY_WIDTH:
+            return "NOISY"
         if self.high < 1:
             return "FASTER"
         if self.low > 1:
             return "SLOWER"
-        return "NOISY" if self.spread > NOISY_SPREAD else "SAME"
+        return "NOISY" if self.spread > NOISY_SPREAD or width > SAME_WIDTH else "SAME"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": self.verdict}
 
 
 def interleaved(
@@ -76,9 +98,31 @@ def interleaved(
 
 def ratio(new: Times, base: Times) -> Ratio:
     """The ratio of medians. The rounds are resampled whole, because the two times of a round belong together."""
-    a, b = np.asarray(new.seconds), np.asarray(base.seconds)
+    picks = _picks(len(new.seconds), np.random.default_rng(0))
+    return _ratio(new, base, picks, picks)
+
+
+def ratio_of_runs(new: Times, base: Times) -> Ratio:
+    """The ratio of medians of two runs: their rounds have nothing in common, and are resampled apart."""
     rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(a), (_RESAMPLES, len(a)))
-    ratios = np.median(a[picks], axis=1) / np.median(b[picks], axis=1)
+    return _ratio(new, base, _picks(len(new.seconds), rng), _picks(len(base.seconds), rng))
+
+
+def difference(new: Times, base: Times) -> tuple[float, float, float]:
+    """`base` − `new` in seconds, of medians, with its 95 % interval; the rounds are resampled whole."""
+    a, b = np.asarray(new.seconds), np.asarray(base.seconds)
+    picks = _picks(len(a), np.random.default_rng(0))
+    low, high = np.quantile(np.median(b[picks], axis=1) - np.median(a[picks], axis=1), (0.025, 0.975))
+    return base.median - new.median, float(low), float(high)
+
+
+def _picks(count: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, count, (_RESAMPLES, count))
+
+
+def _ratio(new: Times, base: Times, new_picks: np.ndarray, base_picks: np.ndarray) -> Ratio:
+    a, b = np.asarray(new.seconds), np.asarray(base.seconds)
+    ratios = np.median(a[new_picks], axis=1) / np.median(b[base_picks], axis=1)
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return Ratio(new.median / base.median, float(low), float(high), max(new.spread, base.spread))
+    spread = max(new.spread, base.spread)
+    return Ratio(new.median / base.median, float(low), float(high), spread, min(len(a), len(b)))

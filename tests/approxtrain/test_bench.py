@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from approxtrain.bench import timing
-from approxtrain.bench.timing import Ratio, Times, interleaved, ratio
-from approxtrain_kernels import conv_shape
-from approxtrain_kernels.methods.approx import Approx
-from approxtrain_kernels.methods.zero import Zero
-
-SHAPE = conv_shape((2, 4, 4, 3), 5, (3, 3))
+from approxtrain.bench.timing import Ratio, Times, difference, interleaved, ratio, ratio_of_runs
 
 
 def times(rng: np.random.Generator, median: float, jitter: float, rounds: int = 20) -> Times:
@@ -61,54 +54,49 @@ def test_the_rounds_are_resampled_whole_so_that_a_slower_machine_changes_nothing
         (1.00, 1.20, 0.1, "SAME"),
         (0.90, 1.10, 0.25, "SAME"),
         (0.90, 1.10, 0.26, "NOISY"),
+        (0.85, 1.10, 0.1, "NOISY"),
         (1.01, 1.20, 0.1, "SLOWER"),
+        (2.00, 3.00, 0.1, "SLOWER"),
+        (2.00, 3.01, 0.1, "NOISY"),
+        (0.20, 0.31, 0.1, "NOISY"),
     ],
 )
-def test_the_verdict_asks_whether_the_interval_holds_1_and_then_for_the_spread(low, high, spread, verdict):
-    assert Ratio(1.0, low, high, spread).verdict == verdict
+def test_the_verdict_asks_whether_the_interval_holds_1_how_wide_it_is_and_then_for_the_spread(
+    low, high, spread, verdict
+):
+    assert Ratio(1.0, low, high, spread, rounds=20).verdict == verdict
+
+
+@pytest.mark.parametrize(("rounds", "verdict"), [(5, "NOISY"), (6, "FASTER")])
+def test_so_few_rounds_that_there_is_no_interval_give_no_verdict(rounds, verdict):
+    rng = np.random.default_rng(0)
+    assert ratio(times(rng, 0.5, 0.01, rounds), times(rng, 1.0, 0.01, rounds)).verdict == verdict
 
 
 @pytest.mark.parametrize(
     ("factor", "jitter", "verdict"),
-    [(1.0, 0.02, "SAME"), (1.0, 0.5, "NOISY"), (0.5, 0.02, "FASTER"), (2.0, 0.02, "SLOWER"), (4.0, 0.5, "SLOWER")],
+    [(1.0, 0.02, "SAME"), (1.0, 0.5, "NOISY"), (0.5, 0.02, "FASTER"), (2.0, 0.02, "SLOWER"), (4.0, 0.2, "SLOWER")],
 )
 def test_planted_jitter_makes_equal_times_noisy_but_hides_no_large_difference(factor, jitter, verdict):
     rng = np.random.default_rng(0)
     assert ratio(times(rng, factor, jitter), times(rng, 1.0, jitter)).verdict == verdict
 
 
-@pytest.mark.parametrize(("dtype", "method"), [("float32", Zero()), ("bfloat16", Approx(k=2))], ids=["zero", "approx"])
-def test_a_row_that_is_right_has_every_sample(dtype, method):
-    from approxtrain.bench import kernel
-
-    (row,) = kernel.run([SHAPE], method, dtype, rounds=3)
-    assert row.failed == ()
-    assert row.as_json()["shape"] == dataclasses.asdict(SHAPE)
-    assert {name: len(samples) for name, samples in row.as_json()["milliseconds"].items()} == {"dense": 3, "method": 3}
-    assert row.as_json()["ratio"].keys() == {"value", "low", "high", "spread", "verdict"}
+def test_two_runs_have_no_rounds_in_common():
+    drift = np.repeat([1.0, 3.0], 10)
+    now, then = Times(tuple(1.1 * drift)), Times(tuple(drift))
+    assert ratio(now, then).high < 1.11
+    assert ratio_of_runs(now, then).high > 1.5
+    assert ratio_of_runs(now, then).verdict == "NOISY"
 
 
-class NotFinite(Approx):
-    """`approx` with one NaN in it."""
-
-    def estimate(self, x, dy, **options):
-        return super().estimate(x, dy, **options).at[0, 0, 0, 0].set(float("nan"))
-
-
-class Slightly(Approx):
-    """`approx`, 2e-5 too large: twice the tolerance."""
-
-    def estimate(self, x, dy, **options):
-        return super().estimate(x, dy, **options) * (1 + 2e-5)
-
-
-@pytest.mark.parametrize("method", [NotFinite(), Slightly()], ids=["NaN", "twice the tolerance"])
-def test_a_row_that_is_wrong_is_not_timed(method, monkeypatch):
-    from approxtrain.bench import kernel
-
-    monkeypatch.setattr(kernel, "interleaved", lambda calls, rounds: pytest.fail("it was timed"))
-    (row,) = kernel.run([SHAPE], method, "float32", rounds=3)
-    assert (row.failed, row.times, row.ratio) == (("method",), None, None)
+def test_a_difference_of_medians_has_its_interval():
+    rng = np.random.default_rng(0)
+    value, low, high = difference(times(rng, 1.0, 0.02), times(rng, 3.0, 0.02))
+    assert low < value < high
+    assert (low, high) == (pytest.approx(2.0, abs=0.1), pytest.approx(2.0, abs=0.1))
+    same = times(rng, 1.0, 0.1)
+    assert difference(same, same) == (0, 0, 0)
 
 
 def test_the_plain_network_and_ours_compute_the_same_step(small, configure):

@@ -1,0 +1,150 @@
+"""The gate before the clock: a contender whose result is not right to the tolerance is not timed.
+
+What is right is computed in float64 by NumPy from the equation, from the very numbers that the contender got.
+
+A program that leaves part of its result unwritten may still look right: the memory it was given can hold a right
+result from before, or zeros. So each contender is run on other inputs first, the memory that it may get next is filled
+with NaN, and then it is run, twice, on inputs whose result nobody has computed yet: the check has numbers of its own,
+with another factor for every contender. Its results are compared only then. After the timing it runs once more and is
+compared again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+
+from approxtrain.bench.contenders import Candidate, Inputs, draw
+from approxtrain.bench.plan import Case
+from approxtrain_kernels import ConvShape
+from approxtrain_kernels.methods.full import Full
+
+FACTORS = {
+    "ours": 1.0,
+    "xla": -1.0,
+    "torch nchw": 2.0,
+    "torch nhwc": -2.0,
+    "vjp full": 4.0,
+    "method": -4.0,
+    "vjp method": 0.5,
+}
+"""Powers of two round nothing, and the largest keeps a float16 sum finite."""
+POISONS = 4
+
+
+@dataclass
+class Gate:
+    """Checks the contenders of one case."""
+
+    case: Case
+    seed: int
+    errors: dict[str, float] = field(default_factory=dict)
+    """Contender → the largest error so far, as a share of max |exact value|."""
+
+    def __post_init__(self) -> None:
+        self._base = draw(self.case, self.seed)
+        self._exact: dict[str, tuple[np.ndarray, ...]] = {}
+        self._of_base = cache(self._compute_of_base)
+
+    def check(self, candidate: Candidate, other: Inputs) -> bool:
+        """Whether it is right. `other` are inputs that are not the check's: those that will be timed."""
+        name = candidate.name
+        candidate.wait(candidate.run(candidate.load(other)))
+        fresh = self._fresh(name)
+        operands = candidate.load(fresh)
+        _poison(self.case.shape)
+        results = [candidate.arrays(candidate.wait(candidate.run(operands))) for _ in range(2)]
+        self._exact[name] = tuple(self._value(name, result, fresh) for result in candidate.results)
+        for found in results:
+            self._compare(name, found)
+        return self.right(name)
+
+    def check_again(self, candidate: Candidate) -> bool:
+        """Whether it still is, after it was timed."""
+        operands = candidate.load(self._fresh(candidate.name))
+        self._compare(candidate.name, candidate.arrays(candidate.wait(candidate.run(operands))))
+        return self.right(candidate.name)
+
+    def right(self, name: str) -> bool:
+        return self.errors[name] <= self.case.precision.tolerance
+
+    def _fresh(self, name: str) -> Inputs:
+        """The check's inputs with this contender's factor, which the result has as well."""
+        scaled = "w" if self.case.part == "forward" else "dy"
+        return self._base | {scaled: self._base[scaled] * FACTORS[name]}
+
+    def _compare(self, name: str, found: tuple[np.ndarray, ...]) -> None:
+        worst = [relative_error(a, b) for a, b in zip(found, self._exact[name], strict=True)]
+        self.errors[name] = float(np.max([self.errors.get(name, 0.0), *worst]))  # NaN stays NaN
+
+    def _value(self, name: str, result: str, fresh: Inputs) -> np.ndarray:
+        """What the contender should have computed; of a method, from its own inputs, for it need not be linear."""
+        if result == "dw" and name in ("method", "vjp method"):
+            return exact_method(self.case, fresh)
+        return FACTORS[name] * self._of_base(result)
+
+    def _compute_of_base(self, result: str) -> np.ndarray:
+        x, w, dy = (_numbers(self._base[name]) for name in ("x", "w", "dy"))
+        shape = self.case.shape
+        if result == "dw":
+            return Full().oracle(x, dy, shape)
+        return exact_forward(x, w, shape) if result == "y" else exact_dgrad(dy, w, shape)
+
+
+def exact_method(case: Case, inputs: Inputs) -> np.ndarray:
+    """dw by the method in float64; NaN, which no error bound accepts, where it has no exact value."""
+    exact = case.method.oracle(_numbers(inputs["x"]), _numbers(inputs["dy"]), case.shape)
+    return np.full(case.shape.w_shape, np.nan) if exact is None else exact
+
+
+def exact_forward(x: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
+    """y in float64."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), *shape.padding, (0, 0)))
+    w = w.astype(np.float64)
+    y = np.zeros(shape.y_shape)
+    for (i, j), seen in _windows(padded, shape).items():
+        y += np.tensordot(seen, w[i, j], axes=1)
+    return y
+
+
+def exact_dgrad(dy: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
+    """dx in float64."""
+    (top, bottom), (left, right) = shape.padding
+    n, height, width, ci = shape.x_shape
+    padded = np.zeros((n, top + height + bottom, left + width + right, ci))
+    dy, w = dy.astype(np.float64), w.astype(np.float64)
+    for (i, j), seen in _windows(padded, shape).items():
+        seen += np.tensordot(dy, w[i, j].T, axes=1)
+    return padded[:, top : top + height, left : left + width]
+
+
+def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
+    """max |error| / max |exact|; NaN in either stays NaN."""
+    if found.shape != exact.shape:
+        raise ValueError(f"a result of shape {found.shape} cannot be compared with {exact.shape}.")
+    return float(np.abs(found - exact).max() / max(np.abs(exact).max(), 1e-30))
+
+
+def _windows(padded: np.ndarray, shape: ConvShape) -> Mapping[tuple[int, int], np.ndarray]:
+    """Tap → view of the pixels that it meets, one for each output pixel."""
+    (kh, kw), (sh, sw), (_, ho, wo, _) = shape.kernel_size, shape.strides, shape.y_shape
+    return {
+        (i, j): padded[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    }
+
+
+def _numbers(array: object) -> np.ndarray:
+    return np.asarray(array, np.float32)
+
+
+def _poison(shape: ConvShape) -> None:
+    """Fill memory of the result's size with NaN and give it back, so that it is what the next program is given."""
+    for size in (shape.w_shape, shape.x_shape, shape.y_shape):
+        filled = [jnp.full(size, jnp.nan, jnp.float32).block_until_ready() for _ in range(POISONS)]
+        del filled

@@ -1,0 +1,147 @@
+"""What this device can do, measured in the same run as what is held against it: memory bandwidth and product rate."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from approxtrain.bench.plan import Precision
+
+ASSUMED_CACHE = 64 << 20
+"""Bytes of the last-level cache where the machine does not tell."""
+SAMPLES = 7
+_L2_CACHE_SIZE = 38  # CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Measured limits of the device."""
+
+    bandwidth: float
+    """Bytes a second of a large copy on the device: what it reads and what it writes."""
+    rates: dict[str, float]
+    """Precision → floating-point operations a second of one large matrix product."""
+    cache: int
+    """Bytes of the last-level cache."""
+    cache_is: str
+    """"told by the machine" or "assumed"."""
+    dispatch: float
+    """Seconds that a call costs which computes nothing."""
+
+    def floor(self, flops: float, moved: float, precision: str) -> float:
+        """Seconds below which nothing on this device can do so much: the roofline."""
+        return max(moved / self.bandwidth, flops / self.rates[precision])
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "bandwidth_gb_s": self.bandwidth / 1e9,
+            "gflop_s": {name: rate / 1e9 for name, rate in self.rates.items()},
+            "last_level_cache_bytes": self.cache,
+            "last_level_cache": self.cache_is,
+            "dispatch_us": 1e6 * self.dispatch,
+        }
+
+
+def measure(precisions: list[Precision]) -> Machine:
+    """Starts jax's backend."""
+    import jax
+
+    on_gpu = jax.default_backend() == "gpu"
+    told = _gpu_cache() if on_gpu else _cpu_cache()
+    cache = told or ASSUMED_CACHE
+    return Machine(
+        bandwidth=_bandwidth((1 << 30) if on_gpu else max(4 * cache, 64 << 20)),
+        rates={each.name: _rate(each, 8192 if on_gpu else 1024) for each in precisions},
+        cache=cache,
+        cache_is="told by the machine" if told else "assumed",
+        dispatch=_dispatch(),
+    )
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: Precision) -> Iterator[None]:
+    """What is traced inside computes at this precision. A CPU has one way only and is left as its users have it."""
+    import jax
+
+    if precision.matmul is None or jax.default_backend() == "cpu":
+        yield
+        return
+    with jax.default_matmul_precision(precision.matmul):
+        yield
+
+
+def _bandwidth(size: int) -> float:
+    """Copy with the sign turned, into a buffer that exists: the cost of making memory is not the cost of moving it."""
+    import jax
+    import jax.numpy as jnp
+
+    count = size // 4
+    source, target = jnp.ones(count, jnp.float32), jnp.zeros(count, jnp.float32)
+    copy = jax.jit(lambda source, target: -source, donate_argnums=1, keep_unused=True)
+    seconds = []
+    for _ in range(2 + SAMPLES):
+        start = time.perf_counter()
+        target = copy(source, target).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * 4 * count / median(seconds[2:])
+
+
+def _rate(precision: Precision, size: int) -> float:
+    import jax
+    import jax.numpy as jnp
+
+    # random, because a GPU multiplies equal numbers faster than it multiplies any others
+    operands = jax.random.normal(jax.random.key(0), (2, size, size), jnp.float32).astype(precision.dtype)
+    with matmul_precision(precision):
+        product = jax.jit(lambda operands: operands[0] @ operands[1]).lower(operands).compile()
+    seconds = []
+    for _ in range(2 + SAMPLES):
+        start = time.perf_counter()
+        product(operands).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / median(seconds[2:])
+
+
+def _dispatch() -> float:
+    import jax
+    import jax.numpy as jnp
+
+    operand = jnp.zeros(8)
+    nothing = jax.jit(lambda operand: operand[0]).lower(operand).compile()
+    nothing(operand).block_until_ready()
+    calls = 500
+    start = time.perf_counter()
+    for _ in range(calls):
+        nothing(operand).block_until_ready()
+    return (time.perf_counter() - start) / calls
+
+
+def _cpu_cache() -> int | None:
+    """The largest cache that Linux lists for the first core."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+        digits = text.rstrip("KMG")
+        sizes += [int(digits) * unit] if digits.isdecimal() else []
+    return max(sizes, default=None)
+
+
+def _gpu_cache() -> int | None:
+    """The L2 cache of the first GPU, from its driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, value = ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    if driver.cuDeviceGetAttribute(ctypes.byref(value), _L2_CACHE_SIZE, device):
+        return None
+    return value.value or None

@@ -1,0 +1,146 @@
+"""What `bench-kernel` is asked to measure: parts, shapes, dtypes, method. Imports no jax, so that it can be listed.
+
+A case is one convolution at one precision. Its subject is what the row is about: the method, or with the method `full`
+our own exact form. Its base is what the subject is held against: for a method, the fastest exact form that XLA offers;
+for our exact form, the fastest of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from approxtrain.errors import ConfigError
+from approxtrain_kernels import ConvShape, Method
+from approxtrain_kernels.methods import all_methods, make
+from approxtrain_kernels.shapes import BATCH, PAPER, parse
+
+PARTS = {
+    "wgrad": "the gradient of the weight",
+    "forward": "the convolution itself",
+    "dgrad": "the gradient of the input",
+}
+CACHES = {
+    "cold": "every call finds its inputs in memory: the calls go round sets of inputs larger than twice the last cache",
+    "hot": "every call finds its inputs where the call before left them",
+}
+CONTENDERS = {
+    "ours": "our exact form",
+    "xla": "the exact form that jax's own differentiation of lax.conv_general_dilated gives",
+    "torch nchw": "PyTorch, contiguous images, where PyTorch is installed",
+    "torch nhwc": "PyTorch, channels-last images, where PyTorch is installed",
+    "method": "the method, where it is not `full`",
+    "vjp full": "the gradients of input and weight in one jitted program, method `full`",
+    "vjp method": "the same with the method",
+}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A `--dtype`: what the arrays hold and how the products are rounded."""
+
+    name: str
+    dtype: str
+    itemsize: int
+    tolerance: float
+    """Largest error, as a share of max |exact value|, that still counts as right."""
+    matmul: str | None
+    """jax's matmul precision on a GPU; a CPU computes every float32 product in float32."""
+    summary: str
+
+
+PRECISIONS = {
+    each.name: each
+    for each in (
+        Precision("float32", "float32", 4, 1e-5, "highest", "float32, strict"),
+        Precision("tf32", "float32", 4, 2e-3, "tensorfloat32", "float32 in memory, products in TF32; NVIDIA GPUs only"),
+        Precision("bfloat16", "bfloat16", 2, 1e-2, None, "bfloat16"),
+        Precision("float16", "float16", 2, 1e-2, None, "float16"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a convolution, a precision, and a part of it."""
+
+    shape: ConvShape
+    precision: Precision
+    part: str
+    method: Method
+    implementation: str | None = None
+
+    @property
+    def subject(self) -> str:
+        return "ours" if self.method.name == "full" else "method"
+
+    def cost(self, contender: str) -> tuple[float, float]:
+        """Operations, and bytes that have to be moved at least, of a contender of this case.
+
+        Of a vjp: those of its two parts together.
+        """
+        shape, size = self.shape, self.precision.itemsize
+        exact = shape.flops, size * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
+        if contender not in ("method", "vjp full", "vjp method"):
+            return exact
+        rule = make("full") if contender == "vjp full" else self.method
+        flops, moved = rule.flops(shape), rule.bytes(shape, size)
+        if contender == "method":
+            return flops, moved
+        return flops + exact[0], moved + exact[1]
+
+
+def cases(
+    shapes: Sequence[str], dtypes: str, part: str, method: Method, implementation: str | None = None
+) -> tuple[Case, ...]:
+    """Every shape at every precision, one precision after the other. Raises ConfigError."""
+    if part not in PARTS:
+        raise ConfigError(f"`--part` (={part!r}) must be one of {', '.join(PARTS)}.")
+    names = list(dict.fromkeys(name.strip() for name in dtypes.split(",")))
+    if unknown := [name for name in names if name not in PRECISIONS]:
+        raise ConfigError(f"`--dtype` (={unknown[0]!r}) must be one of {', '.join(PRECISIONS)}, or some with commas.")
+    if part != "wgrad" and method.name != "full":
+        raise ConfigError(f"`--part {part}` is exact whatever the method: leave out `--method` (={method.name!r}).")
+    found = tuple(dict.fromkeys(shape for text in shapes for shape in _shapes(text)))
+    return tuple(Case(shape, PRECISIONS[name], part, method, implementation) for name in names for shape in found)
+
+
+def method_of(name: str, params: dict[str, object]) -> Method:
+    """The method with its parameters. Raises ConfigError, also for methods that draw numbers."""
+    try:
+        rule = make(name, **params)
+    except ValueError as error:
+        raise ConfigError(f"`--method`: {error}") from None
+    if "key" in rule.needs:
+        raise ConfigError(f"`--method` (={name!r}) draws numbers: there is no exact value to check it against.")
+    return rule
+
+
+def methods() -> Iterator[type[Method]]:
+    """Those that `--method` takes."""
+    return (method for method in all_methods().values() if "key" not in method.needs)
+
+
+def _shapes(text: str) -> Iterator[ConvShape]:
+    from approxtrain import models
+
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        try:
+            if part == "paper":
+                yield from PAPER
+            elif part.startswith("model:"):
+                layers = models.get(part.removeprefix("model:")).layers
+                yield from (replace(layer.shape, batch=BATCH) for layer in layers)
+            else:
+                yield parse(part)
+        except ValueError as error:
+            raise ConfigError(f"`--shapes`: {error}") from None
+
+
+def describe(shape: ConvShape) -> str:
+    """ "256→256 8×8 k3 s1"."""
+    return (
+        f"{shape.in_channels}→{shape.out_channels} {shape.height}×{shape.width} "
+        f"k{shape.kernel_size[0]} s{shape.strides[0]}"
+    )

@@ -1,0 +1,280 @@
+"""`bench-kernel` measures what is right, and only that: planted errors are found, planted jitter buys no verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from approxtrain.bench import contenders, exactness, kernel, timer
+from approxtrain.bench.exactness import exact_dgrad, exact_forward
+from approxtrain.bench.kernel import Bench, interpret, names_of
+from approxtrain.bench.machine import Machine
+from approxtrain.bench.plan import PARTS, PRECISIONS, Case
+from approxtrain.bench.timer import Loop
+from approxtrain.errors import ConfigError
+from approxtrain_kernels import conv_shape
+from approxtrain_kernels.methods.approx import Approx
+from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.methods.zero import Zero
+
+SHAPE = conv_shape((2, 4, 4, 3), 5, (3, 3))
+UNEVEN = conv_shape((2, 6, 5, 3), 4, (3, 3), (2, 2))
+"""SAME pads one side more than the other."""
+MACHINE = Machine(1e10, dict.fromkeys(PRECISIONS, 1e11), 1 << 12, "assumed", 1e-5)
+
+
+def case(method=Approx(), dtype="float32", part="wgrad", shape=SHAPE, **options) -> Case:
+    return Case(shape, PRECISIONS[dtype], part, method, **options)
+
+
+def row_of(one: Case, rounds: int = 3, told=lambda *_: None):
+    (row,) = Bench(MACHINE, Loop, rounds, told).run([one])
+    return row
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    monkeypatch.setattr(kernel, "take_turns", lambda *_: pytest.fail("it was timed"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "method"),
+    [("float32", Zero()), ("bfloat16", Approx(k=2)), ("float16", Approx())],
+    ids=["zero", "bfloat16", "float16"],
+)
+def test_a_row_that_is_right_has_every_sample_of_both_caches(dtype, method):
+    told = []
+    row = row_of(case(method, dtype), told=lambda position, what: told.append((position, what)))
+    assert (row.failed, row.wrong) == ((), False)
+    names = {"ours", "xla", "method", "vjp full", "vjp method"}
+    assert names <= row.errors.keys()
+    written = row.as_json(["cold", "hot"])
+    assert written["shape"] == dataclasses.asdict(SHAPE)
+    for found, cache in ((written, "cold"), (written["also"]["hot"], "hot")):
+        assert found["cache"] == cache
+        assert names | {"dense"} <= found["milliseconds"].keys()
+        assert {len(samples) for samples in found["milliseconds"].values()} == {3}
+        assert found["milliseconds"]["dense"] == found["milliseconds"][found["base_is"]]
+        assert found["ratio"].keys() == {"value", "low", "high", "spread", "rounds", "verdict"}
+        assert set(found["vjp_saves_ms"]) == {"value", "low", "high"}
+    assert (written["sets"], written["also"]["hot"]["sets"]) == (2 + (2 * MACHINE.cache) // written["set_bytes"], 1)
+    assert written["sets_evict_each_other"]
+    assert row.as_json(["hot", "cold"])["cache"] == "hot"
+    assert told[:2] == [(0, "compiling"), (0, "checking")]
+    assert told[-1] == (0, "hot cache, 3 rounds done")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("shape", [SHAPE, UNEVEN, conv_shape((3, 2, 2, 4), 3, (3, 3))], ids=["3×3", "uneven", "2×2"])
+def test_the_exact_forms_of_every_part_are_right_by_whoever_computes_them(part, shape):
+    row = row_of(case(Full(), part=part, shape=shape))
+    assert row.errors.keys() == set(names_of(row.case, kernel.torch_peer.installed()))
+    assert max(row.errors.values()) < 1e-5
+    assert row.measured["cold"].base_is != "ours"
+    assert "dense" not in row.as_json(["cold", "hot"])["milliseconds"]
+
+
+@pytest.mark.parametrize("shape", [SHAPE, UNEVEN], ids=["even", "uneven"])
+def test_the_references_of_forward_and_dgrad_are_those_of_jax_in_float64(shape):
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(size) for size in (shape.x_shape, shape.w_shape, shape.y_shape))
+    with jax.enable_x64(True):
+
+        def stock(x):
+            return jax.lax.conv_general_dilated(
+                x, jnp.asarray(w), shape.strides, shape.padding, dimension_numbers=contenders.ORDER
+            )
+
+        y, back = jax.vjp(stock, jnp.asarray(x))
+        np.testing.assert_allclose(exact_forward(x, w, shape), y, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(exact_dgrad(dy, w, shape), back(jnp.asarray(dy))[0], rtol=1e-12, atol=1e-12)
+
+
+class NotFinite(Approx):
+    """`approx` with one NaN in it."""
+
+    def estimate(self, x, dy, **options):
+        return super().estimate(x, dy, **options).at[0, 0, 0, 0].set(float("nan"))
+
+
+class Slightly(Approx):
+    """`approx`, 2e-5 too large: twice the tolerance."""
+
+    def estimate(self, x, dy, **options):
+        return super().estimate(x, dy, **options) * (1 + 2e-5)
+
+
+class WrongIndex(Approx):
+    """`approx` that fetches its patches one position beside those of the largest entries."""
+
+    def estimate(self, x, dy, **options):
+        return super().estimate(jnp.roll(x, 1, axis=2), dy, **options)
+
+
+class OneWrongPatch(Approx):
+    """`approx` that is off by one position for a single image."""
+
+    def estimate(self, x, dy, **options):
+        return super().estimate(x.at[0].set(jnp.roll(x[0], 1, axis=1)), dy, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remembers(Approx):
+    """`approx` in memory that is used again: right where it writes, and what was there before where it does not."""
+
+    written: str = "first"
+
+    def estimate(self, x, dy, *, shape, dtype, **options):
+        memory: list[np.ndarray] = []
+
+        def kernel(right: np.ndarray) -> np.ndarray:
+            right = np.array(right)
+            if not memory:
+                memory.append(np.zeros_like(right))  # new memory often holds zeros
+            out = memory[0]
+            if self.written == "added to":
+                out += right
+            elif self.written == "all but one" and out.any():
+                out.flat[1:] = right.flat[1:]
+            elif not out.any():
+                out[...] = right
+            return out.copy()
+
+        right = super().estimate(x, dy, shape=shape, dtype=dtype, **options)
+        return jax.pure_callback(kernel, jax.ShapeDtypeStruct(shape.w_shape, dtype), right)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [NotFinite(), Slightly(), WrongIndex(), OneWrongPatch()],
+    ids=["NaN", "twice the tolerance", "wrong index", "wrong index in one image"],
+)
+def test_a_method_that_is_wrong_is_not_timed(method, untimed):
+    row = row_of(case(method))
+    assert "method" in row.failed
+    assert (row.measured, row.wrong) == ({}, True)
+    assert row.as_json(["cold", "hot"])["milliseconds"] == {}
+    assert row.as_json(["cold", "hot"])["ratio"] is None
+
+
+@pytest.mark.parametrize("written", ["first", "all but one", "added to"])
+def test_memory_that_is_not_written_is_found_even_if_a_right_result_was_there_before(written, untimed):
+    assert "method" in row_of(case(Remembers(written=written))).failed
+
+
+def test_no_two_contenders_are_checked_on_the_same_numbers():
+    one = case()
+    every = [*names_of(one, torch=True)]
+    assert len({exactness.FACTORS[name] for name in every}) == len(every)
+    gate = exactness.Gate(one, 1)
+    fresh = [np.asarray(gate._fresh(name)["dy"]) for name in every]
+    assert not any(np.array_equal(a, b) for at, a in enumerate(fresh) for b in fresh[:at])
+
+
+@pytest.mark.parametrize("name", ["ours", "xla"])
+def test_a_wrong_exact_form_is_never_a_base(name, monkeypatch):
+    wrong = {"ours": "_ours", "xla": "_stock"}[name]
+    right = getattr(contenders, wrong)
+    monkeypatch.setattr(contenders, wrong, lambda *of: lambda a, b: right(*of)(a, b) * 1.001)
+    row = row_of(case())
+    assert (row.failed, row.wrong) == ((name,), True)
+    if name == "ours":
+        assert row.measured == {}
+    else:
+        assert "xla" not in row.measured["cold"].times
+        assert row.measured["cold"].base_is == "ours"
+
+
+def test_what_goes_wrong_while_it_is_timed_takes_the_times_away(monkeypatch):
+    spoilt = []
+    right = contenders.Program.run
+    monkeypatch.setattr(
+        contenders.Program,
+        "run",
+        lambda self, a: right(self, a) * 2 if spoilt and self.name == "method" else right(self, a),
+    )
+    row = row_of(case(), told=lambda _, what: spoilt.append(what) if what == "hot cache, 3 rounds done" else None)
+    assert (row.failed, row.measured) == (("method",), {})
+
+
+def test_planted_jitter_is_noisy(monkeypatch):
+    """Half of the samples take twice as long as the others: nobody can say how fast the method is."""
+    rng = np.random.default_rng(3)
+    right = Loop._block
+
+    def jittered(contender, turn, calls):
+        start = time.perf_counter()
+        seconds = right(contender, turn, calls)
+        if contender.name == "method" and rng.random() < 0.5:
+            time.sleep(4 * seconds)
+            return time.perf_counter() - start
+        return seconds
+
+    monkeypatch.setattr(timer, "LOOP_SECONDS", 1e-3)
+    monkeypatch.setattr(Loop, "_block", staticmethod(jittered))
+    row = row_of(case(Slowish(), shape=conv_shape((4, 8, 8, 8), 8, (3, 3))), rounds=12)
+    assert row.failed == ()
+    assert {found.ratio.verdict for found in row.measured.values()} == {"NOISY"}
+
+
+class Slowish(Approx):
+    """`approx`."""
+
+
+def test_the_pallas_kernel_is_interpreted_on_a_few_images_and_has_no_time():
+    found = interpret(case(), 0)
+    assert found is not None
+    assert (found["batch"], found["failed"]) == (2, False)
+    assert found["relative_error"] < 1e-5
+    assert interpret(case(Zero()), 0) is None
+    assert interpret(case(Full(), part="forward"), 0) is None
+
+
+def test_a_wrong_pallas_kernel_is_a_failure(monkeypatch):
+    from approxtrain_kernels.pallas import wgrad
+
+    right = wgrad.estimate
+    monkeypatch.setattr(wgrad, "estimate", lambda x, *of, **how: right(jnp.roll(x, 1, axis=2), *of, **how))
+    row = row_of(case())
+    assert row.failed == ()
+    assert row.interpreted is not None
+    assert row.interpreted["failed"]
+    assert row.wrong
+
+
+@pytest.mark.parametrize("name", ["pallas", "palas"])
+def test_an_implementation_that_there_is_not_is_an_error_of_the_user(name):
+    with pytest.raises(ConfigError, match=r"`--implementation`: `implementation` \(='pal"):
+        row_of(case(implementation=name))
+
+
+def test_inputs_have_the_zeros_of_a_relu_and_the_dtype_and_copies_are_other_memory():
+    inputs = contenders.draw(case(dtype="bfloat16"), 0)
+    assert {array.dtype for array in inputs.values()} == {jnp.dtype("bfloat16")}
+    assert 0.3 < np.mean(np.asarray(inputs["x"]) == 0) < 0.7
+    first, second = contenders.copies(inputs, 2)
+    assert first is inputs
+    assert first["x"].unsafe_buffer_pointer() != second["x"].unsafe_buffer_pointer()
+    np.testing.assert_array_equal(first["x"], second["x"])
+
+
+def test_the_forward_pass_is_not_in_the_vjp():
+    """All convolutions of its program are those of the two gradients."""
+    for program in contenders.programs(case(Zero())):
+        if program.name == "vjp method":
+            text = program.program.as_text()
+            assert text.count("convolution(") + text.count("__onednn$convolution") <= 1
+
+
+def test_pytorch_takes_part_where_it_is_installed():
+    pytest.importorskip("torch")
+    row = row_of(case(Full(), part="dgrad", shape=UNEVEN))
+    measured = row.measured["cold"]
+    assert {"torch nchw", "torch nhwc"} <= measured.times.keys()
+    assert measured.torch_is is not None
+    assert f"ours/{measured.torch_is}" in measured.ratios

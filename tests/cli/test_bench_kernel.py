@@ -1,0 +1,276 @@
+"""`approxtrain bench-kernel`: what it prints, what it writes, and what it refuses to time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+
+from approxtrain.bench import machine, timer
+from approxtrain.bench.machine import Machine
+from approxtrain.bench.plan import PRECISIONS
+from approxtrain.bench.timer import Loop
+from approxtrain_kernels.methods.approx import Approx
+from approxtrain_kernels.methods.full import Full
+
+SHAPE = ("bench-kernel", "--shapes", "2,4,4,3,5,3,1", "--rounds", "3")
+LINE = "3→5 4×4 k3 s1 "
+ZERO = (*SHAPE, "--method", "zero")
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    """Limits that need no measuring, a cache that few inputs fill, and short samples."""
+    monkeypatch.setattr(timer, "LOOP_SECONDS", 1e-3)
+    limits = Machine(1e10, dict.fromkeys(PRECISIONS, 1e11), 1 << 12, "assumed", 1e-6)
+    monkeypatch.setattr(machine, "measure", lambda precisions: limits)
+
+
+def lines(out: str) -> list[str]:
+    return [line.rstrip() for line in out.splitlines() if line.startswith(LINE)]
+
+
+def without_peers(names) -> set[str]:
+    return {name for name in names if not name.startswith("torch")}
+
+
+def test_a_shape_is_a_line_of_the_table_and_every_sample_is_in_the_json(call, tmp_path):
+    ended = call(*SHAPE, "--method", "approx", "--k", "2", "--json", tmp_path / "deep" / "bench.json")
+    assert (ended.code, ended.err) == (0, "")
+    assert "the method approx(k=2) against the dense weight gradient; float32, 3 interleaved rounds" in ended.out
+    table, exact, felt = lines(ended.out)
+    assert max(map(len, (table, exact, felt))) <= 100
+    assert table.split()[-1] == "NOISY"  # of three rounds
+    assert re.search(r" none +[\d.]+ +\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\) +\d+% +[\d.e+-]+ +\d+% \de-\d\d ", table)
+    assert re.search(r"^expected  about \d+ s for 1 of them", ended.out, re.M)
+    assert re.search(r"^measured  copy \d+\.\d GB/s, float32 products \d+ GFLOP/s, an empty call ", ended.out, re.M)
+    assert "timer     loop: wall clock around enough calls to last 20 ms" in ended.out
+    assert "pallas    interpreted: correctness only, no time; largest error " in ended.out
+    written = json.loads((tmp_path / "deep" / "bench.json").read_text())
+    assert (written["command"], written["method"], written["dtype"]) == ("bench-kernel", "approx(k=2)", "float32")
+    assert (written["schema"], written["timer"]["name"], written["part"]) == (2, "loop", "wgrad")
+    assert written["environment"].keys() >= {"device", "versions", "xla_flags", "cpu_count", "git_commit"}
+    assert written["machine"]["bandwidth_gb_s"] > 0
+    (row,) = written["rows"]
+    assert row["shape"]["in_channels"] == 3
+    names = {"dense", "ours", "xla", "method", "vjp full", "vjp method"}
+    for found, cache in ((row, "cold"), (row["also"]["hot"], "hot")):
+        assert found["cache"] == cache
+        assert without_peers(found["milliseconds"]) == names
+        assert {len(samples) for samples in found["milliseconds"].values()} == {3}
+        assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
+    assert {error < 1e-5 for error in row["relative_error"].values()} == {True}
+    assert (row["failed"], row["ratio"]["verdict"]) == ([], "NOISY")
+
+
+def test_each_dtype_and_each_cache_has_its_tables(call, small_machine):
+    ended = call(*SHAPE, "--method", "zero", "--dtype", "float32,bfloat16", "--cache", "both")
+    assert (ended.code, ended.err) == (0, "")
+    heads = re.findall(r"^(float32|bfloat16), (cold|hot) cache$", ended.out, re.M)
+    assert heads == [("float32", "cold"), ("float32", "hot"), ("bfloat16", "cold"), ("bfloat16", "hot")]
+    assert len(lines(ended.out)) == 3 * 4
+    assert "pallas" not in ended.out
+
+
+@pytest.mark.parametrize("part", ["forward", "dgrad"])
+def test_an_exact_part_is_ours_against_the_others(part, call, small_machine, tmp_path):
+    ended = call(*SHAPE, "--part", part, "--json", tmp_path / "bench.json")
+    assert (ended.code, ended.err) == (0, "")
+    assert len(lines(ended.out)) == 2
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert without_peers(row["milliseconds"]) == {"ours", "xla"}
+    assert (row["part"], row["ratio"]["verdict"], "ours/xla" in row["ratios"]) == (part, "NOISY", True)
+    assert row["base_is"] != "ours"
+
+
+def test_a_planted_wrong_index_has_no_speed(call, monkeypatch, small_machine, tmp_path):
+    import jax.numpy as jnp
+
+    right = Approx.estimate
+    monkeypatch.setattr(Approx, "estimate", lambda self, x, *of, **how: right(self, jnp.roll(x, 1, axis=1), *of, **how))
+    ended = call(*SHAPE)
+    assert ended.code == 1
+    (line,) = lines(ended.out)
+    assert re.fullmatch(r"3→5 4×4 k3 s1 +method wrong +\de[+-]\d\d FAIL", line)
+    assert "Times are" not in ended.out
+
+
+@pytest.fixture
+def stretched(monkeypatch, small_machine):
+    """`stretched(f)`: a sample of the method takes f(number of the sample) times as long."""
+    right, counted = Loop._block, itertools.count()
+
+    def stretch(factor) -> None:
+        def block(contender, turn, calls):
+            seconds = right(contender, turn, calls)
+            return seconds * factor(next(counted)) if contender.name == "method" else seconds
+
+        monkeypatch.setattr(Loop, "_block", staticmethod(block))
+
+    return stretch
+
+
+def test_planted_jitter_is_noisy_and_no_claim_is_made(call, stretched):
+    rng = np.random.default_rng(0)
+    stretched(lambda _: rng.choice([1, 8]))
+    ended = call(*SHAPE[:3], "--rounds", "14")
+    assert ended.code == 0
+    assert lines(ended.out)[0].split()[-1] == "NOISY"
+    assert "NOISY: the times do not tell." in ended.out
+
+
+@pytest.mark.parametrize(("percent", "code"), [(None, 0), (100, 1), (1e9, 0)])
+def test_a_method_that_is_slower_than_dense_fails_where_that_was_asked_for(percent, code, call, stretched):
+    stretched(lambda _: 1000)
+    ended = call(*SHAPE[:3], "--rounds", "6", *(["--fail-if-slower", percent] if percent else []))
+    assert ended.code == code
+    assert bool(re.search(r"^too slow  more than 100 % slower: 3→5 4×4 k3 s1 float32 \(\d+", ended.out, re.M)) == bool(
+        code
+    )
+
+
+@pytest.mark.parametrize(("wrong", "name"), [(Approx, "method"), (Full, "ours")], ids=["method", "ours"])
+def test_a_wrong_gradient_is_a_failure_without_a_time(wrong, name, call, monkeypatch, small_machine, tmp_path):
+    right = wrong.estimate
+    monkeypatch.setattr(wrong, "estimate", lambda *args, **options: right(*args, **options) * 1.001)
+    ended = call(*SHAPE, "--json", tmp_path / "bench.json", "--image", tmp_path / "bench.png")
+    assert ended.code == 1
+    (line,) = lines(ended.out)
+    assert line.split()[3:] == ["s1", name, "wrong", "1e-03", "FAIL"]
+    assert f"wrong     {LINE}float32, {name}: error 1e-03, allowed 1e-05" in ended.out
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert name in row["failed"]
+    assert (row["milliseconds"], row["ratio"]) == ({}, None)
+
+
+def test_nan_is_a_failure_that_json_can_hold(call, monkeypatch, small_machine, tmp_path):
+    right = Approx.estimate
+    monkeypatch.setattr(Approx, "estimate", lambda *args, **options: right(*args, **options) * float("nan"))
+    ended = call(*SHAPE, "--json", tmp_path / "bench.json")
+    assert ended.code == 1
+    assert lines(ended.out)[0].split()[-2:] == ["nan", "FAIL"]
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert row["relative_error"]["method"] == "nan"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--shapes", "1,2,3"], "seven numbers N,H,W,Ci,Co,K,S, such as 128,32,32,16,16,3,1; this is '1,2,3'."),
+        (["--shapes", "2,4,4,3,5,0,1"], "`kernel_size` (=(0, 0)) must be"),
+        (["--shapes", "2,0,4,3,5,3,1"], "every number of a shape must be at least 1"),
+        (["--shapes", "model:resnet21"], "there are cnn2, cnn5, resnet14, resnet20"),
+        (["--shapes", " ; "], "names no shape: paper, model:NAME or N,H,W,Ci,Co,K,S."),
+        (["--method", "aprox"], "Did you mean 'approx'?"),
+        (["--method", "zero", "--k", "3"], "method 'zero' has no parameter 'k'; it takes no parameter."),
+        (["--method", "approx", "--param", "scale=big"], "`scale` (='big') must be a finite number, or 'paper'"),
+        (["--param", "k"], "must be NAME=VALUE, such as k=4."),
+        (["--param", "k=2", "--k", "2"], "'k' is given twice."),
+        (["--method", "random"], "draws numbers: there is no exact value to check it against."),
+        (["--dtype", "float32,float64"], "(='float64') must be one of float32, tf32, bfloat16, float16"),
+        (["--part", "dgrad", "--method", "approx"], "is exact whatever the method: leave out `--method` (='approx')."),
+        (["--image", "table.jpeg"], "'table.jpeg' must end in .png, .svg, .pdf; the ending says the format."),
+        (["--compare", "nothing.json"], "nothing.json cannot be read: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_measured_is_refused_before_anything_starts(arguments, told, call):
+    ended = call("bench-kernel", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: `--") or ended.err.startswith("error: --image")
+    assert told in ended.err
+
+
+def test_a_cpu_has_no_tf32(call):
+    ended = call(*SHAPE, "--dtype", "tf32")
+    assert (ended.code, ended.err) == (
+        2,
+        "error: `--dtype tf32` needs an NVIDIA GPU: a CPU has no TF32. Take float32.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--list"], ["--dry-run"], ["--dry-run", "--shapes", "model:vgg19", "--part", "forward"]],
+    ids=" ".join,
+)
+def test_listing_and_planning_start_no_jax(arguments, program):
+    code = "import atexit; atexit.register(lambda: print('jax' in sys.modules, file=sys.stderr)); main()"
+    done = program("bench-kernel", *arguments, code=code)
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_the_list_names_what_the_options_take(call):
+    out = call("bench-kernel", "--list").out
+    for word in ("paper", "model:NAME", "vgg19", "k=1, scale=1.0", "r=2", "tf32", "dgrad", "cold", "torch nhwc"):
+        assert word in out
+    assert "random" not in out
+
+
+def test_a_dry_run_counts_bytes_and_operations(call):
+    ended = call("bench-kernel", "--dry-run", "--shapes", "128,8,8,256,256,3,1", "--shapes", "2,4,4,3,5,3,1;paper")
+    assert ended.code == 0
+    assert re.search(r"^256→256 8×8 k3 s1 +128 float32 +9\.664 +19\.14 ", ended.out, re.M)
+    assert len(re.findall(r"^\d+→\d+ ", ended.out, re.M)) == 9  # the first is one of the paper's eight
+
+
+@pytest.fixture
+def written(call, small_machine, tmp_path):
+    """A file to compare with, and a way to change it."""
+    path = tmp_path / "old.json"
+    assert call(*ZERO, "--json", path).code == 0
+
+    def change(**values) -> list:
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps(found | values))
+        return ["--compare", path]
+
+    return change
+
+
+def slowed(rows: list, factor: float) -> list:
+    """The rows of a file, its times `factor` as long, of six rounds that hardly differ."""
+    for row in rows:
+        for found in (row, *row["also"].values()):
+            middle = sorted(found["milliseconds"]["method"])[1] * factor
+            found["milliseconds"]["method"] = [middle * (1 + number / 1e6) for number in range(6)]
+    return rows
+
+
+def test_an_older_file_is_compared_row_by_row(call, written, tmp_path):
+    rows = json.loads((tmp_path / "old.json").read_text())["rows"]
+    ended = call(*ZERO, *written(rows=slowed(rows, 10)), "--fail-if-slower", "100")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"^3→5 4×4 k3 s1 float32 cold +[\d.]+ +[\d.]+ +0\.\d{3} \(0\.\d+–0\.\d+\) ", ended.out, re.M)
+    ended = call(*ZERO, *written(rows=slowed(rows, 1e-3)), "--fail-if-slower", "100")
+    assert ended.code == 1
+    assert re.search(r"^too slow  more than 100 % slower: 3→5 4×4 k3 s1 float32 \(\d+", ended.out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"environment": {}}, "device was None and is 'cpu'"),
+        ({"timer": {"name": "cupti"}}, "timer was 'cupti' and is 'loop'. The times cannot be compared; --force does"),
+        ({"schema": 1}, "has the schema 1, and this version reads 2: measure it again."),
+        ({"command": "bench-step"}, "was not written by `approxtrain bench-kernel --json`."),
+        ({"rows": []}, "has none of these shapes by this method and in this dtype."),
+    ],
+    ids=["environment", "clock", "schema", "command", "rows"],
+)
+def test_a_file_that_was_measured_otherwise_is_refused(changed, told, call, written):
+    ended = call(*ZERO, *written(**changed))
+    assert ended.code == 2
+    assert told in ended.err
+    if "--force" in ended.err:
+        assert call(*ZERO, *written(**changed), "--force").code == 0
+
+
+def test_the_picture_holds_every_row_against_the_limits_of_the_machine(call, small_machine, tmp_path):
+    ended = call(*SHAPE, "--dtype", "float32,bfloat16", "--image", tmp_path / "roofline.png")
+    assert ended.code == 0
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
