@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
 
-from approxtrain.bench.gpu_stages import Outcome, Stage, run  # noqa: E402
-from approxtrain.bench.gpu_summary import summarise  # noqa: E402
+from approxtrain.bench.gpu.stages import Outcome, Stage, run  # noqa: E402
+from approxtrain.bench.gpu.summary import summarise  # noqa: E402
 
 SANITIZER = "compute-sanitizer"
 SANITIZERS = ("/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sanitizer")

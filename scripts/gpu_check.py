@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from approxtrain.bench.gpu_check import Form, Step
+    from approxtrain.bench.gpu.check import Form, Step
 
 ROOT = Path(__file__).resolve().parents[1]
 DESCRIPTION = ROOT / "scripts" / "h200_target_config.txt"
@@ -39,7 +39,7 @@ def main() -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
     sys.path.append(str(options.compiler))
 
-    from approxtrain.bench.gpu_target import Target
+    from approxtrain.bench.gpu.target import Target
 
     start = time.monotonic()
     target, ptxas = Target(DESCRIPTION.read_text()), options.compiler / "nvidia/cu13/bin/ptxas"
@@ -56,13 +56,13 @@ def main() -> int:
 
 
 def _forms(target: Any, ptxas: Path, quick: bool) -> list[Form]:
-    from approxtrain.bench import gpu_check
+    from approxtrain.bench.gpu import check
     from approxtrain_kernels.shapes import PAPER
 
     print("\napprox, k = 1, batch 128, each form alone (* the one chosen; µs by the model of choose.py, not measured)")
     print(f"{'shape':<20} {'type':<9} {'form':<8} {'model µs':>8}  kernel")
     done = []
-    for form in gpu_check.forms(target, ptxas, PAPER[:1] if quick else PAPER, DTYPES):
+    for form in check.forms(target, ptxas, PAPER[:1] if quick else PAPER, DTYPES):
         done.append(form)
         what = f"{form.what:<20} {form.dtype:<9} {form.plan.form + '*' * form.chosen:<8} {form.plan.seconds * 1e6:8.1f}"
         for number, kernel in enumerate(form.kernels):
@@ -74,11 +74,11 @@ def _forms(target: Any, ptxas: Path, quick: bool) -> list[Form]:
 
 def _steps(target: Any, ptxas: Path, quick: bool) -> list[Step]:
     from approxtrain import config
-    from approxtrain.bench import gpu_check
+    from approxtrain.bench.gpu import check
 
     done = []
     for name, precision in STEPS[:1] if quick else STEPS:
-        for step in gpu_check.steps(target, ptxas, name, config.load(name, [f"train.precision={precision}"])):
+        for step in check.steps(target, ptxas, name, config.load(name, [f"train.precision={precision}"])):
             done.append(step)
             print(f"\na training step of {name}, {precision}, column {step.column + 1}")
             counts = ", ".join(f"{count} {kind}" for kind, count in step.convolutions.items() if count)

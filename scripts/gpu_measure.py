@@ -27,27 +27,27 @@ NETWORKS = {  # network: preset with its batch and data
 
 
 def facts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.bench.gpu_facts import facts
+    from approxtrain.bench.gpu.facts import facts
 
     found = facts()
     yield found | {"right": all(row["right"] for row in found["eager"])}
 
 
 def right(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.bench import gpu_right
+    from approxtrain.bench.gpu import right
 
-    yield from gpu_right.run()
+    yield from right.run()
 
 
 def forms(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.bench import gpu_forms
+    from approxtrain.bench.gpu import forms
     from approxtrain_kernels.shapes import PAPER
 
-    yield from gpu_forms.run(PAPER, ("float32", "bfloat16", "tf32"))
+    yield from forms.run(PAPER, ("float32", "bfloat16", "tf32"))
 
 
 def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.bench.gpu_steps import MethodBench
+    from approxtrain.bench.gpu.steps import MethodBench
     from approxtrain.config import load
 
     for preset in NETWORKS.values():
@@ -55,7 +55,7 @@ def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.bench.gpu_train import Comparison, distance
+    from approxtrain.bench.gpu.train import Comparison, distance
     from approxtrain.config import load
 
     overrides = [f"data.dir={options.data}", f"data.name={options.name}", "train.epochs=2"]
@@ -68,12 +68,12 @@ def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What compute-sanitizer looks at: each form once, at the smallest shapes."""
-    from approxtrain.bench import gpu_right
+    from approxtrain.bench.gpu import right
 
-    for case in gpu_right.cases():
+    for case in right.cases():
         plain = case.precision.name in ("float32", "bfloat16") and case.inputs == "random"
         if plain and case.k <= 3 and case.plan.form != "dense":
-            yield gpu_right.row(case, runs=1)
+            yield right.row(case, runs=1)
 
 
 STAGES = {function.__name__: function for function in (facts, right, forms, steps, train, small)}

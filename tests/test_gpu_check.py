@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from approxtrain.bench import gpu_forms, gpu_right, gpu_steps
-from approxtrain.bench.gpu_program import Program, Resources, Thunk, entries, resources
-from approxtrain.bench.gpu_stages import Stage, run
-from approxtrain.bench.gpu_summary import summarise
+from approxtrain.bench.gpu import forms, right, steps
+from approxtrain.bench.gpu.program import Program, Resources, Thunk, entries, resources
+from approxtrain.bench.gpu.stages import Stage, run
+from approxtrain.bench.gpu.summary import summarise
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.pallas.choose import FORMS
@@ -128,26 +128,26 @@ def test_registers_and_spills_are_read_from_ptxas():
 
 
 def test_each_form_is_held_against_float64_in_each_precision_and_with_special_values(monkeypatch):
-    monkeypatch.setattr(gpu_right, "estimate", partial(gpu_right.estimate, interpret=True))
-    cases = list(gpu_right.cases())
+    monkeypatch.setattr(right, "estimate", partial(right.estimate, interpret=True))
+    cases = list(right.cases())
     assert {case.precision.name for case in cases} == {"float32", "tf32", "bfloat16", "float16"}
     assert {case.plan.form for case in cases} == set(FORMS)
-    assert {case.inputs for case in cases} == {"random", *gpu_right.SPECIAL}
-    nan = [gpu_right.row(case, runs=2) for case in cases if case.inputs == "nan"]
+    assert {case.inputs for case in cases} == {"random", *right.SPECIAL}
+    nan = [right.row(case, runs=2) for case in cases if case.inputs == "nan"]
     assert {row["form"]: row["right"] for row in nan} == {"gather": True, "fused": True, "dense": True}
 
 
 def test_a_form_that_is_wrong_is_not_timed_and_one_that_breaks_hides_no_other(monkeypatch):
-    right = gpu_forms.estimate
+    as_it_is = forms.estimate
 
     def by_form(x, dy, shape, k, plan):
         if plan.form == "gather":
             raise ValueError("broken")
-        return (2 if plan.form == "fused" else 1) * right(x, dy, shape, k, plan=plan, interpret=True)
+        return (2 if plan.form == "fused" else 1) * as_it_is(x, dy, shape, k, plan=plan, interpret=True)
 
-    monkeypatch.setattr(gpu_forms, "estimate", by_form)
-    monkeypatch.setattr(gpu_forms, "CALLS", 2)
-    (row,) = gpu_forms.run([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["float32"])
+    monkeypatch.setattr(forms, "estimate", by_form)
+    monkeypatch.setattr(forms, "CALLS", 2)
+    (row,) = forms.run([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["float32"])
     assert row["right"] is False
     assert row["forms"]["gather"]["failed"] == "ValueError: broken"
     assert row["forms"]["fused"]["failed"].startswith("relative error")
@@ -155,7 +155,7 @@ def test_a_form_that_is_wrong_is_not_timed_and_one_that_breaks_hides_no_other(mo
 
 
 def test_the_steps_of_all_methods_are_compared_with_the_exact_one():
-    assert set(gpu_steps.METHODS) <= set(all_methods())
+    assert set(steps.METHODS) <= set(all_methods())
 
 
 def stage(name: str, code: str, seconds: float = 30, *, needed: bool = False) -> Stage:

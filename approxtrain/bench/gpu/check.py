@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from approxtrain import models
 from approxtrain.batch import Images, Keys
-from approxtrain.bench.gpu_program import Program, Resources
-from approxtrain.bench.gpu_target import Target, assemble
+from approxtrain.bench.gpu.program import Program, Resources
+from approxtrain.bench.gpu.target import Target, assemble
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.dispatch import Dispatch
 from approxtrain.schedule import Schedule

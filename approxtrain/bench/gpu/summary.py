@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from approxtrain.bench.gpu_stages import RECORD
+from approxtrain.bench.gpu.stages import RECORD
 
 ABSENT = "not measured"
 SHOWN = 12

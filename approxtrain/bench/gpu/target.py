@@ -19,7 +19,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from approxtrain.bench.gpu_program import Program, Resources, entries, resources
+from approxtrain.bench.gpu.program import Program, Resources, entries, resources
 
 ARCHITECTURE = "sm_90a"
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain.bench.gpu_check import exact
+from approxtrain.bench.gpu.check import exact
 from approxtrain.bench.machine import matmul_precision
 from approxtrain.bench.plan import PRECISIONS, Precision
 from approxtrain_kernels import ConvShape
