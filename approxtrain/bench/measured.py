@@ -15,7 +15,7 @@ from typing import Any
 
 from approxtrain.bench.machine import Machine
 from approxtrain.bench.plan import Case
-from approxtrain.bench.timer import Samples
+from approxtrain.bench.timer import Samples, Timer
 from approxtrain.bench.timing import Ratio, Times, difference, ratio
 
 TORCH = ("torch nchw", "torch nhwc")
@@ -29,8 +29,8 @@ class Measured:
     cache: str
     machine: Machine
     samples: Mapping[str, Samples]
-    calls: Mapping[str, int]
-    """Contender → calls a sample."""
+    timer: Timer
+    """The clock of all of them, with the calls a sample."""
     sets: int
     """Sets of inputs that the calls go round."""
     set_bytes: int
@@ -107,7 +107,8 @@ class Measured:
             "layout_milliseconds": layout,
             "kernels": {name: sorted(each.kernels) for name, each in self.samples.items() if each.kernels},
             "contenders": {name: self._cost(name) for name in taken},
-            "calls_a_sample": dict(self.calls),
+            "clock": self.timer.name,
+            "calls_a_sample": self.timer.calls,
             "sets": self.sets,
             "set_bytes": self.set_bytes,
             "sets_evict_each_other": self.evicts,

@@ -107,6 +107,10 @@ class Loop:
         return time.perf_counter() - start
 
 
+class UnseenError(Exception):
+    """CUPTI has no record of a contender's kernels, or not the same in every call: the loop has to time all of them."""
+
+
 class Cupti:
     """The driver's record of the kernels of a call; contenders without a program go to the loop."""
 
@@ -132,7 +136,12 @@ class Cupti:
             for _ in range(WARM_UP):
                 contender.wait(contender.run(turn.next()))
         self._own[contender.name] = self.CALLS
-        _, kernels = self._measure(_InTurn(contender, turn), aggregate=False, iterations=self.CALLS)()
+        try:
+            _, kernels = self._measure(_InTurn(contender, turn), aggregate=False, iterations=self.CALLS)()
+        except RuntimeError as error:
+            raise UnseenError(f"{contender.name}: {error}") from error
+        if not kernels:
+            raise UnseenError(f"{contender.name}: no kernel")
         total = [sum(ms for _, ms in call) for call in kernels]
         layout = [sum(ms for name, ms in call if _LAYOUT.search(name)) for call in kernels]
         into.seconds.append(sum(total) / len(total) / 1e3)

@@ -16,7 +16,7 @@ import numpy as np
 NOISY_SPREAD = 0.25
 """A quartile range above this share of the median is noise, unless the interval of the ratio is clear of 1."""
 NOISY_WIDTH = 1.5
-"""An interval whose ends differ by more than this factor says too little to be quoted, wherever it lies."""
+"""An interval whose ends differ by more than this factor is a claim only if 1 is further away than it is wide."""
 SAME_WIDTH = 1.25
 """An interval that holds 1 has to be at least this narrow to be called SAME."""
 FEWEST_ROUNDS = 6
@@ -64,8 +64,8 @@ class Ratio:
     @property
     def verdict(self) -> str:
         """FASTER or SLOWER where the interval lies on one side of 1, else SAME; NOISY where the times say little."""
-        width = self.high / self.low
-        if self.rounds < FEWEST_ROUNDS or width > NOISY_WIDTH:
+        width, away = self.high / self.low, max(self.low, 1 / self.high)
+        if self.rounds < FEWEST_ROUNDS or width > max(NOISY_WIDTH, away):
             return "NOISY"
         if self.high < 1:
             return "FASTER"

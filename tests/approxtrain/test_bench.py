@@ -57,8 +57,11 @@ def test_the_rounds_are_resampled_whole_so_that_a_slower_machine_changes_nothing
         (0.85, 1.10, 0.1, "NOISY"),
         (1.01, 1.20, 0.1, "SLOWER"),
         (2.00, 3.00, 0.1, "SLOWER"),
-        (2.00, 3.01, 0.1, "NOISY"),
-        (0.20, 0.31, 0.1, "NOISY"),
+        (1.10, 1.70, 0.1, "NOISY"),
+        (0.40, 0.80, 0.1, "NOISY"),
+        (2.00, 4.10, 0.1, "NOISY"),
+        (3.00, 8.00, 0.1, "SLOWER"),
+        (0.15, 0.30, 0.1, "FASTER"),
     ],
 )
 def test_the_verdict_asks_whether_the_interval_holds_1_how_wide_it_is_and_then_for_the_spread(

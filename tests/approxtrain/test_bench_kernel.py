@@ -15,7 +15,7 @@ from approxtrain.bench.exactness import exact_dgrad, exact_forward
 from approxtrain.bench.kernel import Bench, interpret, names_of
 from approxtrain.bench.machine import Machine
 from approxtrain.bench.plan import PARTS, PRECISIONS, Case
-from approxtrain.bench.timer import Loop
+from approxtrain.bench.timer import Cupti, Loop
 from approxtrain.errors import ConfigError
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods.approx import Approx
@@ -224,6 +224,16 @@ def test_planted_jitter_is_noisy(monkeypatch):
 
 class Slowish(Approx):
     """`approx`."""
+
+
+def test_all_contenders_of_a_row_are_timed_by_one_clock():
+    def blind(function, **_):
+        return lambda: (function(), None)
+
+    (row,) = Bench(MACHINE, lambda: Cupti(blind), 3).run([case(Zero())])
+    found = row.as_json(["cold", "hot"])
+    assert (found["clock"], found["layout_milliseconds"]) == ("loop", {})
+    assert {len(samples) for samples in found["milliseconds"].values()} == {3}
 
 
 def test_the_pallas_kernel_is_interpreted_on_a_few_images_and_has_no_time():

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from approxtrain.bench import timer
-from approxtrain.bench.timer import LOOP_SECONDS, Contender, Cupti, Loop, Samples, Turn, best_timer, take_turns
+from approxtrain.bench.timer import (
+    LOOP_SECONDS,
+    Contender,
+    Cupti,
+    Loop,
+    Samples,
+    Turn,
+    UnseenError,
+    best_timer,
+    take_turns,
+)
 
 
 class Clock:
@@ -103,6 +113,15 @@ def test_what_is_no_single_program_is_timed_by_the_wall_clock_beside_cupti(clock
     taken = take_turns({"vjp full": clock.contender("vjp full", 1.0, queues=True)}, cupti, 2, 1)["vjp full"]
     assert (taken.seconds, taken.layout) == ([1.0, 1.0], [])
     assert cupti.calls == {"vjp full": 1}
+
+
+@pytest.mark.parametrize("kernels", [None, []])
+def test_kernels_that_cupti_does_not_see_are_no_time_of_nought(kernels, clock):
+    def blind(function, **_):
+        return lambda: (function(), kernels)
+
+    with pytest.raises(UnseenError, match="a: no kernel"):
+        take_turns({"a": clock.contender("a", 1.0, by_kernel=True)}, Cupti(blind), 2, 1)
 
 
 def test_what_cupti_is_given_passes_for_a_jitted_function():
