@@ -25,9 +25,10 @@ kept = False
 
 def keep_freed() -> bool:
     """Ask glibc to keep what is freed; call it before threads start. False where it does not apply: another C library,
-    or `MALLOC_…` variables in the environment, which are the user's own settings."""
+    a preloaded one, or `MALLOC_…` and GLIBC_TUNABLES in the environment, which are the user's own settings."""
     global kept
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+    theirs = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if theirs or platform.libc_ver()[0] != "glibc" or "LD_PRELOAD" in os.environ:
         return False
     libc = ctypes.CDLL(None)
     kept = all(libc.mallopt(option, value) == 1 for option, value in _SETTINGS.items())

@@ -132,7 +132,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "cpu_convolutions": "oneDNN" if onednn.available() else "XLA",
+        "cpu_convolutions": "oneDNN for float32" if onednn.available() else "XLA",
         "freed_memory_kept": host_memory.kept,
         "git_commit": _git_commit(),
     }

@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile for an H200 and look at what came out.")
     parser.add_argument("--compiler", type=Path, required=True, help="folder with jax_plugins and nvidia/cu13")
     parser.add_argument("--json", type=Path, default=ROOT / "results" / "gpu" / "check-h200.json")
-    parser.add_argument("--quick", action="store_true", help="one shape, one step")
+    parser.add_argument("--quick", action="store_true", help="one shape, one step; no JSON")
     options = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"  # else the plugin looks for a GPU, finds none and fails
     sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
@@ -47,8 +47,10 @@ def main() -> int:
     forms = _forms(target, ptxas, options.quick)
     steps = _steps(target, ptxas, options.quick)
     problems = [problem for report in (*forms, *steps) for problem in report.problems]
-    _write(options.json, forms, steps, problems)
-    print(f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s; {options.json.name}")
+    print(f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s")
+    if not options.quick:
+        _write(options.json, forms, steps, problems)
+        print(f"written   {options.json.name}")
     for problem in problems:
         print(f"FAIL  {problem}")
     print("all checks passed" if not problems else f"{len(problems)} checks failed")
@@ -116,7 +118,8 @@ def _write(file: Path, forms: list[Form], steps: list[Step], problems: list[str]
         "command": "make gpu-check",
         "measured": "compiled, not run",
         "device": "NVIDIA H200, described by scripts/h200_target_config.txt",
-        "versions": record.versions() | {name: version(name) for name in names},
+        "compiler": {name: version(name) for name in names},
+        "environment": record.environment(),
         "problems": problems,
         "forms": [form.as_json() for form in forms],
         "steps": [step.as_json() for step in steps],

@@ -67,7 +67,7 @@ class Bench:
     def _measure(
         self, case: Case, candidates: Sequence[Candidate], timed: Inputs, tell: Callable[[str], None]
     ) -> dict[str, Measured]:
-        set_bytes = sum(array.nbytes for array in timed.values())
+        set_bytes = sum(timed[key].nbytes for key in contenders.OPERANDS[case.part])  # what the part itself reads
         sets = min(max(2, ceil(2 * self.machine.cache / set_bytes) + 1), MOST_SETS)
         inputs = contenders.copies(timed, sets)
         loaded = {each.name: [each.load(one) for one in inputs] for each in candidates}

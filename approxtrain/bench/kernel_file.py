@@ -19,7 +19,7 @@ from approxtrain.bench.timing import Ratio, Times, ratio_of_runs
 from approxtrain.errors import ConfigError
 
 SCHEMA = 2
-ALIKE = ("device", "device_platform", "processor", "cpu_count", "xla_flags")
+ALIKE = ("device", "device_platform", "processor", "cpu_count", "xla_flags", "cpu_convolutions", "freed_memory_kept")
 
 
 def document(

@@ -166,4 +166,4 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"with the methods' own FLOPs   {run.speed_up_with_methods:.1%}"
     for doubt in summary.doubts:
         layers = f"layer{'s' if len(doubt.layers) > 1 else ''} {', '.join(map(str, doubt.layers))}"
-        yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}: take full or pooled there"
+        yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}"

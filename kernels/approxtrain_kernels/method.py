@@ -38,7 +38,7 @@ class Method:
         raise NotImplementedError
 
     def saves_nothing(self, shape: ConvShape) -> dict[str, str]:
-        """Devices on which the estimator is no faster than the exact wgrad at this shape, and how that is known."""
+        """Devices on which the estimator is no faster than the exact wgrad at this shape → how we know, and advice."""
         return {}
 
     def estimate(

@@ -70,7 +70,7 @@ def _part(padded: jax.Array, dy: jax.Array, shape: ConvShape, rows: _Strip, cols
         padding=((0, 0), (0, 0)),
     )
     # Without the barrier XLA adds up in the order of the transpose that follows, four times as slowly on a CPU.
-    return dense.wgrad(lax.optimization_barrier(sums), means, reduced)
+    return dense.wgrad(lax.optimization_barrier(sums.astype(dy.dtype)), means, reduced)
 
 
 def _means(image: jax.Array, rows: _Strip, cols: _Strip) -> jax.Array:
@@ -85,8 +85,7 @@ def _means(image: jax.Array, rows: _Strip, cols: _Strip) -> jax.Array:
 
 
 def _box(image: jax.Array, axis: int, start: int, length: int, *, step: int, terms: int) -> jax.Array:
-    """`length` sums along an axis from `start` on: of `terms` entries each, `step` apart."""
-    shifted = [
-        lax.slice_in_dim(image, start + term * step, start + term * step + length, axis=axis) for term in range(terms)
-    ]
+    """`length` sums along an axis from `start` on, in float32: of `terms` entries each, `step` apart."""
+    firsts = range(start, start + terms * step, step)
+    shifted = [lax.slice_in_dim(image, first, first + length, axis=axis).astype(jnp.float32) for first in firsts]
     return sum(shifted[1:], shifted[0])

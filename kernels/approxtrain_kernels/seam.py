@@ -46,7 +46,7 @@ def conv(
     groups: int = 1,
     dilation: Sequence[int] = (1, 1),
 ) -> jax.Array:
-    """x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` → y `[N, Ho, Wo, Co]`; differentiable in x and w.
+    """x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` → y `[N, Ho, Wo, Co]`; differentiable in x and w, once.
 
     `method` is a `Method` or a method's name; `key` is needed by methods that draw numbers, and must be new in each
     step and layer; `implementation` is as in `weight_gradient`. ValueError for shapes that do not fit, and for groups

@@ -50,7 +50,11 @@ def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         return look_at(lax.dynamic_slice_in_dim(pixels, first, together, 1), first, carry)
 
     blocks = count // together
-    carry = (jnp.full((n, co), -1.0), jnp.zeros((n, co), jnp.int32), jnp.zeros((n, co)))
+    carry = (
+        jnp.full((n, co), -1.0, jnp.float32),
+        jnp.zeros((n, co), jnp.int32),
+        jnp.zeros((n, co), jnp.float32),
+    )
     carry = lax.fori_loop(0, blocks, look_at_block, carry)
     _, position, total = look_at(pixels[:, blocks * together :], blocks * together, carry)
     return position[:, None], total[:, None]

@@ -54,6 +54,7 @@ class Approx(Method):
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
         from approxtrain_kernels import dense, sparse
+        from approxtrain_kernels.pallas.model import ITEMSIZE
         from approxtrain_kernels.pallas.platform import on_cuda
         from approxtrain_kernels.pallas.wgrad import estimate as by_kernels
 
@@ -65,8 +66,13 @@ class Approx(Method):
             dw = dense.wgrad(x, dy, shape)
         elif implementation == "reference":
             dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
-        elif implementation == "xla":
+        elif implementation == "xla" or (implementation is None and x.dtype.name not in ITEMSIZE):
             dw = by_xla(x, dy)
+        elif x.dtype.name not in ITEMSIZE:
+            raise ValueError(
+                f"`implementation` (={implementation!r}) has kernels for {', '.join(ITEMSIZE)}, not for "
+                f"{x.dtype.name}: cast x and dy, or take 'xla' or None."
+            )
         elif implementation == "pallas-interpret":
             dw = by_kernels(x, dy, shape, self.k, interpret=True)
         else:
@@ -85,10 +91,11 @@ class Approx(Method):
 
         found = {}
         if not self.gathers(shape):
-            found["a CPU"] = f"whose maps have fewer than {GATHER_PIXELS} outputs for each one kept"
+            few = f"whose maps have fewer than {GATHER_PIXELS} outputs for each one kept"
+            found["a CPU"] = f"{few}: take full or pooled there"
         for name, tf32 in (("in TF32", True), ("in strict float32", False)):
             if choose(shape, self.k, tf32=tf32).form == "dense":
-                found[f"{DEFAULT.name} {name}"] = "by the cost model, not measured"
+                found[f"{DEFAULT.name} {name}"] = "by the cost model, not measured: take full or pooled there"
         return found
 
     def factor(self, shape):

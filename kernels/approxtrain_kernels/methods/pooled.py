@@ -41,10 +41,7 @@ class Pooled(Method):
         return sums + shape.flops * rows * cols / (ho * wo)
 
     def bytes(self, shape, itemsize):
-        n, _, _, co = shape.y_shape
-        rows, cols = self._blocks(shape)
-        between = 2 * (prod(shape.x_shape) + n * rows * cols * co)  # box sums and block means, written and read
-        return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + between + prod(shape.w_shape))
+        return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
         from approxtrain_kernels import pooling

@@ -35,6 +35,9 @@ def choose(
 ) -> Plan:
     """The plan for `approx` with k entries: the fastest by the model, but `dense` where no form beats a full wgrad.
 
+    `dense` is then taken even where the model holds another form for a little faster: whatever is wrong with the model,
+    it costs no more than a full wgrad and a look at dO.
+
     `tf32` says whether products of float32 may be rounded to TF32, as XLA does unless it is told otherwise.
     """
     *sparse, rest = plans(shape, k, dtype, tf32=tf32, device=device)
