@@ -23,7 +23,7 @@ lint: env ## format and fix what can be fixed, then check the types
 gpu-check: ## no GPU needed: compile for an H200, report registers, spills and what a step launches (docs/gpu.md)
 	@PYTHON="$(PYTHON)" scripts/gpu_check.sh $(GPU_ARGS)
 
-gpu-bench: ## all that needs a GPU, in 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)
+gpu-bench: ## what needs a GPU, as much as fits into 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)
 	@PYTHON="$(PYTHON)" GPU_PYTHON="$(GPU_PYTHON)" scripts/gpu_bench.sh $(if $(GPU_DATA),--data "$(GPU_DATA)") $(GPU_ARGS)
 
 clean: ## remove environments, builds and caches; runs/ stays

@@ -171,9 +171,12 @@ class Step:
         if self.convolutions["wgrad"] != expected:
             found.append(f"{where}: {self.convolutions['wgrad']} dense weight gradients where {expected} are due")
         ours = Counter(layer.form for layer in self.layers if layer.form not in ("", "full", DENSE))
-        for form, count in ours.items():
-            if (calls := self.calls.get(f"approx_{form}", 0)) != count:
-                found.append(f"{where}: {calls} calls of approx_{form} where {count} are due")
+        for form in sorted({*ours, *(name.removeprefix("approx_") for name in self.calls)} - {"select"}):
+            if (calls := self.calls.get(f"approx_{form}", 0)) != ours[form]:
+                found.append(f"{where}: {calls} calls of approx_{form} where {ours[form]} are due")
+        for name in self.calls:
+            if not any(kernel.name.startswith(name) for kernel in self.kernels):
+                found.append(f"{where}: no compiled kernel was found for {name}")
         return found
 
     def as_json(self) -> dict[str, Any]:

@@ -173,10 +173,10 @@ def resources(report: str) -> dict[str, Resources]:
     for part in re.split(r"Compiling entry function '", report)[1:]:
         name = part.partition("'")[0]
         found[name] = Resources(
-            registers=_number(r"Used (\d+) registers", part),
+            registers=_number(r"Used (\d+) registers", part, needed=True),
             stack_bytes=_number(r"(\d+) bytes stack frame", part),
-            spill_store_bytes=_number(r"(\d+) bytes spill stores", part),
-            spill_load_bytes=_number(r"(\d+) bytes spill loads", part),
+            spill_store_bytes=_number(r"(\d+) bytes spill stores", part, needed=True),
+            spill_load_bytes=_number(r"(\d+) bytes spill loads", part, needed=True),
             static_shared_bytes=_number(r"(\d+) bytes smem", part),
         )
     return found
@@ -187,8 +187,10 @@ def entries(ptx: str) -> list[str]:
     return re.findall(r"\.entry (\w+)\(", ptx)
 
 
-def _number(pattern: str, text: str) -> int:
+def _number(pattern: str, text: str, needed: bool = False) -> int:
     found = re.search(pattern, text)
+    if needed and not found:
+        raise ValueError(f"ptxas reports nothing like {pattern!r}, so that nothing is known of spills: {text[:200]!r}")
     return int(found[1]) if found else 0
 
 

@@ -70,10 +70,12 @@ def cases() -> Iterator[Case]:
                 if k < shape.y_shape[1] * shape.y_shape[2]:
                     for plan in plans(shape, k, precision.dtype, tf32=tf32, device=device):
                         yield Case(shape, precision, k, plan)
-    shape, precision = SHAPES[0], PRECISIONS["float32"]
-    for inputs in SPECIAL:
-        for plan in plans(shape, 1, precision.dtype, tf32=False, device=device):
-            yield Case(shape, precision, 1, plan, inputs)
+    shape = SHAPES[0]
+    for name in ("float32", "tf32", "bfloat16"):  # the tensor form has no strict float32
+        precision = PRECISIONS[name]
+        for inputs in SPECIAL:
+            for plan in plans(shape, 1, precision.dtype, tf32=name != "float32", device=device):
+                yield Case(shape, precision, 1, plan, inputs)
 
 
 def run() -> Iterator[dict[str, Any]]:

@@ -61,6 +61,8 @@ def run(
     deadline = time.monotonic() + total_seconds
     outcomes: list[Outcome] = []
     stop = ""
+    for stage in stages:  # what an earlier run left would pass for this one's
+        (folder / stage.file).unlink(missing_ok=True)
     for stage in stages:
         limit = min(stage.seconds, deadline - time.monotonic())
         if stop or limit <= 0:
@@ -78,7 +80,6 @@ def run(
 
 def _run(stage: Stage, folder: Path, limit: float) -> Outcome:
     file = folder / stage.file
-    file.unlink(missing_ok=True)  # what an earlier run left would pass for this one's
     start = time.monotonic()
     why, code = "", None
     with (folder / f"{stage.name}.log").open("w", encoding="utf-8") as log:
