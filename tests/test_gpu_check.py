@@ -124,6 +124,8 @@ def test_registers_and_spills_are_read_from_ptxas():
     )
     assert resources(report) == {"first": Resources(255, 24, 20, 16, 512), "second": Resources(32, 0, 0, 0, 0)}
     assert [found.spills for found in resources(report).values()] == [True, False]
+    with pytest.raises(ValueError, match="nothing is known of spills"):
+        resources(report.replace("Used", "Takes"))
     assert entries(".visible .entry first(\n.entry second(") == ["first", "second"]
 
 
@@ -134,7 +136,8 @@ def test_each_form_is_held_against_float64_in_each_precision_and_with_special_va
     assert {case.plan.form for case in cases} == set(FORMS)
     assert {case.inputs for case in cases} == {"random", *right.SPECIAL}
     nan = [right.row(case, runs=2) for case in cases if case.inputs == "nan"]
-    assert {row["form"]: row["right"] for row in nan} == {"gather": True, "fused": True, "dense": True}
+    assert {row["form"] for row in nan if row["right"]} == set(FORMS)
+    assert all(row["right"] for row in nan)
 
 
 def test_a_form_that_is_wrong_is_not_timed_and_one_that_breaks_hides_no_other(monkeypatch):

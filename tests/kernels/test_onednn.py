@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +119,11 @@ def test_other_types_are_left_to_xla():
 
 
 def test_it_is_used_only_where_it_was_tested(monkeypatch):
-    def on(jaxlib="0.10.2", system="Linux", machine="x86_64", variable=None):
-        monkeypatch.setattr(onednn, "version", lambda package: jaxlib)
+    def on(
+        jaxlib="0.10.2", system="Linux", machine="x86_64", variable=None, wheel="Tag: cp311-cp311-manylinux_2_27_x86_64"
+    ):
+        built = SimpleNamespace(version=jaxlib, read_text={"WHEEL": wheel}.get)
+        monkeypatch.setattr(onednn, "distribution", {"jaxlib": built}.get)
         monkeypatch.setattr(onednn.platform, "system", lambda: system)
         monkeypatch.setattr(onednn.platform, "machine", lambda: machine)
         monkeypatch.setenv("APPROXTRAIN_ONEDNN", variable or "")
@@ -132,6 +136,8 @@ def test_it_is_used_only_where_it_was_tested(monkeypatch):
     assert not on(machine="aarch64")
     assert not on(system="Darwin")
     assert not on(variable="0")
+    assert not on(wheel="Tag: cp311-cp311-linux_x86_64")  # built by somebody else
+    assert not on(wheel=None)
 
 
 def test_an_environment_variable_turns_it_off():

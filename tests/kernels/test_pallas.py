@@ -5,6 +5,7 @@ Each case is compiled once. What varies is values: planes of ties, zeros, NaN, i
 
 from dataclasses import replace
 from functools import cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
 from approxtrain_kernels.methods import make
-from approxtrain_kernels.pallas import choose, estimate
+from approxtrain_kernels.pallas import choose, estimate, platform
 from approxtrain_kernels.pallas.select import select
 
 ODD = ((2, 0), (1, 3))
@@ -163,3 +164,20 @@ def test_the_seam_takes_it_for_its_weight_gradient():
     loss = partial(conv, method="approx", implementation="pallas-interpret")
     dw = jax.jit(jax.grad(lambda w: (loss(x, w) * dy).sum()))(w)
     close(dw, make("approx").oracle(np.asarray(x), np.asarray(dy), shape), 1e-5)
+
+
+def test_what_the_kernels_do_not_take_is_computed_by_xla_or_refused_by_name():
+    x, dy = jnp.ones((2, 6, 6, 3)), jnp.ones((2, 6, 6, 4))
+    with jax.enable_x64(True):
+        double = [jnp.asarray(np.asarray(a), jnp.float64) for a in (x, dy)]
+        found = jax.jit(partial(weight_gradient, kernel_size=(3, 3), method="approx"))(*double)
+        assert found.dtype == jnp.float64
+        with pytest.raises(ValueError, match="this is float64, or an older GPU: take 'xla'"):
+            weight_gradient(*double, kernel_size=(3, 3), method="approx", implementation="pallas-interpret")
+
+
+@pytest.mark.parametrize(("capability", "runs"), [("7.5", False), ("8.0", True), ("9.0", True)])
+def test_an_old_gpu_is_left_to_xla(capability, runs, monkeypatch):
+    monkeypatch.setattr(platform.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(platform.jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    assert platform.supports("float32") is runs

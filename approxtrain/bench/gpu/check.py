@@ -81,7 +81,9 @@ class Form:
         where = f"{self.what} {self.dtype} {self.plan.form}"
         if self.error:
             return [f"{where}: it does not compile: {self.error}"]
-        found = [f"{where}: {kernel.name} spills" for kernel in self.kernels if kernel.resources.spills]
+        # A spill of a form that no layer takes is shown, but harms nobody.
+        spilling = [kernel.name for kernel in self.kernels if kernel.resources.spills and self.chosen]
+        found = [f"{where}: {name} spills" for name in spilling]
         if self.plan.form != DENSE and not self.kernels:
             found.append(f"{where}: no kernel of ours is in the program")
         if self.plan.form != DENSE and self.convolutions["wgrad"]:

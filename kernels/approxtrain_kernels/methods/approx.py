@@ -54,8 +54,7 @@ class Approx(Method):
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
         from approxtrain_kernels import dense, sparse
-        from approxtrain_kernels.pallas.model import ITEMSIZE
-        from approxtrain_kernels.pallas.platform import on_cuda
+        from approxtrain_kernels.pallas.platform import on_cuda, supports
         from approxtrain_kernels.pallas.wgrad import estimate as by_kernels
 
         def by_xla(x, dy):
@@ -66,12 +65,12 @@ class Approx(Method):
             dw = dense.wgrad(x, dy, shape)
         elif implementation == "reference":
             dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
-        elif implementation == "xla" or (implementation is None and x.dtype.name not in ITEMSIZE):
+        elif implementation == "xla" or (implementation is None and not supports(x.dtype.name)):
             dw = by_xla(x, dy)
-        elif x.dtype.name not in ITEMSIZE:
+        elif not supports(x.dtype.name):
             raise ValueError(
-                f"`implementation` (={implementation!r}) has kernels for {', '.join(ITEMSIZE)}, not for "
-                f"{x.dtype.name}: cast x and dy, or take 'xla' or None."
+                f"`implementation` (={implementation!r}) has kernels for float32, bfloat16 and float16, on NVIDIA GPUs "
+                f"from Ampere on; this is {x.dtype.name}, or an older GPU: take 'xla', or None for the fastest here."
             )
         elif implementation == "pallas-interpret":
             dw = by_kernels(x, dy, shape, self.k, interpret=True)

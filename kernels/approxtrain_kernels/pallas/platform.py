@@ -18,6 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.pallas.model import ITEMSIZE
 from approxtrain_kernels.pallas.wgrad import estimate
 
 
@@ -25,6 +26,15 @@ def on_cuda(x: jax.Array, dy: jax.Array, shape: ConvShape, k: int, otherwise: An
     """`estimate` where the program is for CUDA; elsewhere `otherwise(x, dy)`, or ValueError if there is none."""
     default = otherwise or (lambda x, dy: _refused.bind(x, dy, out_shape=shape.w_shape))
     return lax.platform_dependent(x, dy, cuda=partial(estimate, shape=shape, k=k), default=default)
+
+
+def supports(dtype: str) -> bool:
+    """Whether the kernels take this dtype and, if this process has an NVIDIA GPU, run on it: Triton needs Ampere."""
+    if jax.default_backend() == "gpu":
+        capability = getattr(jax.devices()[0], "compute_capability", None)  # "9.0"
+        if capability is not None and int(str(capability).partition(".")[0]) < 8:
+            return False
+    return dtype in ITEMSIZE
 
 
 _refused = Primitive("approx_pallas_is_for_cuda")
