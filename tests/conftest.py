@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,21 @@ import numpy as np
 import pytest
 
 from approxtrain.data import cifar
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _convolutions_that_the_cache_can_keep(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Training runs of tests compute with XLA's convolutions: jax cannot keep a program with a call of oneDNN, and would
+    compile the same step again for each test and process. Tests of the kernels, and modules with ONEDNN = True, use it."""
+    if "kernels" in request.path.parts or getattr(request.module, "ONEDNN", False):
+        yield
+        return
+    from approxtrain_kernels import onednn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("APPROXTRAIN_ONEDNN", "0")  # for the processes that a test starts
+        patch.setattr(onednn, "available", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")
