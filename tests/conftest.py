@@ -20,8 +20,10 @@ from approxtrain.data import cifar
 
 @pytest.fixture(autouse=True, scope="module")
 def _convolutions_that_the_cache_can_keep(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Training runs of tests compute with XLA's convolutions: jax cannot keep a program with a call of oneDNN, and would
-    compile the same step again for each test and process. Tests of the kernels, and modules with ONEDNN = True, use it."""
+    """Training runs of tests compute with XLA's convolutions: jax cannot keep a program with a call of oneDNN, and
+    would compile the same step again for each test and process. Tests of the kernels, and modules with ONEDNN = True,
+    use it.
+    """
     if "kernels" in request.path.parts or getattr(request.module, "ONEDNN", False):
         yield
         return
