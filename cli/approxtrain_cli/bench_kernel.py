@@ -167,7 +167,7 @@ def _show(console: Console, rows: Sequence[Row], caches: Sequence[str]) -> None:
 def _slower(
     rows: Sequence[Row], changes: Sequence[Change] | None, caches: Sequence[str], percent: float | None
 ) -> list[str]:
-    """The rows whose whole interval lies more than `percent` above 1; nothing is claimed from a NOISY one."""
+    """The rows whose whole interval lies more than `percent` above 1."""
     from approxtrain.bench.plan import describe
 
     if percent is None:
@@ -179,7 +179,7 @@ def _slower(
     return [
         f"{describe(case.shape)} {case.precision.name} ({ratio.low:.2f}–{ratio.high:.2f} times as long)"
         for case, ratio in found
-        if ratio.low > 1 + percent / 100 and ratio.verdict != "NOISY"
+        if ratio.low > 1 + percent / 100
     ]
 
 
