@@ -1,7 +1,7 @@
 """Memory that the process has freed stays with it, so that the next step does not pay for it again.
 
 A training step on a CPU allocates and frees hundreds of megabytes. glibc gives blocks above 32 MB back to the kernel
-each time, and the first touch of every page of the next one is a page fault: writing 32 MB took 12 ms in place of 3.
+each time, and the first touch of every page of the next one is a page fault, which takes longer than to write it.
 """
 
 from __future__ import annotations

@@ -18,12 +18,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
 
-NETWORKS = {  # network: preset with its batch and data
-    "cnn2": "cnn2-full",
-    "resnet20": "resnet20-full",
-    "vgg19": "vgg19-full",
-    "resnet14": "resnet14-full",
-}
+NETWORKS = ("cnn2-full", "resnet20-full", "vgg19-full", "resnet14-full")
+"""Presets: the network with its batch."""
 
 
 def facts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -50,7 +46,7 @@ def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from approxtrain.bench.gpu.steps import MethodBench
     from approxtrain.config import load
 
-    for preset in NETWORKS.values():
+    for preset in NETWORKS:
         yield MethodBench(load(preset, ["data.name=shapes"])).compare(rounds=12)
 
 

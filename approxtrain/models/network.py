@@ -26,6 +26,9 @@ BATCH_NORM_MOMENTUM = 0.9  # ours: the paper states none
 class Conv(nnx.Module):
     """A convolution, SAME padding, whose weight gradient is its method's. He-normal weights."""
 
+    implementation: str | None = None
+    """Of the weight gradient, as in `approxtrain_kernels.conv`; a subclass may name one."""
+
     def __init__(self, op: d.Conv, in_channels: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
         self.stride = op.stride
         self.dtype = dtype
@@ -35,7 +38,8 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array, method: Method, key: jax.Array | None) -> jax.Array:
         w = self.kernel[...].astype(self.dtype)
-        y = conv(x, w, strides=(self.stride, self.stride), padding="SAME", method=method, key=key)
+        strides, by = (self.stride, self.stride), self.implementation
+        y = conv(x, w, strides=strides, padding="SAME", method=method, key=key, implementation=by)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 

@@ -1,6 +1,7 @@
 """The dense convolutions of a CPU through oneDNN, which every x86 Linux wheel of jaxlib carries but does not use.
 
-XLA's own CPU convolutions (Eigen) take 1.2 to 3 times as long, and up to 80 times in loops, branches and on 2×2 maps.
+XLA's own CPU convolutions (Eigen) take up to 5 times as long, and many times that in loops, branches and on 2×2 maps
+(docs/cpu.md).
 The custom call `__onednn$convolution` of XLA's CPU backend computes, for channels-last tensors of any rank,
 
     y[b, o, co] = Σ_{t, ci}  x[b, o·stride + t·dilation − lo, ci] · w[t, ci, co]

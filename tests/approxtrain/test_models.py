@@ -41,9 +41,9 @@ def test_the_description_agrees_with_the_convolutions_that_run(name, monkeypatch
     model, calls = models.get(name), []
     network = abstract(model)
 
-    def record(x, w, *, strides, padding, method, key):
+    def record(x, w, *, strides, padding, method, key, **rest):
         calls.append((x.shape, w.shape, strides, padding, method))
-        return conv(x, w, strides=strides, padding=padding, method=method, key=key)
+        return conv(x, w, strides=strides, padding=padding, method=method, key=key, **rest)
 
     conv = module.conv
     monkeypatch.setattr(module, "conv", record)
@@ -62,9 +62,9 @@ def test_the_description_agrees_with_the_convolutions_that_run(name, monkeypatch
 def test_every_layer_gets_a_key_of_its_own(pocket, monkeypatch):
     keys = []
 
-    def record(x, w, *, strides, padding, method, key):
+    def record(x, w, *, strides, padding, method, key, **rest):
         keys.append(tuple(np.asarray(jax.random.key_data(key))))
-        return conv(x, w, strides=strides, padding=padding, method=method, key=key)
+        return conv(x, w, strides=strides, padding=padding, method=method, key=key, **rest)
 
     network, conv = Network(pocket, rngs=nnx.Rngs(0)), module.conv
     monkeypatch.setattr(module, "conv", record)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from approxtrain import models
 from approxtrain.batch import Images, Keys
+from approxtrain.bench.contenders import estimator
 from approxtrain.bench.gpu.program import Program, Resources
 from approxtrain.bench.gpu.target import Target, assemble
 from approxtrain.config import Config, steps_per_epoch
@@ -232,12 +233,7 @@ def _form(method: Method, shape: ConvShape, dtype: str) -> tuple[str, str]:
 def _wgrads(target: Target, shape: ConvShape, dtype: str) -> int:
     """cuDNN calls in the dense weight gradient by itself: one, but none where it is written as matrix products."""
     x, dy = (jax.ShapeDtypeStruct(size, dtype) for size in (shape.x_shape, shape.y_shape))
-    return target.compile(partial(exact, shape=shape), x, dy).convolutions["wgrad"]
-
-
-def exact(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
-    """The full weight gradient."""
-    return make("full").estimate(x, dy, shape=shape, dtype=x.dtype, key=None, implementation=None)
+    return target.compile(estimator(make("full"), shape, None), x, dy).convolutions["wgrad"]
 
 
 def _data(size: int, image: tuple[int, int, int]) -> tuple[Images, Any]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain.bench.gpu.check import exact
+from approxtrain.bench.contenders import estimator
 from approxtrain.bench.machine import matmul_precision
 from approxtrain.bench.plan import PRECISIONS, Precision
 from approxtrain_kernels import ConvShape
@@ -46,13 +46,15 @@ def run(shapes: Sequence[ConvShape], names: Sequence[str]) -> Iterator[dict[str,
         for shape in shapes:
             sets = _inputs(shape, precision)
             of = (shape, 1, precision.dtype)
-            contenders: dict[str, Any] = {"full": (full(shape, precision.dtype, **model), exact, "full")}
+            contenders: dict[str, Any] = {
+                "full": (full(shape, precision.dtype, **model), estimator(make("full"), shape, None), "full")
+            }
             for plan in plans(*of, **model):
-                contenders[plan.form] = (plan, partial(estimate, k=1, plan=plan), "approx")
+                contenders[plan.form] = (plan, partial(estimate, shape=shape, k=1, plan=plan), "approx")
             oracle = {method: _oracle(method, *sets[0], shape) for method in ("full", "approx")}
             rows = {}
             for name, (plan, function, method) in contenders.items():
-                found = _measure(partial(function, shape=shape), sets, precision, oracle[method])
+                found = _measure(function, sets, precision, oracle[method])
                 rows[name] = {"model": asdict(plan)} | found
             yield {
                 "shape": asdict(shape),

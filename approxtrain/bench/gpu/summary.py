@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,8 +18,11 @@ SHOWN = 12
 
 def summarise(folder: Path) -> str:
     """The page, for the results in `folder`."""
-    parts = (_stages, _facts, _right, _forms, _steps, _train)
-    return "\n\n".join("\n".join(part(folder)) for part in parts) + "\n"
+    parts = ["\n".join(_stages(folder))]
+    for name, (title, least, part) in SECTIONS.items():
+        rows = _rows(folder, name)
+        parts.append("\n".join([f"## {title}\n", *(part(rows) if len(rows) >= least else [ABSENT])]))
+    return "\n\n".join(parts) + "\n"
 
 
 def _stages(folder: Path) -> Iterator[str]:
@@ -31,12 +34,7 @@ def _stages(folder: Path) -> Iterator[str]:
         yield f"| {stage['name']} | {stage['status']}{why} | {stage['seconds']:.0f} | {stage['what']} |"
 
 
-def _facts(folder: Path) -> Iterator[str]:
-    yield "## Device\n"
-    rows = _rows(folder, "facts")
-    if not rows:
-        yield ABSENT
-        return
+def _facts(rows: list[dict[str, Any]]) -> Iterator[str]:
     found, environment = rows[0]["machine"], rows[0]["environment"]
     wrong = [row["operation"] for row in rows[0]["eager"] if not row["right"]]
     yield f"{environment['device']}, jax {environment['versions']['jax']}, {rows[0]['nvidia_smi'] or 'no nvidia-smi'}"
@@ -45,12 +43,7 @@ def _facts(folder: Path) -> Iterator[str]:
     yield f"plain operations that are wrong: {', '.join(wrong) or 'none'}"
 
 
-def _right(folder: Path) -> Iterator[str]:
-    yield "## Right, and the same bits each time\n"
-    rows = _rows(folder, "right")
-    if not rows:
-        yield ABSENT
-        return
+def _right(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| form | precision | cases | right | largest error | same bits |"
     yield "| --- | --- | ---: | ---: | ---: | ---: |"
     for form, precision in dict.fromkeys((row["form"], row["precision"]) for row in rows):
@@ -78,12 +71,7 @@ def _how(row: dict[str, Any]) -> str:
     return f"{where}: the error is above {row['tolerance']:g}"
 
 
-def _forms(folder: Path) -> Iterator[str]:
-    yield "## Forms of approx, µs: measured on cold inputs (kernels alone, hot; the model)\n"
-    rows = _rows(folder, "forms")
-    if not rows:
-        yield ABSENT
-        return
+def _forms(rows: list[dict[str, Any]]) -> Iterator[str]:
     names = list(dict.fromkeys(name for row in rows for name in row["forms"]))
     yield f"| shape | precision | {' | '.join(names)} | chosen | fastest |"
     yield f"| --- | --- | {' | '.join('---:' for _ in names)} | --- | --- |"
@@ -111,12 +99,7 @@ def _form(found: dict[str, Any] | None) -> str:
     return f"{found['wall_us_median']:.0f} ({alone}; {model})"
 
 
-def _steps(folder: Path) -> Iterator[str]:
-    yield "## Training steps, ms: every layer by one method\n"
-    rows = _rows(folder, "steps")
-    if not rows:
-        yield ABSENT
-        return
+def _steps(rows: list[dict[str, Any]]) -> Iterator[str]:
     names = list(dict.fromkeys(name for row in rows for name in row["median_ms"]))
     yield f"| network | {' | '.join(names)} |"
     yield f"| --- | {' | '.join('---:' for _ in names)} |"
@@ -125,12 +108,7 @@ def _steps(folder: Path) -> Iterator[str]:
         yield f"| {row['model']}, {row['precision']} | {' | '.join(cells)} |"
 
 
-def _train(folder: Path) -> Iterator[str]:
-    yield "## ResNet-20, schedule 1, 2 epochs, one seed\n"
-    rows = _rows(folder, "train")
-    if len(rows) < 3:
-        yield ABSENT
-        return
+def _train(rows: list[dict[str, Any]]) -> Iterator[str]:
     ours, theirs = rows[:2]
     yield f"| | {ours['implementation']} | {theirs['implementation']} |"
     yield "| --- | ---: | ---: |"
@@ -149,3 +127,13 @@ def _read(folder: Path, name: str) -> dict[str, Any] | None:
         return json.loads((folder / name).read_text("utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+
+
+SECTIONS: dict[str, tuple[str, int, Callable[[list[dict[str, Any]]], Iterator[str]]]] = {
+    "facts": ("Device", 1, _facts),
+    "right": ("Right, and the same bits each time", 1, _right),
+    "forms": ("Forms of approx, µs: measured on cold inputs (kernels alone, hot; the model)", 1, _forms),
+    "steps": ("Training steps, ms: every layer by one method", 1, _steps),
+    "train": ("ResNet-20, schedule 1, 2 epochs, one seed", 3, _train),
+}
+"""Stage → heading, the rows that it must have written to be shown, and what is shown of them."""

@@ -20,26 +20,15 @@ from approxtrain.evaluate import Evaluator
 from approxtrain.models.network import Conv
 from approxtrain.schedule import Schedule
 from approxtrain.step import set_up
-from approxtrain_kernels import Method, conv
 
 SHOWN = 20
 """First losses that are put side by side."""
 
 
-class ConvBy(Conv):
-    """Our convolution with `approx` by one implementation."""
+def conv_by(name: str | None) -> type[Conv]:
+    """Our convolution with `approx` by one implementation; the other methods have but one."""
 
-    implementation: str | None = None
-
-    def __call__(self, x: jax.Array, method: Method, key: jax.Array | None) -> jax.Array:
-        w, chosen = self.kernel[...].astype(self.dtype), self.implementation if method.name == "approx" else None
-        strides = (self.stride, self.stride)
-        y = conv(x, w, strides=strides, padding="SAME", method=method, key=key, implementation=chosen)
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
-
-
-def conv_by(name: str | None) -> type[ConvBy]:
-    class Chosen(ConvBy):
+    class Chosen(Conv):
         implementation = name
 
     return Chosen
