@@ -17,7 +17,7 @@ from flax import nnx
 
 from approxtrain.config import Config
 from approxtrain.models import Model
-from approxtrain.models.network import Conv, Network
+from approxtrain.models.network import Network
 from approxtrain_kernels import Method
 
 Tree = Any
@@ -53,7 +53,7 @@ class Task(NamedTuple):
 
 
 def set_up(
-    model: Model, config: Config, steps_per_epoch: int, key: jax.Array, conv_module: Any = Conv
+    model: Model, config: Config, steps_per_epoch: int, key: jax.Array, kind: type[Network] = Network
 ) -> tuple[Task, TrainState]:
     """The task, and the state before the first step: a pure function of `key`."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
@@ -67,13 +67,13 @@ def set_up(
 
     @partial(jax.jit, compiler_options=options)
     def init(key: jax.Array) -> TrainState:
-        network = Network(model, rngs=nnx.Rngs(key), dtype=dtype, conv_module=conv_module)
+        network = kind(model, rngs=nnx.Rngs(key), dtype=dtype)
         params, stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)
         params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
         zero = jnp.zeros((), jnp.float32)
         return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), zero, zero)
 
-    shell = nnx.eval_shape(lambda: Network(model, rngs=nnx.Rngs(0), dtype=dtype, conv_module=conv_module))
+    shell = nnx.eval_shape(lambda: kind(model, rngs=nnx.Rngs(0), dtype=dtype))
     graph, _, _ = nnx.split(shell, nnx.Param, nnx.BatchStat)
     return Task(model, graph, optimizer, learning_rate, steps_per_epoch), init(key)
 

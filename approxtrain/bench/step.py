@@ -1,6 +1,6 @@
-"""Whole training steps side by side: ours, in the places where a step can stand, and the same network on `nnx.Conv`.
+"""Whole training steps side by side: ours, in the places where a step can stand, and the plain network.
 
-    plain    nnx.Conv, autodiff's own gradients, one jitted step
+    plain    Flax's and XLA's own operations (`bench/plain.py`), one jitted step
     ours     our convolution, every method `full`, one jitted step
     loop     the same inside `lax.fori_loop`, per step
     switch   the same as a branch of `lax.switch`
@@ -18,16 +18,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import lax
 
 from approxtrain import data, models
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.bench.plain import PlainNetwork
 from approxtrain.bench.timing import Times, interleaved, ratio
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.dispatch import Dispatch
-from approxtrain.models.description import Conv as ConvOp
-from approxtrain.models.network import Conv
+from approxtrain.models.network import Network
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
 from approxtrain.step import Task, TrainState, set_up
@@ -38,28 +37,6 @@ PERIOD = 16
 """The most steps of a schedule that one call takes."""
 NEVER = 2**30
 """A step that no benchmark reaches."""
-
-
-class PlainConv(nnx.Module):
-    """`nnx.Conv` in the place of our convolution; methods are ignored."""
-
-    def __init__(self, op: ConvOp, in_channels: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
-        size, stride = (op.kernel, op.kernel), (op.stride, op.stride)
-        init = nnx.initializers.he_normal()
-        self.conv = nnx.Conv(
-            in_channels,
-            op.channels,
-            size,
-            stride,
-            padding="SAME",
-            use_bias=op.bias,
-            dtype=dtype,
-            kernel_init=init,
-            rngs=rngs,
-        )
-
-    def __call__(self, x: jax.Array, method: Any, key: Any) -> jax.Array:
-        return self.conv(x)
 
 
 class StepBench:
@@ -80,7 +57,7 @@ class StepBench:
     def run(self, rounds: int, on_round: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Milliseconds a step of each contender, and ratios to `plain` with their 95 % intervals."""
         calls = {
-            "plain": self._single(self._full(), "host", PlainConv),
+            "plain": self._single(self._full(), "host", PlainNetwork),
             "ours": self._single(self._full(), "host"),
             "loop": self._loop(),
             "switch": self._single(self._never_switched(), "switch"),
@@ -124,20 +101,20 @@ class StepBench:
         rule = Rule(method="zero", steps=StepRange(start=NEVER))
         return self._from(ScheduleConfig(rules=(rule,), dispatch="switch"))
 
-    def _dispatch(self, schedule: Schedule, mode: str, conv_module: Any = Conv) -> tuple[Dispatch, TrainState]:
-        if conv_module not in self._set_up:
-            self._set_up[conv_module] = set_up(
-                self.model, self.config, self.steps_per_epoch, self.keys.init, conv_module
-            )
-        task, state = self._set_up[conv_module]
+    def _dispatch(self, schedule: Schedule, mode: str, kind: type[Network] = Network) -> tuple[Dispatch, TrainState]:
+        if kind not in self._set_up:
+            self._set_up[kind] = set_up(self.model, self.config, self.steps_per_epoch, self.keys.init, kind)
+        task, state = self._set_up[kind]
         state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
         train = self.config.train
         dispatch = Dispatch(task, schedule, self.keys, batch_size=train.batch_size, augment=train.augment, mode=mode)
         return dispatch, state
 
-    def _single(self, schedule: Schedule, mode: str, conv_module: Any = Conv, steps: int = 1) -> Callable[[], None]:
+    def _single(
+        self, schedule: Schedule, mode: str, kind: type[Network] = Network, steps: int = 1
+    ) -> Callable[[], None]:
         """A call takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call."""
-        dispatch, state = self._dispatch(schedule, mode, conv_module)
+        dispatch, state = self._dispatch(schedule, mode, kind)
 
         def call() -> None:
             nonlocal state

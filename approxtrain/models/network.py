@@ -17,6 +17,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from approxtrain.models import description as d
+from approxtrain.models.batch_norm import BatchNorm
+from approxtrain.models.max_pool import max_pool
+from approxtrain.models.relu import relu
 from approxtrain_kernels import Method, conv
 from approxtrain_kernels.methods.full import Full
 
@@ -44,9 +47,17 @@ class Conv(nnx.Module):
 
 
 class Network(nnx.Module):
-    """images `[N, H, W, C]` → logits `[N, classes]` in float32. `dtype` is that of the computation."""
+    """images `[N, H, W, C]` → logits `[N, classes]` in float32. `dtype` is that of the computation.
 
-    def __init__(self, model: d.Model, *, rngs: nnx.Rngs, dtype: Any = jnp.float32, conv_module: Any = Conv) -> None:
+    A subclass may run the same description on other operations, as benchmarks do.
+    """
+
+    conv: Any = Conv
+    batch_norm: Any = BatchNorm
+    relu: Any = staticmethod(relu)
+    max_pool: Any = staticmethod(max_pool)
+
+    def __init__(self, model: d.Model, *, rngs: nnx.Rngs, dtype: Any = jnp.float32) -> None:
         self.model = model
         self.dtype = dtype
         self.parts = nnx.Dict()
@@ -54,9 +65,9 @@ class Network(nnx.Module):
             channels = shape[-1]
             match op:
                 case d.Conv():
-                    self.parts[op.path] = conv_module(op, channels, dtype=dtype, rngs=rngs)
+                    self.parts[op.path] = self.conv(op, channels, dtype=dtype, rngs=rngs)
                 case d.BatchNorm():
-                    self.parts[op.path] = nnx.BatchNorm(channels, momentum=BATCH_NORM_MOMENTUM, dtype=dtype, rngs=rngs)
+                    self.parts[op.path] = self.batch_norm(channels, momentum=BATCH_NORM_MOMENTUM, dtype=dtype)
                 case d.Dense():
                     self.parts[op.path] = nnx.Linear(channels, op.units, dtype=dtype, rngs=rngs)
 
@@ -90,9 +101,9 @@ class Network(nnx.Module):
                 case d.Dense():
                     x = self.parts[op.path](x)
                 case d.Relu():
-                    x = nnx.relu(x)
+                    x = self.relu(x)
                 case d.MaxPool():
-                    x = nnx.max_pool(x, (op.window, op.window), (op.stride, op.stride), padding="SAME")
+                    x = self.max_pool(x, op.window, op.stride)
                 case d.Residual():
                     body = self._run(op.body, x, cells, train)
                     x = body + _shortcut(x, body.shape)

@@ -103,11 +103,12 @@ def test_a_difference_of_medians_has_its_interval():
 
 
 def test_the_plain_network_and_ours_compute_the_same_step(small, configure):
-    from approxtrain.bench.step import PlainConv, StepBench
+    from approxtrain.bench.plain import PlainNetwork
+    from approxtrain.bench.step import StepBench
 
     bench = StepBench(configure({"name": "full"}))
     losses = []
-    for modules in ([], [PlainConv]):
+    for modules in ([], [PlainNetwork]):
         dispatch, state = bench._dispatch(bench._full(), "host", *modules)
         losses.append(float(dispatch(0, state, bench.images, bench.order)[1].loss))
     ours, plain = losses

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from approxtrain.bench.step import PlainConv, StepBench
+from approxtrain.bench.plain import PlainNetwork
+from approxtrain.bench.step import StepBench
 from approxtrain.bench.timing import Times, interleaved, ratio
 from approxtrain.schedule import ScheduleConfig
 from approxtrain.schedule.config import Rule
@@ -23,7 +24,7 @@ class MethodBench(StepBench):
     """Times the methods against the exact step of the same network, interleaved."""
 
     def compare(self, rounds: int, steps: int = STEPS) -> dict[str, Any]:
-        calls = {"plain": self._single(self._full(), "host", PlainConv, steps=steps)}
+        calls = {"plain": self._single(self._full(), "host", PlainNetwork, steps=steps)}
         for name in METHODS:
             schedule = self._from(ScheduleConfig(rules=(Rule(method=name),)))
             calls[name] = self._single(schedule, "host", steps=steps)

@@ -17,7 +17,7 @@ from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.dispatch import Dispatch
 from approxtrain.evaluate import Evaluator
-from approxtrain.models.network import Conv
+from approxtrain.models.network import Conv, Network
 from approxtrain.schedule import Schedule
 from approxtrain.step import set_up
 
@@ -25,13 +25,16 @@ SHOWN = 20
 """First losses that are put side by side."""
 
 
-def conv_by(name: str | None) -> type[Conv]:
-    """Our convolution with `approx` by one implementation; the other methods have but one."""
+def network_by(name: str | None) -> type[Network]:
+    """Our network with `approx` by one implementation; the other methods have but one."""
 
     class Chosen(Conv):
         implementation = name
 
-    return Chosen
+    class ByChosen(Network):
+        conv = Chosen
+
+    return ByChosen
 
 
 class Comparison:
@@ -49,7 +52,7 @@ class Comparison:
     def run(self, implementation: str | None) -> dict[str, Any]:
         """Train by the configuration; losses, accuracy on the test images, seconds."""
         config, keys = self.config, Keys.of(self.config.train.seed)
-        task, state = set_up(self.model, config, self.steps, keys.init, conv_by(implementation))
+        task, state = set_up(self.model, config, self.steps, keys.init, network_by(implementation))
         schedule = Schedule.from_config(config.schedule, self.model.layers, self.steps)
         batch, augment = config.train.batch_size, config.train.augment
         dispatch = Dispatch(task, schedule, keys, batch_size=batch, augment=augment, mode="host")

@@ -1,0 +1,91 @@
+"""Batch normalisation with its gradient written out: two sums over the batch each way, and each of them fast.
+
+Over the M = N·H·W entries of each channel, with mean μ and variance σ², and r = 1 / √(σ² + ε):
+
+    y  = γ r (x − μ) + β
+    dβ = Σ dy        dγ = r (Σ dy·x − μ Σ dy)        dx = γ r (dy − dβ / M − r (x − μ) dγ / M)
+
+(Ioffe & Szegedy 2015.) What autodiff makes of `nnx.BatchNorm` takes more sums, and XLA's CPU backend takes a sum over
+(N, H, W) at a fifth of the speed of memory: here rows of about WIDE numbers are added, as vectors, for any number of
+channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+WIDE = 1024
+"""Numbers in a row that is added on a CPU: from 256 to 4096 it makes no difference."""
+
+
+class BatchNorm(nnx.Module):
+    """`nnx.BatchNorm` over the last axis, by the same names and with the same results, in less time."""
+
+    def __init__(self, channels: int, *, momentum: float, dtype: Any = jnp.float32, epsilon: float = 1e-5) -> None:
+        self.scale, self.bias = nnx.Param(jnp.ones(channels)), nnx.Param(jnp.zeros(channels))
+        self.mean, self.var = nnx.BatchStat(jnp.zeros(channels)), nnx.BatchStat(jnp.ones(channels))
+        self.momentum, self.dtype, self.epsilon = momentum, dtype, epsilon
+
+    def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
+        """x `[…, C]` → `[…, C]` in the module's dtype. Training moves the averages by 1 − momentum."""
+        x = x.astype(self.dtype)
+        scale, bias = self.scale[...], self.bias[...]
+        if use_running_average:
+            slope = scale * lax.rsqrt(self.var[...] + self.epsilon)
+            return ((x - self.mean[...]) * slope + bias).astype(self.dtype)
+        y, mean, variance = normalise(x, scale, bias, self.epsilon)
+        for average, new in ((self.mean, mean), (self.var, variance)):
+            average[...] = self.momentum * average[...] + (1 - self.momentum) * lax.stop_gradient(new)
+        return y
+
+
+@jax.custom_vjp
+def normalise(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x `[…, C]`, γ and β `[C]` → y in the dtype of x, and μ and σ² `[C]` in float32, which carry no gradient."""
+    return _forward(x, scale, bias, epsilon)[0]
+
+
+def _forward(x, scale, bias, epsilon):
+    wide = x.astype(jnp.float32)
+    count = x.size // x.shape[-1]
+    mean = channel_sum(wide) / count
+    variance = jnp.maximum(channel_sum(wide * wide) / count - mean * mean, 0.0)  # rounding may go below 0
+    inverse = lax.rsqrt(variance + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    return (y.astype(x.dtype), mean, variance), (x, mean, inverse, scale)
+
+
+def _backward(residuals, cotangents):
+    x, mean, inverse, scale = residuals
+    dy = cotangents[0].astype(jnp.float32)
+    wide = x.astype(jnp.float32)
+    count = x.size // x.shape[-1]
+    dbias = channel_sum(dy)
+    dscale = inverse * (channel_sum(dy * wide) - mean * dbias)
+    slope = scale * inverse
+    dx = slope * (dy - dbias / count) - (slope * inverse * dscale / count) * (wide - mean)
+    return dx.astype(x.dtype), dscale, dbias, None
+
+
+normalise.defvjp(_forward, _backward)
+
+
+def channel_sum(x: jax.Array) -> jax.Array:
+    """Σ over all axes but the last, in float32: `[…, C]` → `[C]`."""
+    return lax.platform_dependent(x, cpu=_sum_of_rows, default=lambda x: x.sum(range(x.ndim - 1)))
+
+
+def _sum_of_rows(x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+    pixels = x.size // channels
+    in_a_row = max(WIDE // channels, 1)
+    while pixels % in_a_row:
+        in_a_row //= 2
+    return x.reshape(-1, in_a_row * channels).sum(0).reshape(in_a_row, channels).sum(0)
