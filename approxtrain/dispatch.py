@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from approxtrain import programs
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Schedule
@@ -57,8 +58,8 @@ class Dispatch:
         total, number = len(self.schedule.columns), len(self.compiled) + 1
         self.listener.compiling(number, number if self.mode == "host" else total, total)
         start = time.perf_counter()
-        lowered = jax.jit(self.step_function(program), donate_argnums=0).lower(state, images, order, self.keys)
-        self.compiled[program] = lowered.compile()
+        function = jax.jit(self.step_function(program), donate_argnums=0)
+        self.compiled[program] = programs.compiled(function, state, images, order, self.keys)
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)

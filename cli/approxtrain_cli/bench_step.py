@@ -36,9 +36,10 @@ def bench_step(
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print("starting jax …")
-    from approxtrain import record
+    from approxtrain import programs, record
     from approxtrain.bench.step import StepBench
 
+    programs.keep()
     environment = record.environment()
     bench = StepBench(config)
     done = 0

@@ -91,7 +91,10 @@ def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> N
 
     with Progress(folder.path) as progress:
         progress.say("starting jax …")
+        from approxtrain import programs
         from approxtrain.train import Run  # this imports jax, which takes seconds
+
+        programs.keep()
 
         summary = Run(config, folder, progress, dataset).train()
     progress.conclude(summary)

@@ -1,0 +1,104 @@
+"""The second run of a network finds its programs compiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from approxtrain import programs
+from approxtrain_kernels import conv, onednn
+
+ONEDNN = True
+RUN = [
+    sys.executable,
+    "-m",
+    "approxtrain_cli",
+    "train",
+    "quickstart",
+    "train.epochs=1",
+    "train.batch_size=512",
+    "--out",
+]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache in a folder of its own, which keeps every program."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    names = [f"jax_persistent_cache_min_{what}" for what in ("compile_time_secs", "entry_size_bytes")]
+    names.append("jax_compilation_cache_dir")
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(programs, "SHORTEST", 0.0)
+    compilation_cache.reset_cache()
+    yield programs.keep(tmp_path / "kept")
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def kept(folder: Path) -> set[str]:
+    return {file.name for file in folder.rglob("jit_f-*-cache")}
+
+
+def test_a_program_is_kept(cache):
+    def f(x):
+        return jnp.sin(x) @ x
+
+    assert programs.compiled(jax.jit(f), jnp.ones((8, 8)))(jnp.ones((8, 8))).shape == (8, 8)
+    assert len(kept(cache)) == 1
+
+
+@pytest.mark.skipif(not onednn.available(), reason="this jaxlib has no oneDNN that we know of")
+def test_a_program_with_onednn_is_compiled_without_a_word_and_not_kept(cache):
+    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+
+    def f(x, w):
+        return conv(x, w)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program = programs.compiled(jax.jit(f), x, w)
+    assert "__onednn$convolution" in program.as_text()
+    assert not kept(cache)
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.0
+
+
+def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "0")
+            assert programs.keep(tmp_path) is None
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+@pytest.mark.parametrize("onednn_on", ["0", "1"])
+def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path, onednn_on):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+    } | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "APPROXTRAIN_ONEDNN": onednn_on}
+    losses, programs_on_disk = [], []
+    for name in ("first", "second"):
+        done = subprocess.run([*RUN, tmp_path / name], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "cache" not in done.stderr + done.stdout
+        rows = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        losses.append([row["loss"] for row in rows])
+        found = (tmp_path / "cache/approxtrain/programs").rglob("*-cache")
+        programs_on_disk.append({file.name for file in found})
+    assert losses[0] == losses[1]
+    assert programs_on_disk[0] == programs_on_disk[1]
+    kept_the_step = any(name.startswith("jit_step-") for name in programs_on_disk[0])
+    assert kept_the_step == (onednn_on == "0" or not onednn.available())
