@@ -19,7 +19,7 @@ import jax
 
 SHORTEST = 0.3
 """Seconds of compiling from which on a program is kept."""
-_NEVER = 1e9  # seconds
+_LIMIT, _NEVER = "jax_persistent_cache_min_compile_time_secs", 1e9
 
 
 def keep(folder: Path | None = None) -> Path | None:
@@ -28,7 +28,7 @@ def keep(folder: Path | None = None) -> Path | None:
         return None
     folder = folder or _default_folder()
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
+    jax.config.update(_LIMIT, SHORTEST)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
 
@@ -38,12 +38,12 @@ def compiled(function: Any, *arguments: Any) -> Any:
     lowered = function.lower(*arguments)
     if "__onednn$" not in lowered.as_text():
         return lowered.compile()
-    shortest = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _NEVER)
+    shortest = getattr(jax.config, _LIMIT)
+    jax.config.update(_LIMIT, _NEVER)
     try:
         return lowered.compile()
     finally:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
+        jax.config.update(_LIMIT, shortest)
 
 
 def _default_folder() -> Path:
