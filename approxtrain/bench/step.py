@@ -1,29 +1,32 @@
-"""Whole training steps side by side: ours, in the places where a step can stand, and the plain network.
+"""Whole training steps side by side: the exact one, in the places where a step can stand, schedules, and peers.
 
-    plain    Flax's and XLA's own operations (`bench/plain.py`), one jitted step
-    ours     our convolution, every method `full`, one jitted step
-    loop     the same inside `lax.fori_loop`, per step
-    switch   the same as a branch of `lax.switch`
-    schedule a whole period of the configuration's schedule from step 0, per step (at most PERIOD steps)
+    full       our network, every method `full`, one compiled step
+    loop       the same inside `lax.fori_loop`, per step
+    switch     the same as a branch of `lax.switch`
+    SCHEDULE   a whole period of a schedule from step 0, per step (at most PERIOD steps), as it is dispatched
+    plain      the network on Flax's and XLA's own operations (`plain`)
+    torch …    the network in PyTorch (`torch_step`)
 
-Every contender has its own state and consumes it. What a batch holds makes no difference to the time.
+Every contender has its own state and consumes it. What a batch holds makes no difference to the time. In the same
+rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step, and a schedule's bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from approxtrain import data, models
+from approxtrain import data, models, programs
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.bench import torch_peer, torch_step
 from approxtrain.bench.plain import PlainNetwork
-from approxtrain.bench.timing import Times, interleaved, ratio
+from approxtrain.bench.step_parts import Parts
+from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.dispatch import Dispatch
 from approxtrain.models.network import Network
@@ -37,58 +40,93 @@ PERIOD = 16
 """The most steps of a schedule that one call takes."""
 NEVER = 2**30
 """A step that no benchmark reaches."""
+PEERS = ("plain", "torch")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A call that takes `steps` steps and does not return before they are done."""
+
+    name: str
+    call: Callable[[], None]
+    steps: int = 1
+    compiled: dict[Any, Any] = field(default_factory=dict)
+    """The programs that it runs, filled by the first call."""
+
+    @property
+    def temporaries(self) -> int | None:
+        """Bytes that the largest of its programs holds at once besides its arguments and results: activations and
+        residuals, for the most part. What a library called by it allocates for itself is not in it."""
+        sizes = [program.memory_analysis().temp_size_in_bytes for program in self.compiled.values()]
+        return max(sizes) if sizes else None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run of a bench brought: seconds a step in each round, by contender and by part."""
+
+    times: dict[str, Times]
+    contenders: dict[str, Contender]
+    schedules: dict[str, Schedule]
+    parts: Parts
+    left_out: dict[str, str]
+    """Peers that could not run, and why."""
 
 
 class StepBench:
-    """Builds the contenders of one configuration and times them interleaved."""
+    """Builds the contenders of one model and configuration, and times them interleaved."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.model = models.get(config.model.name)
         self.steps_per_epoch = steps_per_epoch(config)
         self._set_up: dict[Any, tuple[Task, TrainState]] = {}
-        dataset = data.load(config.data)
-        self.data = {"name": dataset.name, "sha256": dataset.sha256}
-        statistics = channel_statistics(dataset.train_images)
-        self.images = Images(*map(jnp.asarray, (dataset.train_images, dataset.train_labels, *statistics)))
+        self.dataset = data.load(config.data)
+        self.data = {"name": self.dataset.name, "sha256": self.dataset.sha256}
+        statistics = channel_statistics(self.dataset.train_images)
+        self.images = Images(*map(jnp.asarray, (self.dataset.train_images, self.dataset.train_labels, *statistics)))
         self.keys = Keys.of(config.train.seed)
-        self.order = jax.jit(epoch_order, static_argnums=2)(self.keys.order, jnp.int32(1), len(dataset.train_labels))
+        self.order = jax.jit(epoch_order, static_argnums=2)(
+            self.keys.order, jnp.int32(1), len(self.dataset.train_labels)
+        )
 
-    def run(self, rounds: int, on_round: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Milliseconds a step of each contender, and ratios to `plain` with their 95 % intervals."""
-        calls = {
-            "plain": self._single(self._full(), "host", PlainNetwork),
-            "ours": self._single(self._full(), "host"),
-            "loop": self._loop(),
-            "switch": self._single(self._never_switched(), "switch"),
-        }
-        steps = {"loop": LOOP}
-        schedule = self._from(self.config.schedule)
-        if schedule != self._full():
-            steps["schedule"] = min(schedule.phases[0][1].shape[1], PERIOD)
-            calls["schedule"] = self._single(schedule, self.config.schedule.dispatch, steps=steps["schedule"])
+    def run(
+        self,
+        schedules: Sequence[ScheduleConfig],
+        rounds: int,
+        *,
+        peers: Sequence[str] = PEERS,
+        on_round: Callable[[], None] = lambda: None,
+    ) -> Measured:
+        """Seconds a step of the exact step, of each schedule that is not exact, and of the peers."""
+        contenders = [
+            self.single("full", self._full(), "host"),
+            self._loop(),
+            self.single("switch", self._never_switched(), "switch"),
+        ]
+        built = {config.title: self._from(config) for config in schedules}
+        built = {title: schedule for title, schedule in built.items() if schedule != self._full()}
+        modes = {config.title: config.dispatch for config in schedules}
+        for title, schedule in built.items():
+            contenders.append(self.single(title, schedule, modes[title], steps=period(schedule)))
+        if "plain" in peers:
+            contenders.append(self.single("plain", self._full(), "host", PlainNetwork))
+        left_out: dict[str, str] = {}
+        if "torch" in peers and torch_peer.installed() and jax.default_backend() == "cpu":
+            for name, step in torch_step.peers(self.model, self.config, self.dataset):
+                if isinstance(step, str):
+                    left_out[name] = step
+                else:
+                    contenders.append(Contender(name, step))
+        parts = Parts(self.model, self.config.train.batch_size, jnp.dtype(self.config.train.precision))
+        calls = {contender.name: contender.call for contender in contenders} | parts.calls
         taken = interleaved(calls, rounds, on_round=on_round)
+        steps = {contender.name: contender.steps for contender in contenders}
         times = {
             name: Times(tuple(seconds / steps.get(name, 1) for seconds in found.seconds))
             for name, found in taken.items()
         }
-        return {
-            "model": self.model.name,
-            "batch": self.config.train.batch_size,
-            "precision": self.config.train.precision,
-            "data": self.data,
-            "schedule": self.config.schedule.title,
-            "seed": self.config.train.seed,
-            "rounds": rounds,
-            "steps_a_sample": {name: steps.get(name, 1) for name in times},
-            "milliseconds": {name: [1e3 * s for s in taken.seconds] for name, taken in times.items()},
-            "ratio_to_plain": {
-                name: asdict(found) | {"verdict": found.verdict}
-                for name, taken in times.items()
-                if name != "plain"
-                for found in [ratio(taken, times["plain"])]
-            },
-        }
+        return Measured(times, {c.name: c for c in contenders}, built, parts, left_out)
 
     def _from(self, config: ScheduleConfig) -> Schedule:
         return Schedule.from_config(config, self.model.layers, self.steps_per_epoch)
@@ -110,10 +148,10 @@ class StepBench:
         dispatch = Dispatch(task, schedule, self.keys, batch_size=train.batch_size, augment=train.augment, mode=mode)
         return dispatch, state
 
-    def _single(
-        self, schedule: Schedule, mode: str, kind: type[Network] = Network, steps: int = 1
-    ) -> Callable[[], None]:
-        """A call takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call."""
+    def single(
+        self, name: str, schedule: Schedule, mode: str, kind: type[Network] = Network, steps: int = 1
+    ) -> Contender:
+        """Takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call."""
         dispatch, state = self._dispatch(schedule, mode, kind)
 
         def call() -> None:
@@ -123,23 +161,25 @@ class StepBench:
                 state, _ = dispatch(step, state, self.images, self.order)
             jax.block_until_ready(state)
 
-        return call
+        return Contender(name, call, steps, dispatch.compiled)
 
-    def _loop(self) -> Callable[[], None]:
+    def _loop(self) -> Contender:
         dispatch, state = self._dispatch(self._full(), "host")
         step = dispatch.step_function(0)
 
         def several(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> TrainState:
             return lax.fori_loop(0, LOOP, lambda _, state: step(state, images, order, keys)[0], state)
 
-        compiled = jax.jit(several, donate_argnums=0).lower(state, self.images, self.order, self.keys).compile()
+        arguments = (self.images, self.order, self.keys)
+        program = programs.compiled(jax.jit(several, donate_argnums=0), state, *arguments)
 
         def call() -> None:
             nonlocal state
-            state = jax.block_until_ready(compiled(state, self.images, self.order, self.keys))
+            state = jax.block_until_ready(program(state, *arguments))
 
-        return call
+        return Contender("loop", call, LOOP, {0: program})
 
 
-def medians(result: dict[str, Any]) -> dict[str, float]:
-    return {name: float(np.median(samples)) for name, samples in result["milliseconds"].items()}
+def period(schedule: Schedule) -> int:
+    """Steps of a schedule that are timed: one period of its first phase, if that is no longer than PERIOD."""
+    return min(schedule.phases[0][1].shape[1], PERIOD)

@@ -110,10 +110,15 @@ def ratio_of_runs(new: Times, base: Times) -> Ratio:
 
 def difference(new: Times, base: Times) -> tuple[float, float, float]:
     """`base` − `new` in seconds, of medians, with its 95 % interval; the rounds are resampled whole."""
-    a, b = np.asarray(new.seconds), np.asarray(base.seconds)
-    picks = _picks(len(a), np.random.default_rng(0))
-    low, high = np.quantile(np.median(b[picks], axis=1) - np.median(a[picks], axis=1), (0.025, 0.975))
-    return base.median - new.median, float(low), float(high)
+    return interval(lambda new, base: base - new, new, base)
+
+
+def interval(statistic: Callable[..., Any], *samples: Times) -> tuple[float, float, float]:
+    """`statistic` of the medians, with its 95 % interval; the rounds, which all samples share, are resampled whole."""
+    arrays = [np.asarray(times.seconds) for times in samples]
+    picks = _picks(len(arrays[0]), np.random.default_rng(0))
+    low, high = np.quantile(statistic(*(np.median(array[picks], axis=1) for array in arrays)), (0.025, 0.975))
+    return float(statistic(*(np.median(array) for array in arrays))), float(low), float(high)
 
 
 def _picks(count: int, rng: np.random.Generator) -> np.ndarray:

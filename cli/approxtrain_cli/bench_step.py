@@ -1,82 +1,128 @@
-"""`approxtrain bench-step`: whole training steps, ours against plain `nnx.Conv`."""
+"""`approxtrain bench-step`: whole training steps, schedules and peers side by side."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from approxtrain_cli.train import split
+from approxtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from approxtrain.config import Config
+
+
+WIDTH = 120
+"""A table is not cut off where the output is no terminal, or a narrow one."""
 
 
 def bench_step(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
+        typer.Argument(
+            metavar="[CONFIG]... [KEY=VALUE]...", help="Presets or TOML files of one model, and overrides of all."
+        ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Times that each contender is timed, interleaved.", min=3)] = 20,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", metavar="NAME", help="Time the named schedules with this method too; may be repeated."
+        ),
+    ] = None,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="plain|torch|none", help="Peers in the same run; default: all that there are."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Times that each contender is timed, interleaved.", min=3)] = 15,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every sample and the environment here.")
     ] = None,
 ) -> None:
     """Time whole training steps: forward, backward, optimiser and augmentation.
 
-    The exact step (every method full) alone, in a loop and under lax.switch, and the configuration's schedule, against
-    the same network on plain nnx.Conv; interleaved, with the 95 % interval of the ratio.
+    The exact step alone, in a loop and under lax.switch; each configuration's schedule, with the bound on what it can
+    save and the share of it that is reached; and as peers the same network on Flax's own operations and in PyTorch.
+    Interleaved, with 95 % intervals; docs/bench-step.md reads the tables.
 
     \b
-    approxtrain bench-step resnet20-schedule1-approx data.name=shapes
-    approxtrain bench-step cnn2-approx data.name=shapes --rounds 15 --json results/bench-step-cnn2.json
+    approxtrain bench-step resnet20-schedule1-approx data.name=shapes --method zero --method pooled
+    approxtrain bench-step cnn2-approx data.name=shapes --peer none --json cnn2.json
     """
-    from approxtrain.config import load
-
-    config = load(*split(arguments or []))
+    configs = _configs(arguments or [], methods or [])
+    wanted = _peers(peers)
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH)
     console.print("starting jax …")
     from approxtrain import programs, record
     from approxtrain.bench.step import StepBench
+    from approxtrain.bench.step_report import report
 
     programs.keep()
     environment = record.environment()
-    bench = StepBench(config)
+    bench = StepBench(configs[0])
     done = 0
 
     def on_round() -> None:
         nonlocal done
         done += 1
-        status.update(f"round {done} (the first ones compile and warm up) …")
+        status.update(f"round {done} of {rounds + 2}, of which two warm up …")
 
     with console.status("compiling …") as status:
-        result = bench.run(rounds, on_round)
-    _show(console, result)
+        schedules = [config.schedule for config in configs]
+        result = report(bench, bench.run(schedules, rounds, peers=wanted, on_round=on_round))
+    from approxtrain_cli.bench_step_tables import tables
+
+    for table in tables(result):
+        console.print(table)
     if json_file:
         from approxtrain.disk import write_json
 
         write_json(json_file, {"command": "bench-step", **result, "environment": environment})
-        console.print(f"written   {json_file}")
+        console.print(f"\nwritten   {json_file}")
 
 
-def _show(console, result: dict) -> None:
-    from rich.table import Table
+def _configs(arguments: list[str], methods: list[str]) -> list[Config]:
+    """Every configuration as it stands, and once for each further method."""
+    from approxtrain.config import is_override, load
 
-    from approxtrain.bench.step import medians
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("step", "ms (median)", "ratio to plain", "95 % interval", "verdict"):
-        table.add_column(header, justify="left" if header in ("step", "verdict") else "right", no_wrap=True)
-    for name, median in medians(result).items():
-        found = result["ratio_to_plain"].get(name)
-        rest = (
-            ("", "", "")
-            if found is None
-            else (f"{found['value']:.3f}", f"{found['low']:.3f}–{found['high']:.3f}", found["verdict"])
+    sources = [argument for argument in arguments if not is_override(argument)]
+    overrides = [argument for argument in arguments if is_override(argument)]
+    variants = [[], *([f"schedule.method={method}"] for method in methods)]
+    configs = [load(source, [*overrides, *more]) for source, more in product(sources or [None], variants)]
+    apart = [key for key in ("model", "data", "train.batch_size", "train.precision") if len(_values(configs, key)) > 1]
+    if apart:
+        raise ConfigError(
+            [
+                f"`{key}` differs between the configurations ({', '.join(sorted(_values(configs, key)))}): steps are "
+                "held against one exact step, so give all of them one value, or run bench-step once for each."
+                for key in apart
+            ]
         )
-        table.add_row(name, f"{median:.1f}", *rest)
-    console.print(
-        f"{result['model']}, batch {result['batch']}, {result['precision']}, {result['data']['name']}, "
-        f"{result['rounds']} rounds; schedule: {result['schedule']}"
-    )
-    console.print(table)
+    return configs
+
+
+def _values(configs: list[Config], key: str) -> set[str]:
+    values = set()
+    for config in configs:
+        node = config
+        for name in key.split("."):
+            node = getattr(node, name)
+        values.add(str(node))
+    return values
+
+
+def _peers(names: list[str] | None) -> list[str]:
+    known = ["plain", "torch"]
+    if unknown := sorted(set(names or []) - {*known, "none"}):
+        raise ConfigError(f"--peer {unknown[0]} is unknown: it is plain, torch or none.")
+    if names == ["none"]:
+        return []
+    from importlib.util import find_spec
+
+    if "torch" in (names or []) and find_spec("torch") is None:
+        raise ConfigError("--peer torch needs PyTorch, which is not installed: pip install torch, or leave it out.")
+    return names or known

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
+import numpy as np
 import pytest
 
 from approxtrain import models
+from approxtrain.bench import torch_peer
 
 VERDICTS = {"FASTER", "SLOWER", "SAME", "NOISY"}
+OWN = ["full", "loop", "switch"]
 
 
 @pytest.fixture
@@ -18,19 +22,69 @@ def step_arguments(monkeypatch, two_layers, tiny, tmp_path) -> list[str]:
     return ["bench-step", "quickstart", f"data.dir={folder}", "data.name=mine", "train.batch_size=20", "--rounds", "3"]
 
 
-def test_steps_are_held_against_the_plain_one_with_intervals(step_arguments, call, tmp_path):
-    ended = call(*step_arguments, "schedule.method=zero", "--json", tmp_path / "step.json")
+@pytest.fixture
+def no_torch(monkeypatch):
+    monkeypatch.setattr(torch_peer, "installed", lambda: False)
+
+
+def test_steps_schedules_and_peers_are_held_against_the_exact_step(step_arguments, call, tmp_path, no_torch):
+    ended = call(*step_arguments, "--method", "zero", "--method", "pooled", "--json", tmp_path / "step.json")
     assert (ended.code, ended.err) == (0, "")
     written = json.loads((tmp_path / "step.json").read_text())
-    contenders = ["plain", "ours", "loop", "switch", "schedule"]
-    assert {name: len(samples) for name, samples in written["milliseconds"].items()} == dict.fromkeys(contenders, 3)
-    assert list(written["ratio_to_plain"]) == contenders[1:]
-    for found in written["ratio_to_plain"].values():
-        assert found["low"] <= found["value"] <= found["high"]
-        assert found["verdict"] in VERDICTS
+    schedules = [f"schedule3 with {method}" for method in ("approx", "zero", "pooled")]
+    assert list(written["contenders"]) == [*OWN, *schedules, "plain"]
+    for name, found in written["contenders"].items():
+        assert len(found["milliseconds"]) == 3
+        assert found["temporaries_mb"] > 0
+        ratio = found["ratio_to_full"]
+        assert name == "full" or (ratio["low"] <= ratio["value"] <= ratio["high"] and ratio["verdict"] in VERDICTS)
+    assert written["contenders"]["full"]["ratio_to_full"] is None
+    assert list(written["full_to_peer"]) == ["plain"]
     assert (written["model"], written["batch"], written["data"]["name"]) == ("two-layers", 20, "mine")
     assert written["environment"]["versions"]["jax"]
-    assert "two-layers, batch 20, float32, mine, 3 rounds; schedule: schedule3 with zero" in ended.out
-    table = [line.split() for line in ended.out.splitlines() if line.startswith(tuple(contenders))]
-    assert [row[0] for row in table] == contenders
-    assert [row[-1] for row in table[1:]] == [found["verdict"] for found in written["ratio_to_plain"].values()]
+    assert "two-layers, batch 20, float32, mine, 3 rounds" in ended.out
+    lines = [line for line in ended.out.splitlines() if line.startswith((*OWN, *schedules, "plain"))]
+    assert len(lines) == len(written["contenders"]) + len(schedules)
+    assert "…" not in "".join(lines)  # nothing is cut off
+
+
+def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_leave_out(
+    step_arguments, call, tmp_path, no_torch
+):
+    call(*step_arguments, "--method", "zero", "--method", "pooled", "--peer", "none", "--json", tmp_path / "step.json")
+    written = json.loads((tmp_path / "step.json").read_text())
+    assert not written["full_to_peer"]
+    split = written["split_ms"]
+    assert split["full"] == pytest.approx(split["forward"] + split["dgrad"] + split["wgrad"] + split["rest"])
+    parts = {(part["part"], *part["layers"]): np.array(part["milliseconds"]) for part in written["parts"]}
+    assert [key for key in parts if key[0] == "dgrad"] == [("dgrad", 2)]  # nobody asks for the images' gradient
+    wgrads = parts["wgrad", 1] + parts["wgrad", 2]
+    assert split["wgrad"] == pytest.approx(np.median(wgrads))
+    for method, low, high in (("zero", 1.0, 1.0), ("pooled", 0.5, 0.75)):  # all layers, at every 4th step
+        found = written["schedules"][f"schedule3 with {method}"]
+        saved = split["full"] - found["bound_ms"]
+        assert low * np.median(wgrads) / 4 <= saved * (1 + 1e-9) <= high * np.median(wgrads) / 4 * (1 + 2e-9)
+        gain, share = found["speed_up"]["value"], found["share_of_bound"]["value"]
+        assert found["bound_speed_up"]["value"] * share == pytest.approx(gain)
+        assert gain == pytest.approx(1 - written["contenders"][f"schedule3 with {method}"]["median_ms"] / split["full"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("cnn2-approx", "resnet20-full"), "`model` differs between the configurations"),
+        (("quickstart", "--peer", "tensorflow"), "--peer tensorflow is unknown: it is plain, torch or none"),
+        (("quickstart", "--method", "nonsense"), "no method is called 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_the_reason(call, arguments, words):
+    ended = call("bench-step", *arguments)
+    assert ended.code == 2
+    assert words in ended.err
+
+
+def test_torch_is_asked_for_where_it_is_not_installed(call, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ended = call("bench-step", "quickstart", "--peer", "torch")
+    assert ended.code == 2
+    assert "pip install torch" in ended.err

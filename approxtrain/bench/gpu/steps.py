@@ -24,10 +24,10 @@ class MethodBench(StepBench):
     """Times the methods against the exact step of the same network, interleaved."""
 
     def compare(self, rounds: int, steps: int = STEPS) -> dict[str, Any]:
-        calls = {"plain": self._single(self._full(), "host", PlainNetwork, steps=steps)}
+        calls = {"plain": self.single("plain", self._full(), "host", PlainNetwork, steps=steps).call}
         for name in METHODS:
             schedule = self._from(ScheduleConfig(rules=(Rule(method=name),)))
-            calls[name] = self._single(schedule, "host", steps=steps)
+            calls[name] = self.single(name, schedule, "host", steps=steps).call
         taken = interleaved(calls, rounds)
         times = {name: Times(tuple(seconds / steps for seconds in found.seconds)) for name, found in taken.items()}
         return {

@@ -1,0 +1,88 @@
+"""What a step's convolutions cost when each runs alone, and from that the bound of a schedule.
+
+    split   T_full = forward + dgrad + wgrad + rest, the first three summed over the layers; layer 1 has no dgrad
+    bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
+
+`share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
+approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, on arrays that nothing else uses and
+that the rest of the round has driven out of the cache. Inside of a step, one may overlap with another operation, or
+share an array with it: so a schedule may reach more than its bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from approxtrain import programs
+from approxtrain.models import Model
+from approxtrain.schedule import Schedule
+from approxtrain_kernels import ConvShape, dense
+
+PARTS = ("forward", "dgrad", "wgrad")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the three convolutions of the layers that have one shape."""
+
+    name: str
+    kind: str
+    shape: ConvShape
+    layers: tuple[int, ...]
+    call: Callable[[], Any]
+
+
+class Parts:
+    """The convolutions of a model, each distinct shape once."""
+
+    def __init__(self, model: Model, batch: int, dtype: Any) -> None:
+        self.model, self.batch, self.dtype = model, batch, dtype
+        self.parts = list(self._build())
+
+    @property
+    def calls(self) -> dict[str, Callable[[], Any]]:
+        return {part.name: part.call for part in self.parts}
+
+    def total(self, kind: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Seconds of all layers' convolutions of a kind, in each round."""
+        return sum((len(p.layers) * seconds[p.name] for p in self.parts if p.kind == kind), np.zeros(1))
+
+    def saved(self, schedule: Schedule, period: int, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Seconds a step that the schedule can save at most, in each round."""
+        total = np.zeros(1)
+        for step in range(period):
+            for part in self.parts:
+                if part.kind == "wgrad":
+                    methods = [schedule.column(step)[number - 1] for number in part.layers]
+                    shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
+                    total = total + sum(shares) * seconds[part.name]
+        return total / period
+
+    def _build(self) -> Iterator[Part]:
+        layers: dict[tuple[ConvShape, bool], list[int]] = {}
+        for layer in self.model.layers:
+            layers.setdefault((replace(layer.shape, batch=self.batch), layer.number == 1), []).append(layer.number)
+        for number, ((shape, first), numbers) in enumerate(layers.items()):
+            keys = jax.random.split(jax.random.key(number), 3)
+            x, w, dy = (
+                jax.random.normal(key, size, self.dtype)
+                for key, size in zip(keys, (shape.x_shape, shape.w_shape, shape.y_shape), strict=True)
+            )
+            x = jnp.maximum(x, 0)  # with the zeros that a ReLU leaves
+            operands = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}
+            for kind in PARTS if not first else ("forward", "wgrad"):
+                function = jax.jit(partial(getattr(dense, kind), shape=shape))
+                program = programs.compiled(function, *operands[kind])
+                call = partial(_waited, program, *operands[kind])
+                yield Part(f"{kind} {numbers[0]}", kind, shape, tuple(numbers), call)
+
+
+def _waited(program: Any, *operands: jax.Array) -> None:
+    jax.block_until_ready(program(*operands))

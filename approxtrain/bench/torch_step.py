@@ -1,0 +1,134 @@
+"""The same training step in PyTorch, as a peer where PyTorch is installed; never a dependency.
+
+The network is built from the same description, with Adam in PyTorch's fused form and the same crop and flip. Four
+ways, because none is the fastest everywhere: run eagerly or compiled by `torch.compile`, with images in channels-last
+order or contiguous NCHW. Where SAME pads one side more than the other, PyTorch's convolutions and pooling pad evenly
+or at the other side: as much work, and other numbers at the border.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from approxtrain.batch import PADDING, channel_statistics
+from approxtrain.config import Config
+from approxtrain.data import Dataset
+from approxtrain.models import Model
+from approxtrain.models import description as d
+
+FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
+FASHIONS = ("eager", "compiled")
+
+
+def peers(model: Model, config: Config, dataset: Dataset) -> Iterator[tuple[str, Callable[[], None] | str]]:
+    """(name, a call of one step) for each way; in place of the call the reason where PyTorch cannot do it."""
+    for fashion, form in product(FASHIONS, FORMATS):
+        step = TorchStep(model, config, dataset, FORMATS[form], compiled=fashion == "compiled")
+        try:
+            step()
+        except Exception as error:  # torch.compile needs a C++ compiler, and says so in many ways
+            yield f"torch {fashion} {form}", str(error).strip().partition("\n")[0] or type(error).__name__
+        else:
+            yield f"torch {fashion} {form}", step
+
+
+class TorchStep:
+    """One step of Adam on a random batch each call, with as many threads as XLA has."""
+
+    def __init__(self, model: Model, config: Config, dataset: Dataset, memory_format: str, *, compiled: bool) -> None:
+        torch = self._torch = importlib.import_module("torch")
+        if hasattr(os, "sched_getaffinity"):
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.manual_seed(config.train.seed)
+        self._model, self._batch, self._augment = model, config.train.batch_size, config.train.augment
+        self._format = getattr(torch, memory_format)
+        self._autocast = config.train.precision == "bfloat16"
+        self._pixels = torch.from_numpy(np.array(dataset.train_images))
+        self._labels = torch.from_numpy(np.array(dataset.train_labels)).long()
+        self._mean, self._std = (torch.from_numpy(a) for a in channel_statistics(dataset.train_images))
+        self._parts = self._build().to(memory_format=self._format)
+        self._adam = torch.optim.Adam(self._parts.parameters(), lr=config.optimizer.learning_rate, fused=True)
+        self._loss = torch.compile(self._loss_of) if compiled else self._loss_of
+
+    def __call__(self) -> None:
+        x, labels = self._batch_of()
+        self._adam.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own, of its compiler
+            self._loss(x, labels).backward()
+        self._adam.step()
+
+    def _loss_of(self, x: Any, labels: Any) -> Any:
+        torch = self._torch
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._autocast):
+            logits = self._run(self._model.ops, x)
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    def _build(self) -> Any:
+        nn = self._torch.nn
+        parts = nn.ModuleDict()
+        for op, shape in d.walk(self._model.ops, self._model.image_shape):
+            match op:
+                case d.Conv():
+                    part = nn.Conv2d(shape[-1], op.channels, op.kernel, op.stride, op.kernel // 2, bias=op.bias)
+                case d.BatchNorm():
+                    part = nn.BatchNorm2d(shape[-1])
+                case d.Dense():
+                    part = nn.Linear(shape[-1], op.units)
+                case _:
+                    continue
+            parts[_key(op.path)] = part
+        return parts
+
+    def _run(self, ops: tuple[d.Op, ...], x: Any) -> Any:
+        f = self._torch.nn.functional
+        for op in ops:
+            match op:
+                case d.Conv() | d.BatchNorm() | d.Dense():
+                    x = self._parts[_key(op.path)](x)
+                case d.Relu():
+                    x = f.relu(x)
+                case d.MaxPool():
+                    x = f.max_pool2d(x, op.window, op.stride, (op.window - 1) // 2)
+                case d.Residual():
+                    body = self._run(op.body, x)
+                    x = body + self._shortcut(x, body.shape)
+                case d.GlobalMean():
+                    x = x.mean((2, 3))
+                case d.Flatten():
+                    x = x.flatten(1)
+        return x
+
+    def _shortcut(self, x: Any, shape: Any) -> Any:
+        stride, more = x.shape[2] // shape[2], shape[1] - x.shape[1]
+        x = x[:, :, ::stride, ::stride]
+        return self._torch.nn.functional.pad(x, (0, 0, 0, 0, more // 2, more - more // 2)) if more else x
+
+    def _batch_of(self) -> tuple[Any, Any]:
+        torch, n = self._torch, self._batch
+        index = torch.randint(0, len(self._labels), (n,))
+        pixels = self._pixels[index]
+        x = (pixels.float() - self._mean) / self._std
+        if self._augment:
+            x = self._cropped_and_flipped(x)
+        return x.permute(0, 3, 1, 2).contiguous(memory_format=self._format), self._labels[index]
+
+    def _cropped_and_flipped(self, x: Any) -> Any:
+        torch, (n, height, width, _) = self._torch, x.shape
+        x = torch.nn.functional.pad(x, (0, 0, PADDING, PADDING, PADDING, PADDING))
+        rows = torch.arange(height) + torch.randint(0, 2 * PADDING + 1, (n, 1))
+        cols = torch.arange(width) + torch.randint(0, 2 * PADDING + 1, (n, 1))
+        cols = torch.where(torch.rand(n, 1) < 0.5, cols.flip(1), cols)
+        return x[torch.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+def _key(path: str) -> str:
+    """A module's name may hold no dot."""
+    return path.replace(".", "_")
