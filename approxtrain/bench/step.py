@@ -13,7 +13,7 @@ rounds each layer's convolutions run alone (`step_parts`): that gives the split 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,23 +92,22 @@ class StepBench:
 
     def run(
         self,
-        schedules: Sequence[ScheduleConfig],
+        schedules: Mapping[str, ScheduleConfig],
         rounds: int,
         *,
         peers: Sequence[str] = PEERS,
         on_round: Callable[[], None] = lambda: None,
     ) -> Measured:
-        """Seconds a step of the exact step, of each schedule that is not exact, and of the peers."""
+        """Seconds a step of the exact step, of each schedule by its name that is not exact, and of the peers."""
         contenders = [
             self.single("full", self._full(), "host"),
             self._loop(),
             self.single("switch", self._never_switched(), "switch"),
         ]
-        built = {config.title: self._from(config) for config in schedules}
-        built = {title: schedule for title, schedule in built.items() if schedule != self._full()}
-        modes = {config.title: config.dispatch for config in schedules}
-        for title, schedule in built.items():
-            contenders.append(self.single(title, schedule, modes[title], steps=period(schedule)))
+        built = {name: self._from(config) for name, config in schedules.items()}
+        built = {name: schedule for name, schedule in built.items() if schedule != self._full()}
+        for name, schedule in built.items():
+            contenders.append(self.single(name, schedule, schedules[name].dispatch, steps=period(schedule)))
         if "plain" in peers:
             contenders.append(self.single("plain", self._full(), "host", PlainNetwork))
         left_out: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +50,7 @@ def bench_step(
     approxtrain bench-step cnn2-approx data.name=shapes --peer none --json cnn2.json
     """
     configs = _configs(arguments or [], methods or [])
+    first = next(iter(configs.values()))
     wanted = _peers(peers)
     from rich.console import Console
 
@@ -63,7 +63,7 @@ def bench_step(
 
     programs.keep()
     environment = record.environment()
-    bench = StepBench(configs[0])
+    bench = StepBench(first)
     done = 0
 
     def on_round() -> None:
@@ -72,7 +72,7 @@ def bench_step(
         status.update(f"round {done} of {rounds + 2}, of which two warm up …")
 
     with console.status("compiling …") as status:
-        schedules = [config.schedule for config in configs]
+        schedules = {name: config.schedule for name, config in configs.items()}
         result = report(bench, bench.run(schedules, rounds, peers=wanted, on_round=on_round))
     from approxtrain_cli.bench_step_tables import tables
 
@@ -85,16 +85,21 @@ def bench_step(
         console.print(f"\nwritten   {json_file}")
 
 
-def _configs(arguments: list[str], methods: list[str]) -> list[Config]:
-    """Every configuration as it stands, and once for each further method."""
-    from approxtrain.config import is_override, load
+def _configs(arguments: list[str], methods: list[str]) -> dict[str, Config]:
+    """Schedule → configuration: each as it stands, and those with a named schedule once for each further method."""
+    from approxtrain.config import DEFAULT_PRESET, is_override, load
 
-    sources = [argument for argument in arguments if not is_override(argument)]
+    sources = [argument for argument in arguments if not is_override(argument)] or [DEFAULT_PRESET]
     overrides = [argument for argument in arguments if is_override(argument)]
-    variants = [[], *([f"schedule.method={method}"] for method in methods)]
-    configs = [load(source, [*overrides, *more]) for source, more in product(sources or [None], variants)]
-    apart = [key for key in ("model", "data", "train.batch_size", "train.precision") if len(_values(configs, key)) > 1]
-    if apart:
+    configs: dict[str, Config] = {}
+    for source in sources:
+        config = load(source, overrides)
+        configs[config.schedule.title if config.schedule.name else Path(source).stem] = config
+        for method in methods if config.schedule.name else []:
+            other = load(source, [*overrides, f"schedule.method={method}"])
+            configs[other.schedule.title] = other
+    keys = ("model", "data", "train.batch_size", "train.precision")
+    if apart := [key for key in keys if len(_values(configs, key)) > 1]:
         raise ConfigError(
             [
                 f"`{key}` differs between the configurations ({', '.join(sorted(_values(configs, key)))}): steps are "
@@ -105,9 +110,9 @@ def _configs(arguments: list[str], methods: list[str]) -> list[Config]:
     return configs
 
 
-def _values(configs: list[Config], key: str) -> set[str]:
+def _values(configs: dict[str, Config], key: str) -> set[str]:
     values = set()
-    for config in configs:
+    for config in configs.values():
         node = config
         for name in key.split("."):
             node = getattr(node, name)

@@ -1,0 +1,80 @@
+"""Prints the tables of docs/performance.md from results/bench. A test holds the page against it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parents[1] / "results" / "bench"
+MODELS = ("cnn2", "resnet20", "vgg19")
+
+
+def result(model: str) -> dict[str, Any]:
+    return json.loads((BENCH / f"step-{model}-cpu.json").read_text("utf-8"))
+
+
+def interval(found: dict[str, Any], percent: bool = False) -> str:
+    if percent:
+        value, low, high = (f"{100 * found[key]:.1f}" for key in ("value", "low", "high"))
+        return f"{value} % ({low} to {high})"
+    text = f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+    return text + (" noisy" if found.get("verdict") == "NOISY" else "")
+
+
+def exact() -> Iterator[str]:
+    yield "| exact step | ours | plain | ours / plain | best PyTorch | ours / PyTorch | n |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for model in MODELS:
+        found = result(model)
+        times = {name: each["median_ms"] for name, each in found["contenders"].items()}
+        peers = found["full_to_peer"]
+        torch = next(name for name in peers if name.startswith("torch"))
+        cells = (
+            f"`{model}`",
+            f"{times['full']:.0f} ms",
+            f"{times['plain']:.0f} ms",
+            interval(peers["plain"]),
+            f"{times[torch]:.0f} ms, {torch.removeprefix('torch ')}",
+            interval(peers[torch]),
+            str(found["rounds"]),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def split() -> Iterator[str]:
+    yield "| exact step, ms | forward | dgrad | wgrad | the rest | whole |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for model in MODELS:
+        parts = result(model)["split_ms"].values()
+        yield f"| `{model}` | {' | '.join(f'{part:.0f}' for part in parts)} |"
+
+
+def places() -> Iterator[str]:
+    yield "| over the exact step alone | in a loop | under `lax.switch` | temporaries, MB: ours | plain |"
+    yield "| --- | --- | --- | --- | --- |"
+    for model in MODELS:
+        found = result(model)["contenders"]
+        ratios = (interval(found[name]["ratio_to_full"]) for name in ("loop", "switch"))
+        memory = (f"{found[name]['temporaries_mb']:.0f}" for name in ("full", "plain"))
+        yield f"| `{model}` | {' | '.join((*ratios, *memory))} |"
+
+
+def schedules() -> Iterator[str]:
+    yield "| network | schedule | time saved | at most | share of that reached |"
+    yield "| --- | --- | --- | --- | --- |"
+    for model in MODELS:
+        for name, found in result(model)["schedules"].items():
+            share = found["share_of_bound"]
+            reached = f"{100 * share['value']:.0f} % ({100 * share['low']:.0f} to {100 * share['high']:.0f})"
+            most = f"{100 * found['bound_speed_up']['value']:.1f} %"
+            yield f"| `{model}` | {name} | {interval(found['speed_up'], percent=True)} | {most} | {reached} |"
+
+
+def tables() -> dict[str, str]:
+    return {part.__name__: "\n".join(part()) for part in (exact, split, places, schedules)}
+
+
+if __name__ == "__main__":
+    print("\n\n".join(tables().values()))
