@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from jax import lax
 from approxtrain import programs
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
-from approxtrain.schedule import Schedule
+from approxtrain.schedule import Column, Schedule
 from approxtrain.step import StepMetrics, Task, TrainState, update
 
 
@@ -71,11 +72,15 @@ class Dispatch:
             x, labels = self._batch(state.step, images, order, keys)
             key = jax.random.fold_in(keys.gradient, state.step)
             if self.mode == "host":
-                return update(self.task, self.schedule.columns[program], state, x, labels, key)
-            branches = [_branch(self.task, column) for column in self.schedule.columns]
+                return self._branch(self.schedule.columns[program])(state, x, labels, key)
+            branches = [self._branch(column) for column in self.schedule.columns]
             return lax.switch(device_index(self.schedule, state.step), branches, state, x, labels, key)
 
         return step
+
+    def _branch(self, column: Column) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        """(state, x, labels, key) → (state, metrics): the step of one column on its batch."""
+        return partial(update, self.task, column, frozen_prefix=self.schedule.frozen_prefix)
 
     def _batch(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
         start = step % self.task.steps_per_epoch * self.batch_size
@@ -97,7 +102,3 @@ def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:
     starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table())
     phase = jnp.searchsorted(starts, step, side="right") - 1
     return table[offsets[phase] + (step - starts[phase]) % periods[phase]]
-
-
-def _branch(task: Task, column: tuple) -> Callable[..., tuple[TrainState, StepMetrics]]:
-    return lambda state, x, labels, key: update(task, column, state, x, labels, key)

@@ -6,7 +6,7 @@ between columns is `dispatch.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 
 from approxtrain.config import Config
+from approxtrain.frozen import frozen_parts
 from approxtrain.models import Model
 from approxtrain.models.network import Network
 from approxtrain_kernels import Method
@@ -79,25 +80,35 @@ def set_up(
 
 
 def update(
-    task: Task, column: Sequence[Method], state: TrainState, x: jax.Array, labels: jax.Array, key: jax.Array
+    task: Task,
+    column: Sequence[Method],
+    state: TrainState,
+    x: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    *,
+    frozen_prefix: bool = False,
 ) -> tuple[TrainState, StepMetrics]:
-    """One step of Adam on the mean cross-entropy of a batch x `[B, H, W, C]`, with the column's weight gradients."""
+    """One step of Adam on the mean cross-entropy of a batch x `[B, H, W, C]`, with the column's weight gradients.
 
-    def loss_of(params: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(params, state.stats)
+    `frozen_prefix`: norms and biases of the column's frozen prefix (`frozen.py`) go the way of its weights.
+    """
+    frozen = frozen_parts(task.model, column) if frozen_prefix else {}
+    # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
+    free, still = _split(state.params, frozen)
+
+    def loss_of(free: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+        network = task.network(_join(free, still), state.stats)
         logits = network(x, column=column, key=key, train=True)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
         return loss, (nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), correct)
 
-    (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
+    gradient = _join(gradient, jax.tree.map(jnp.zeros_like, still))
     updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    held = {
-        (layer.path, "kernel")
-        for layer, method in zip(task.model.layers, column, strict=True)
-        if not method.updates_weight
-    }
+    held = _held(task.model, column, frozen, state.params)
     if held:
         params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
     first = state.step % task.steps_per_epoch == 0
@@ -112,8 +123,27 @@ def update(
     return new, StepMetrics(loss, correct)
 
 
+def _split(params: Tree, paths: Iterable[str]) -> tuple[Tree, Tree]:
+    """The parameters without the parts at `paths`; and these parts."""
+    still = {path: params["parts"][path] for path in paths}
+    free = {path: part for path, part in params["parts"].items() if path not in still}
+    return {**params, "parts": free}, still
+
+
+def _join(free: Tree, still: Tree) -> Tree:
+    return {**free, "parts": {**free["parts"], **still}}
+
+
+def _held(model: Model, column: Sequence[Method], frozen: Mapping[str, Method], params: Tree) -> set[tuple[str, str]]:
+    """Path and name of what is not updated: the weight under `skip`; in a frozen prefix its bias and norm as well."""
+    layers = zip(model.layers, column, strict=True)
+    weights = {(layer.path, "kernel") for layer, method in layers if not method.updates_weight}
+    parts = [path for path, method in frozen.items() if not method.updates_weight]
+    return weights | {(path, name) for path in parts for name in params["parts"][path]}
+
+
 def _hold(held: set[tuple[str, str]], new: Tree, old: Tree) -> Tree:
-    """`new` with the leaves of the held weights, and of their moments, as they were in `old`."""
+    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
 
     def choose(path: tuple, new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
         names = tuple(getattr(entry, "key", None) for entry in path[-2:])

@@ -6,9 +6,10 @@
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.named import Named, named
 from approxtrain.schedule.paper import alternate, figure3, full, schedule1, schedule2, schedule3
-from approxtrain.schedule.schedule import IndexTable, Schedule
+from approxtrain.schedule.schedule import Column, IndexTable, Schedule
 
 __all__ = [
+    "Column",
     "IndexTable",
     "Named",
     "Schedule",

@@ -151,6 +151,7 @@ class ScheduleConfig(Section):
     rules: tuple[Rule, ...] | None = None
     cells: dict[str, Cell] = {}
     grid: tuple[Row, ...] | None = None
+    frozen_prefix: Annotated[bool, Field(strict=True)] = False
     dispatch: Literal["auto", "switch", "host"] = "auto"
     max_columns: Count = 32
 
@@ -218,4 +219,5 @@ class ScheduleConfig(Section):
         what = self.name or ("rules" if self.rules else "grid")
         if self.name and self.method:
             what += f" with {self.cell().label}"
-        return what + (f" until epoch {self.until_epoch}" if self.until_epoch else "")
+        what += f" until epoch {self.until_epoch}" if self.until_epoch else ""
+        return what + (", frozen prefix" if self.frozen_prefix else "")

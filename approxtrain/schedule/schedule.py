@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from approxtrain.errors import ConfigError
+from approxtrain.frozen import prefix
 from approxtrain.models.description import ConvLayer
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.phases import phases_of
 from approxtrain.schedule.stamps import resolve
 from approxtrain_kernels.method import Method
-from approxtrain_kernels.methods import make
+from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
 
@@ -48,6 +49,8 @@ class Schedule:
     """The distinct methods with their parameters; 0 is `full`."""
     phases: tuple[tuple[int, np.ndarray], ...]
     """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
+    frozen_prefix: bool = False
+    """Whether norms and biases of each column's frozen prefix get no gradient either (`approxtrain/frozen.py`)."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
@@ -73,13 +76,21 @@ class Schedule:
             cells, phases = phases_of(stamps, len(layers))
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
-        schedule = cls(tuple(layer.path for layer in layers), cells, phases)
+        schedule = cls(tuple(layer.path for layer in layers), cells, phases, config.frozen_prefix)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
                 f"over the layers) and {config.max_columns} are allowed, because each costs one compilation "
                 "of the training step. Use fewer different `every`s, or allow it with "
                 f"schedule.max_columns={count}."
+            )
+        if config.frozen_prefix and not any(map(prefix, schedule.columns)):
+            if len(cells) == 1:
+                return replace(schedule, frozen_prefix=False)  # the exact baseline, by schedule.method=full
+            names = " or ".join(f"`{name}`" for name, kind in all_methods().items() if not kind.needs)
+            raise ConfigError(
+                f"`schedule.frozen_prefix`: there is no step that has one: the lowest layer, 1 {layers[0].path}, "
+                f"is never {names}. Choose one of these for it at some step, or leave `frozen_prefix` out."
             )
         return schedule
 
@@ -102,15 +113,22 @@ class Schedule:
     def visits(self, first: int, stop: int) -> np.ndarray:
         """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
         total = np.zeros((len(self.layers), len(self.cells)), np.int64)
-        for (start, mask), end in zip(self.phases, [*self._starts[1:], stop], strict=True):
+        for column, count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
+            total[np.arange(len(column)), column] += count
+        return total
+
+    def column_visits(self, first: int, stop: int) -> np.ndarray:
+        """How often each of `columns` is used in the steps first ≤ s < stop: int64 [columns], exact."""
+        _, _, offsets, table = self._table
+        total = np.zeros(len(self._distinct), np.int64)
+        for offset, (start, mask), end in zip(offsets.tolist(), self.phases, [*self._starts[1:], stop], strict=True):
             begin, end, period = max(start, first), min(end, stop), mask.shape[1]
             if begin >= end:
                 continue
             rounds, rest = divmod(end - begin, period)
             times = np.full(period, rounds, np.int64)
             times[(np.arange(begin, begin + rest) - start) % period] += 1
-            for cell in range(len(self.cells)):
-                total[:, cell] += (mask == cell) @ times
+            np.add.at(total, table[offset : offset + period], times)
         return total
 
     @cached_property
@@ -137,7 +155,7 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks)
+        return (self.layers, self.cells, masks, self.frozen_prefix)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._value == other._value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from approxtrain.cost import Cost, cost, layer_flops, phase_costs
+from approxtrain.frozen import prefix
 from approxtrain.models.description import ConvLayer, Model
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.schedule import Schedule
@@ -108,6 +109,11 @@ class Summary:
         return cost(self.schedule, self.model.layers, self.batch, 0, self.steps)
 
     @cached_property
+    def with_prefix(self) -> Cost:
+        """`run`, with the frozen prefix whether the schedule asks for it or not: what that saves, or would."""
+        return cost(replace(self.schedule, frozen_prefix=True), self.model.layers, self.batch, 0, self.steps)
+
+    @cached_property
     def keys(self) -> tuple[Key, ...]:
         """One for each of `schedule.cells`, all letters different."""
         keys: list[Key] = []
@@ -152,7 +158,8 @@ class Summary:
         return f"steps {phase.first}-{phase.stop - 1} ({'' if whole else 'in '}{epochs})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: shares and speed-ups are fractions, a `grid` indexes `cells`."""
+        """Everything, ready for JSON: shares and speed-ups are fractions, a `grid` indexes `cells`; `frozen_prefix`
+        has the length of the prefix in each of `columns`, and what the run costs with it, `on` or not."""
         layers = zip(self.model.layers, self.layer_shares(), strict=True)
         cells = zip(self.schedule.cells, self.keys, strict=True)
         return {
@@ -173,6 +180,11 @@ class Summary:
                 for p in self.phases
             ],
             "run_cost": _cost(self.run),
+            "frozen_prefix": {
+                "on": self.schedule.frozen_prefix,
+                "layers": [prefix(column) for column in self.schedule.columns],
+                "run_cost": _cost(self.with_prefix),
+            },
             "saves_nothing": [asdict(doubt) for doubt in self.doubts],
         }
 
@@ -216,6 +228,7 @@ def _layer(layer: ConvLayer, share: float) -> dict[str, Any]:
 def _cost(cost: Cost) -> dict[str, float]:
     return asdict(cost) | {
         "wgrad_share_saved": cost.wgrad_share_saved,
+        "dgrad_share_saved": cost.dgrad_share_saved,
         "largest_speed_up": cost.largest_speed_up,
         "speed_up_with_methods": cost.speed_up_with_methods,
     }

@@ -161,9 +161,17 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
     yield f"dispatch                      {summary.config.dispatch}"
     yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
+    if summary.schedule.frozen_prefix:
+        yield f"dgrad FLOPs saved             {run.dgrad_share_saved:.1%} of the step's, by the frozen prefix"
     formula = "1 − T_method / T_full in convolution FLOPs"
     yield f"largest possible speed-up     {run.largest_speed_up:.1%} ({formula})"
     yield f"with the methods' own FLOPs   {run.speed_up_with_methods:.1%}"
+    other = summary.with_prefix
+    if other.dgrad_saved > run.dgrad_saved:
+        yield (
+            f"schedule.frozen_prefix=true would save {other.dgrad_share_saved:.1%} of the step's FLOPs in dgrads; "
+            f"largest possible speed-up then {other.largest_speed_up:.1%}"
+        )
     for doubt in summary.doubts:
         layers = f"layer{'s' if len(doubt.layers) > 1 else ''} {', '.join(map(str, doubt.layers))}"
         yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}"

@@ -25,7 +25,8 @@ class Method:
     summary: ClassVar[str]
     """One line for `approxtrain ls`."""
     needs: ClassVar[frozenset[str]]
-    """What the estimator reads, out of "x", "dy" and "key": the rest is not kept from the forward pass."""
+    """What the estimator reads, out of "x", "dy" and "key": the rest is not kept from the forward pass. One that reads
+    nothing gives no gradient: its dW is zero."""
     updates_weight: ClassVar[bool] = True
     """False: the optimiser leaves the weight and its moments as they are in this step."""
 
@@ -57,6 +58,11 @@ class Method:
     def oracle(self, x: np.ndarray, dy: np.ndarray, shape: ConvShape) -> np.ndarray | None:
         """dW in float64 straight from the equation, slowly; None where the method draws numbers."""
         raise NotImplementedError
+
+    @property
+    def gives_gradient(self) -> bool:
+        """False: dW is known to be zero before the step begins, so that a frozen prefix may hold the layer."""
+        return bool(self.needs)
 
     @property
     def params(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from approxtrain import models, schedule
 from approxtrain.cost import cost, layer_flops, phase_costs
+from approxtrain.models.description import ConvLayer
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain_kernels.methods import make
 
@@ -60,6 +61,46 @@ def test_a_run_is_the_average_of_its_phases_weighted_by_their_steps():
     run = cost(made, layers, 128, 0, 400)
     assert late.largest_speed_up == 0
     assert run.largest_speed_up == pytest.approx(3 / 4 * early.largest_speed_up)
+
+
+def prefixed(model: str, letters: str) -> tuple[Schedule, tuple[ConvLayer, ...]]:
+    """One column for ever, one letter a layer, with its frozen prefix."""
+    names = {"F": "full", "Z": "zero", "S": "skip", "A": "approx"}
+    config = ScheduleConfig(grid=tuple((names[letter],) for letter in letters), frozen_prefix=True)
+    layers = models.get(model).layers
+    return Schedule.from_config(config, layers, 100), layers
+
+
+@pytest.mark.parametrize(
+    ("letters", "saved"), [("ZFFFF", [2]), ("ZSZFF", [2, 3, 4]), ("SSSSS", [2, 3, 4, 5]), ("ZFZZZ", [2])]
+)
+def test_a_frozen_prefix_saves_the_dgrads_from_the_second_layer_to_the_one_above_it(letters, saved):
+    made, layers = prefixed("cnn5", letters)
+    found = cost(made, layers, 128, 0, 3)
+    assert found.dgrad_saved == 3 * 128 * sum(layers[number - 1].shape.flops for number in saved)
+    assert found.dgrad_share_saved == found.dgrad_saved / found.dense
+    assert found.largest_speed_up == found.speed_up_with_methods == (found.replaced + found.dgrad_saved) / found.dense
+
+
+def test_with_all_layers_in_the_prefix_only_the_forward_pass_is_left():
+    made, layers = prefixed("resnet20", "Z" * 19)
+    found = cost(made, layers, 128, 0, 1)
+    forward = 128 * sum(layer.shape.flops for layer in layers)
+    assert found.dense - found.replaced - found.dgrad_saved == forward
+
+
+def test_only_the_steps_that_have_a_prefix_save_by_it():
+    config = ScheduleConfig(name="schedule3", method="skip", until_epoch=1, frozen_prefix=True)
+    layers = models.get("cnn5").layers
+    made = Schedule.from_config(config, layers, 100)
+    always = cost(*prefixed("cnn5", "SSSSS"), 128, 0, 1)
+    assert cost(made, layers, 128, 0, 400).dgrad_saved == pytest.approx(25 * always.dgrad_saved)
+    assert cost(made, layers, 128, 1, 4).dgrad_saved == 0
+
+
+def test_without_the_flag_a_prefix_saves_no_dgrad():
+    layers = models.get("cnn5").layers
+    assert cost(schedule.schedule3(layers, "zero"), layers, 128, 0, 4).dgrad_saved == 0
 
 
 def test_a_cost_over_no_step_or_of_another_model_is_refused():

@@ -246,6 +246,7 @@ def test_schedules_are_compared_and_hashed_by_value():
     assert hash(one) == hash(other)
     assert one != schedule.schedule2(CNN5)
     assert one != schedule.schedule3(CNN5, "zero")
+    assert schedule.schedule3(CNN5, "zero") != build(name="schedule3", method="zero", frozen_prefix=True)
 
 
 def test_masks_are_int8_and_cannot_be_changed():

@@ -37,11 +37,18 @@ def test_a_named_schedule_takes_approx_by_default():
     assert read('name = "figure3"').method is None
 
 
+def test_the_frozen_prefix_is_asked_for_and_then_in_the_title():
+    assert read("").frozen_prefix is False
+    asked = read('name = "schedule3"\nmethod = "zero"\nuntil_epoch = 2\nfrozen_prefix = true')
+    assert asked.title == "schedule3 with zero until epoch 2, frozen prefix"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         'name = "schedule2"\nparams = { k = 4, scale = "paper" }\nuntil_epoch = 3',
+        'name = "schedule3"\nmethod = "skip"\nfrozen_prefix = true',
         '[[rules]]\nmethod = "zero"\nlayers = [2, 4]\nepochs = { from = 2, to = 3 }\nsteps = { every = 2 }',
         '[[rules]]\nmethod = "zero"\nlayers = { start = 2 }\npath = "a*"\nstride = 1\norder = -1',
         'grid = [["a", "full"]]\ndispatch = "host"\ncells = { a = { method = "approx", params = {k=2} } }',
@@ -98,6 +105,8 @@ def test_a_section_written_out_and_read_again_is_the_same(text):
         ('method = "zero"\ngrid = [["zero"]]', "", "state their own"),
         ('dispatch = "gpu"', "dispatch", "'auto', 'switch' or 'host'"),
         ("max_columns = 0", "max_columns", "greater than or equal to 1"),
+        ("frozen_prefix = 1", "frozen_prefix", "valid boolean"),
+        ('frozen_prefix = "yes"', "frozen_prefix", "valid boolean"),
     ],
 )
 def test_a_mistake_is_one_error_at_its_own_place(text, place, message):

@@ -107,14 +107,17 @@ def test_every_column_is_what_the_rules_say(rules, until_epoch, far):
 
 @settings(max_examples=60, deadline=None)
 @given(rules=rule_lists(), first=st.integers(0, 50), count=st.integers(0, 80))
-def test_visits_counts_the_cells_that_the_columns_have(rules, first, count):
+def test_visits_count_columns_and_the_cells_that_they_have(rules, first, count):
     try:
         schedule = Schedule.from_config(ScheduleConfig.model_validate({"rules": rules}), LAYERS, STEPS_PER_EPOCH)
     except ConfigError:
         assume(False)
         raise
     expected = np.zeros((len(LAYERS), len(schedule.cells)), np.int64)
+    columns = np.zeros(len(schedule.columns), np.int64)
     for step in range(first, first + count):
+        columns[schedule.index(step)] += 1
         for layer, method in enumerate(schedule.column(step)):
             expected[layer, schedule.cells.index(method)] += 1
     np.testing.assert_array_equal(schedule.visits(first, first + count), expected)
+    np.testing.assert_array_equal(schedule.column_visits(first, first + count), columns)

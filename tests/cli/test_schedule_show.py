@@ -35,6 +35,8 @@ CASES = {
             ]
         },
     ),
+    "frozen prefix": ("resnet14", {"name": "schedule3", "method": "skip", "until_epoch": 2, "frozen_prefix": True}),
+    "prefix not asked for": ("cnn5", {"rules": [{"layers": [1, 2], "method": "zero"}]}),
     "long period": (
         "cnn5",
         {"rules": [{"layers": [2], "method": "skip", "steps": {"start": 7, "every": 40}}]},
@@ -76,6 +78,36 @@ def test_it_says_where_a_method_saves_no_time():
     assert line.endswith("take full or pooled there")
     assert "saves no time on a CPU" not in shown("schedule1 on resnet20", width=200)
     assert "saves no time" not in shown("schedule3 on resnet20", width=200)  # random
+
+
+def test_a_frozen_prefix_is_shown_with_what_it_saves():
+    text, run = shown("frozen prefix"), summary(*CASES["frozen prefix"]).run
+    assert f"dgrad FLOPs saved             {run.dgrad_share_saved:.1%} of the step's, by the frozen prefix" in text
+    assert f"largest possible speed-up     {run.largest_speed_up:.1%}" in text
+    assert run.largest_speed_up > run.replaced / run.dense
+    assert "schedule.frozen_prefix=true" not in text
+
+
+def test_a_prefix_that_is_not_asked_for_is_one_line_of_advice():
+    text = shown("prefix not asked for", width=200)
+    (line,) = [line for line in text.splitlines() if "frozen_prefix" in line]
+    # dgrads of layers 2 and 3, 16 % and 32 % of the step in three parts; wgrads of 1 and 2: half of 4 % and a third
+    assert line.startswith("schedule.frozen_prefix=true would save 16.0% of the step's FLOPs in dgrads; ")
+    assert line.endswith("largest possible speed-up then 23.3%")
+    assert "dgrad FLOPs saved" not in text
+
+
+@pytest.mark.parametrize("case", ["schedule1 on resnet20", "schedule3 on resnet20", "one method twice"])
+def test_without_a_prefix_there_is_nothing_to_advise(case):
+    assert "frozen" not in shown(case)
+
+
+def test_json_says_what_a_prefix_saves_whether_it_is_on_or_not():
+    on, off = (summary(*CASES[case]).as_dict() for case in ("frozen prefix", "prefix not asked for"))
+    assert (on["frozen_prefix"]["on"], off["frozen_prefix"]["on"]) == (True, False)
+    assert (on["frozen_prefix"]["layers"], off["frozen_prefix"]["layers"]) == ([13, 0], [2])
+    assert on["frozen_prefix"]["run_cost"] == on["run_cost"]
+    assert off["run_cost"]["dgrad_share_saved"] == 0 < off["frozen_prefix"]["run_cost"]["dgrad_share_saved"]
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:
