@@ -70,6 +70,8 @@ class TrainConfig(Section):
     """Epochs between validations; the last epoch is validated as well."""
     checkpoint_every: Count | None = None
     """Steps between checkpoints, besides those at the end of an epoch."""
+    chunk: Count | None = None
+    """Steps in one call of the compiled program; measured at the start of the run where it is left out."""
 
 
 class OptimizerConfig(Section):
@@ -112,6 +114,11 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
 def is_override(text: str) -> bool:
     """Whether an argument reads KEY=VALUE."""
     return re.match(r"[\w.-]+\s*=", text) is not None
+
+
+def settled(config: Config, **train: Any) -> Config:
+    """`config` with what it left open in its [train] table filled in."""
+    return config.model_copy(update={"train": config.train.model_copy(update=train)})
 
 
 def dump(config: Config) -> str:

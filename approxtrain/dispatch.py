@@ -4,6 +4,10 @@
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
 Both compute the same thing. The batch is gathered before the switch, so the data set is never an operand of it.
+
+Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
+they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
+which steps go together depends on the step alone, and a run that is resumed between two calls groups them as before.
 """
 
 from __future__ import annotations
@@ -34,31 +38,49 @@ class Dispatch:
         batch_size: int,
         augment: bool,
         mode: str,
+        chunk: int = 1,
         listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys = task, schedule, keys
         self.batch_size, self.augment = batch_size, augment
         self.mode = choose_mode(mode, len(schedule.columns))
+        self.chunk = chunk
         self.listener = listener or Listener()
-        self.compiled: dict[int, Any] = {}
-        """Program number → executable: the column's index under `host`, 0 under `switch`."""
+        self.compiled: dict[tuple[int, int], Any] = {}
+        """(program, steps a call) → executable; a program is the column's index under `host`, 0 under `switch`."""
         self.compile_seconds = 0.0
+
+    @property
+    def one_program(self) -> bool:
+        """Whether every step is the same program, so that several can be one call."""
+        return self.mode == "switch" or len(self.schedule.columns) == 1
+
+    def span(self, step: int) -> int:
+        """How many steps the call at `step` takes: `chunk` where a whole one begins, else 1."""
+        place = step % self.task.steps_per_epoch
+        whole = place % self.chunk == 0 and place + self.chunk <= self.task.steps_per_epoch
+        return self.chunk if self.one_program and whole else 1
 
     def __call__(
         self, step: int, state: TrainState, images: Images, order: jax.Array
     ) -> tuple[TrainState, StepMetrics]:
-        """Run step `step` (which `state` also holds) on its batch of this epoch's `order`. `state` is consumed."""
-        program = self.schedule.index(step) if self.mode == "host" else 0
+        """Run `span(step)` steps from `step` (which `state` also holds) on their batches of this epoch's `order`.
+
+        `state` is consumed. Of more than one step the metrics have a leading axis of steps.
+        """
+        program = self.schedule.index(step) if self.mode == "host" else 0, self.span(step)
         if program not in self.compiled:
-            self._compile(program, state, images, order)
+            self._compile(*program, state, images, order)
         return self.compiled[program](state, images, order, self.keys)
 
-    def _compile(self, program: int, state: TrainState, images: Images, order: jax.Array) -> None:
-        total, number = len(self.schedule.columns), len(self.compiled) + 1
-        self.listener.compiling(number, number if self.mode == "host" else total, total)
+    def _compile(self, program: int, steps: int, state: TrainState, images: Images, order: jax.Array) -> None:
+        total = len(self.schedule.columns)
+        number = sum(others == steps for _, others in self.compiled) + 1
+        self.listener.compiling(number, number if self.mode == "host" else total, total, steps)
         start = time.perf_counter()
-        lowered = jax.jit(self.step_function(program), donate_argnums=0).lower(state, images, order, self.keys)
-        self.compiled[program] = lowered.compile()
+        function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
+        lowered = jax.jit(function, donate_argnums=0).lower(state, images, order, self.keys)
+        self.compiled[program, steps] = lowered.compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
@@ -75,6 +97,15 @@ class Dispatch:
             return lax.switch(device_index(self.schedule, state.step), branches, state, x, labels, key)
 
         return step
+
+    def chunk_function(self, program: int, steps: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        """`steps` steps as one function of the same arguments; its metrics are those of all of them."""
+        step = self.step_function(program)
+
+        def chunk(state: TrainState, images: Images, order: jax.Array, keys: Keys):
+            return lax.scan(lambda state, _: step(state, images, order, keys), state, length=steps)
+
+        return chunk
 
     def _batch(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
         start = step % self.task.steps_per_epoch * self.batch_size

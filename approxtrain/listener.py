@@ -36,11 +36,17 @@ class Listener:
     def begin(self, start: Start) -> None:
         """Everything is checked, and the data is on the device."""
 
-    def compiling(self, first: int, last: int, total: int) -> None:
-        """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds."""
+    def compiling(self, first: int, last: int, total: int, steps: int) -> None:
+        """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds.
+
+        A call of the program takes `steps` steps.
+        """
 
     def compiled(self, seconds: float) -> None:
         """They are."""
+
+    def measured(self, text: str) -> None:
+        """A choice was made by a measurement on this device: what, and by which times."""
 
     def step(self, step: int, loss: float) -> None:
         """`step` steps are finished; `loss` is the last one's."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import checkpoint, curves, data, disk, models, record
+from approxtrain import checkpoint, curves, data, disk, models, record, tune
 from approxtrain import config as configuration
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config
@@ -63,6 +64,7 @@ class Run:
         )
         self.environment = record.environment()
         self.step_seconds: list[float] = []
+        self._warned = False
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -78,6 +80,7 @@ class Run:
             if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
                 return summary  # nothing is left to do, and nothing to measure anew
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
+            self._settle(state, interruption)
             for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)
         return self._summary(start)
@@ -116,12 +119,26 @@ class Run:
                 f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
             )
         refuse_changes(meta["config"], configuration.plain(self.config))
+        if self.config.train.chunk is None:  # a run of an earlier version of this program took single steps
+            self.config = configuration.settled(self.config, chunk=meta["config"]["train"].get("chunk", 1))
         here = self._place()
         if changed := [name for name in here if meta["place"].get(name) != here[name]]:
             self.listener.warn(
                 f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit."
             )
         return state
+
+    def _settle(self, state: TrainState, interruption: Interruption) -> None:
+        """Measure what the configuration leaves open, once in the life of a run, and write it to its config.toml."""
+        if self.config.train.chunk is None:
+            order = _order(self.keys.order, jnp.int32(1), self.images.labels.shape[0])
+            stop = partial(self._stop_if_signalled, 0, interruption)
+            found = tune.chunk(self.dispatch, state, self.images, order, self.total_steps, stop)
+            if len(found.seconds) > 1:
+                self.listener.measured(str(found))
+            self.config = configuration.settled(self.config, chunk=found.chunk)
+            disk.write(self.folder.config, configuration.dump(self.config))
+        tune.use(self.dispatch, self.config.train.chunk or 1, self.listener)
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         order = _order(self.keys.order, jnp.int32(epoch), self.images.labels.shape[0])
@@ -144,6 +161,7 @@ class Run:
             "steps": steps,
             "images_per_second": steps * self.config.train.batch_size / seconds,
         }
+        self._warn_of_long_calls(seconds / steps)
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._save(state, rows)
         self.listener.epoch(report | speed)
@@ -156,31 +174,39 @@ class Run:
         """What is left of an epoch's steps. → (state, seconds without compiling and saving, steps)."""
         first, last = int(state.step), epoch * self.steps_per_epoch
         compiled = self.dispatch.compile_seconds
-        flight = InFlight(self._finished)
+        flight = InFlight(self._finished, self.dispatch.chunk)
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
-        for step in range(first, last):
-            programs = len(self.dispatch.compiled)
-            state, metrics = self.dispatch(step, state, self.images, order)
-            flight.add(step, metrics, timed=len(self.dispatch.compiled) == programs)
-            due = every is not None and (step + 1) % every == 0
+        step = first
+        while step < last:
+            programs, begun = len(self.dispatch.compiled), step
+            step += self.dispatch.span(begun)
+            state, metrics = self.dispatch(begun, state, self.images, order)
+            flight.add(begun, metrics, timed=len(self.dispatch.compiled) == programs)
+            due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
-            if (due or interruption.signal_number is not None) and step + 1 < last:
+            if (due or interruption.signal_number is not None) and step < last:
                 flight.drain()
                 pause = time.perf_counter()
                 self._save(state, rows)
-                self._stop_if_signalled(step + 1, interruption)
+                self._stop_if_signalled(step, interruption)
                 begin += time.perf_counter() - pause
                 flight.restart()
         flight.drain()
         seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
         return state, seconds, last - first
 
+    def _warn_of_long_calls(self, step_seconds: float) -> None:
+        chunk, lasts = self.dispatch.chunk, self.dispatch.chunk * step_seconds
+        if chunk > 1 and lasts > tune.SERVED and not self._warned:
+            self._warned = True
+            self.listener.warn(f"A call of train.chunk={chunk} steps lasts {lasts:.0f} s, and a signal waits for it.")
+
     def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
         if interruption.signal_number is not None:
             raise InterruptedRun(
                 interruption.signal_number,
-                f"Stopped by a signal after step {step}, which is saved. "
+                f"Stopped by a signal {f'after step {step}, which is saved' if step else 'before the first step'}. "
                 f"Go on with: approxtrain train --resume {self.folder.path}",
             )
 
@@ -233,6 +259,7 @@ class Run:
             "measured_from_step": start,
             "step_ms": spread([1e3 * s for s in self.step_seconds]),
             "dispatch": self.dispatch.mode,
+            "chunk": self.dispatch.chunk,
             "columns": len(self.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
             "config": configuration.digest(self.config),

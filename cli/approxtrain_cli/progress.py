@@ -65,12 +65,17 @@ class Progress(Listener):
             "training", total=start.total_steps, completed=start.step, figures="", shares=shares
         )
 
-    def compiling(self, first: int, last: int, total: int) -> None:
+    def compiling(self, first: int, last: int, total: int, steps: int) -> None:
         columns = f"column {first}" if first == last else f"columns {first} to {last}"
-        self.say(f"compiling {columns} of {total} …")
+        several = f", {steps} steps a call" if steps > 1 else ""
+        self.say(f"compiling {columns} of {total}{several} …")
 
     def compiled(self, seconds: float) -> None:
         self.began += seconds  # the rate is that of training alone
+
+    def measured(self, text: str) -> None:
+        self.say(f"measured  {text}")
+        self.began = time.monotonic()  # the time that the measurement took is no step's either
 
     def step(self, step: int, loss: float) -> None:
         elapsed = max(time.monotonic() - self.began, 1e-9)

@@ -63,7 +63,8 @@ def configure(pictures: Path) -> Callable[..., Config]:
             {
                 "model": {"name": model},
                 "data": {"name": "pictures", "dir": str(pictures)},
-                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, **train},
+                # a chunk that is measured would differ from test to test
+                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, "chunk": 1, **train},
                 "optimizer": {"learning_rate": learning_rate, "decay": 0.8},
                 "schedule": schedule,
             }
@@ -73,7 +74,7 @@ def configure(pictures: Path) -> Callable[..., Config]:
 
 
 class Bench(NamedTuple):
-    """A training step that is ready to be called: `dispatch(step, state, images, order)`."""
+    """Training steps that are ready to be called: `dispatch(step, state, images, order)`."""
 
     dispatch: Any
     state: Any
@@ -81,16 +82,18 @@ class Bench(NamedTuple):
     order: Any
 
     def run(self, steps: int) -> tuple[list[Any], list[float]]:
-        """The state before the first step and after each of `steps` steps, and the losses."""
+        """The state before the first step and after each call, until `steps` steps are taken; and their losses."""
         import jax
         import jax.numpy as jnp
 
         state, states, losses = self.state, [jax.tree.map(np.asarray, self.state)], []
-        for step in range(steps):
-            # a step consumes its state
+        step = 0
+        while step < steps:
+            # a call consumes its state
             state, metrics = self.dispatch(step, jax.tree.map(jnp.copy, state), self.images, self.order)
             states.append(jax.tree.map(np.asarray, state))
-            losses.append(float(metrics.loss))
+            losses += np.atleast_1d(np.asarray(metrics.loss)).tolist()
+            step += self.dispatch.span(step)
         return states, losses
 
 
@@ -116,7 +119,8 @@ def assemble(configure: Callable[..., Config]) -> Callable[..., Bench]:
         keys = Keys.of(config.train.seed)
         task, state = set_up(model, config, steps, keys.init)
         table = Schedule.from_config(config.schedule, model.layers, steps)
-        dispatch = Dispatch(task, table, keys, batch_size=batch, augment=config.train.augment, mode=mode)
+        options = {"augment": config.train.augment, "mode": mode, "chunk": config.train.chunk or 1}
+        dispatch = Dispatch(task, table, keys, batch_size=batch, **options)
         images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
         order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
         return Bench(dispatch, state, images, order)
