@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,8 @@ from jax import lax
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.schedule import Column
+from approxtrain.seeds import update_all
 from approxtrain.step import StepMetrics, Task, TrainState, update
 
 
@@ -39,12 +42,15 @@ class Dispatch:
         augment: bool,
         mode: str,
         chunk: int = 1,
+        seeds_by: str | None = None,
         listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys = task, schedule, keys
         self.batch_size, self.augment = batch_size, augment
         self.mode = choose_mode(mode, len(schedule.columns))
         self.chunk = chunk
+        self.seeds_by = seeds_by
+        """ "map" or "vmap" where state, order and keys are those of several seeds (`seeds.py`), None for one."""
         self.listener = listener or Listener()
         self.compiled: dict[tuple[int, int], Any] = {}
         """(program, steps a call) → executable; a program is the column's index under `host`, 0 under `switch`."""
@@ -89,12 +95,11 @@ class Dispatch:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys):
-            x, labels = self._batch(state.step, images, order, keys)
-            key = jax.random.fold_in(keys.gradient, state.step)
+            inputs = self._inputs(state.step, images, order, keys)
             if self.mode == "host":
-                return update(self.task, self.schedule.columns[program], state, x, labels, key)
-            branches = [_branch(self.task, column) for column in self.schedule.columns]
-            return lax.switch(device_index(self.schedule, state.step), branches, state, x, labels, key)
+                return self._update(self.schedule.columns[program])(state, *inputs)
+            branches = [self._update(column) for column in self.schedule.columns]
+            return lax.switch(device_index(self.schedule, state.step), branches, state, *inputs)
 
         return step
 
@@ -106,6 +111,19 @@ class Dispatch:
             return lax.scan(lambda state, _: step(state, images, order, keys), state, length=steps)
 
         return chunk
+
+    def _update(self, column: Column) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        if self.seeds_by is None:
+            return partial(update, self.task, column)
+        return partial(update_all, self.task, column, by=self.seeds_by)
+
+    def _inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
+        """Batch, labels and key of a step; of several seeds along a leading axis."""
+
+        def one(order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
+            return *self._batch(step, images, order, keys), jax.random.fold_in(keys.gradient, step)
+
+        return one(order, keys) if self.seeds_by is None else jax.vmap(one)(order, keys)
 
     def _batch(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
         start = step % self.task.steps_per_epoch * self.batch_size
@@ -127,7 +145,3 @@ def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:
     starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table())
     phase = jnp.searchsorted(starts, step, side="right") - 1
     return table[offsets[phase] + (step - starts[phase]) % periods[phase]]
-
-
-def _branch(task: Task, column: tuple) -> Callable[..., tuple[TrainState, StepMetrics]]:
-    return lambda state, x, labels, key: update(task, column, state, x, labels, key)

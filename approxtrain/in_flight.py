@@ -21,20 +21,22 @@ class InFlight:
     steps or more, one call late.
     """
 
-    def __init__(self, finished: Callable[[int, float, float | None], None], chunk: int = 1) -> None:
-        """`finished(step, loss, seconds)` is told of each step; steps of one call share its time equally."""
+    def __init__(self, finished: Callable[[int, list[float], float | None], None], chunk: int = 1) -> None:
+        """`finished(step, losses, seconds)` is told of each step, with one loss a seed. Steps of one call share its
+        time equally.
+        """
         self._finished = finished
         self._depth = max(1, (2 if jax.default_backend() == "cpu" else 16) // chunk)
-        self._waiting: deque[tuple[int, StepMetrics, bool]] = deque()
+        self._waiting: deque[tuple[int, int, StepMetrics, bool]] = deque()
         self._last = time.perf_counter()
 
-    def add(self, step: int, metrics: StepMetrics, *, timed: bool) -> None:
-        """A call that begins at `step`. `timed` is False where something was compiled before it: no time in flight then
-        means anything.
+    def add(self, step: int, steps: int, metrics: StepMetrics, *, timed: bool) -> None:
+        """A call of `steps` steps that begins at `step`. `timed` is False where something was compiled before it: no
+        time in flight then means anything.
         """
         if not timed:
-            self._waiting = deque((*entry[:2], False) for entry in self._waiting)
-        self._waiting.append((step, metrics, timed))
+            self._waiting = deque((*entry[:3], False) for entry in self._waiting)
+        self._waiting.append((step, steps, metrics, timed))
         while len(self._waiting) > self._depth:
             self._look()
 
@@ -48,12 +50,12 @@ class InFlight:
         self._last = time.perf_counter()
 
     def _look(self) -> None:
-        step, metrics, timed = self._waiting.popleft()
-        losses = np.atleast_1d(np.asarray(metrics.loss))
+        step, steps, metrics, timed = self._waiting.popleft()
+        losses = np.asarray(metrics.loss).reshape(steps, -1).tolist()  # of each step, those of its seeds
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
-        for place, loss in enumerate(losses):
-            self._finished(step + place, float(loss), elapsed / len(losses) if timed else None)
+        for place, of_step in enumerate(losses):
+            self._finished(step + place, of_step, elapsed / steps if timed else None)
 
 
 def spread(values: list[float]) -> dict[str, float | int]:

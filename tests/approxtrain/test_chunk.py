@@ -134,10 +134,10 @@ def test_the_step_that_diverged_is_named_within_a_chunk(tmp_path, small, configu
 def test_what_is_measured_is_written_to_the_configuration_and_not_measured_again(
     tmp_path, small, configure, monkeypatch
 ):
-    monkeypatch.setattr(tune, "chunk", lambda *arguments: tune.Found(2, {1: 0.004, 2: 0.003}))
+    monkeypatch.setattr(tune, "chunk", lambda trial, total_steps: tune.Found(2, {1: 0.004, 2: 0.003}))
     note, left_open = Note(), configure({"name": "full"}, epochs=1, chunk=None)
     summary = start(tmp_path / "run", left_open, note)
-    assert note.measurements == ["2 steps a call (a step takes 4.00 ms by 1, 3.00 ms by 2)"]
+    assert note.measurements == ["train.chunk=2 (a step takes 4.00 ms by 1, 3.00 ms by 2)"]
     assert (chunk_in(tmp_path / "run"), summary["chunk"], note.chunks) == (2, 2, [2])
     monkeypatch.delattr(tune, "chunk")
     # the checkpoint knows it as well, if the configuration does not
@@ -148,17 +148,17 @@ def test_what_is_measured_is_written_to_the_configuration_and_not_measured_again
 
 def test_a_signal_ends_a_measurement_which_is_taken_again_on_resume(tmp_path, small, configure, monkeypatch):
     config = configure({"name": "full"}, epochs=1, chunk=None)
-    take = tune._take
+    alone = tune.Trial.alone
 
-    def signalled(*arguments):
-        monkeypatch.setattr(tune, "_take", take)  # a second signal would end the process
+    def signalled(trial, state):
         signal.raise_signal(signal.SIGTERM)
-        return take(*arguments)
+        return alone(trial, state)
 
-    monkeypatch.setattr(tune, "_take", signalled)
+    monkeypatch.setattr(tune.Trial, "alone", signalled)
     with pytest.raises(InterruptedRun, match=r"Stopped by a signal before the first step\. Go on with: .*--resume"):
         start(tmp_path / "run", config)
     assert "chunk" not in (tmp_path / "run" / "config.toml").read_text()
+    monkeypatch.setattr(tune.Trial, "alone", alone)
     note = Note()
     resume(tmp_path / "run", config, note)
     assert (note.steps, chunk_in(tmp_path / "run")) == ([1, 2, 3, 4, 5, 6], 1)
@@ -195,15 +195,11 @@ def test_a_chunk_is_taken_where_it_is_faster_and_the_run_long_enough(
 ):
     bench = assemble(pocket, {"name": "full"})
 
-    def take(dispatch, chunk, steps, state, images, order):
-        dispatch.chunk = chunk
-        return state, steps * (alone if chunk == 1 else chunked)
-
-    monkeypatch.setattr(tune, "_take", take)
-    found = tune.chunk(bench.dispatch, bench.state, bench.images, bench.order, total_steps)
-    assert found.chunk == expected
-    bench.dispatch.chunk = found.chunk
-    assert bench.dispatch.span(0) == expected
+    monkeypatch.setattr(
+        tune.Trial, "take", lambda trial, state, steps, chunk=1: (state, steps * (alone if chunk == 1 else chunked))
+    )
+    trial = tune.Trial(bench.dispatch, bench.state, bench.images, bench.order)
+    assert tune.chunk(trial, total_steps).choice == expected
 
 
 def test_a_measurement_leaves_the_state_as_it_was_and_its_programs_to_the_run(assemble, pocket, monkeypatch):
@@ -211,7 +207,8 @@ def test_a_measurement_leaves_the_state_as_it_was_and_its_programs_to_the_run(as
     monkeypatch.setattr(tune, "LONG", 10.0)
     bench = assemble(pocket, {"name": "full"})
     before = jax.tree.map(np.asarray, bench.state)
-    found = tune.chunk(bench.dispatch, bench.state, bench.images, bench.order, 100)
-    assert found.chunk in found.seconds.keys() == {1, 4}
+    found = tune.chunk(tune.Trial(bench.dispatch, bench.state, bench.images, bench.order), 100)
+    assert found.choice in found.seconds
+    assert found.seconds.keys() == {1, 4}
     assert bench.dispatch.compiled.keys() == {(0, 1), (0, 4)}
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, bench.state))
