@@ -6,6 +6,7 @@ function of the seed and the step, so nothing of it is stored in a checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -36,6 +37,11 @@ class Keys(NamedTuple):
     @classmethod
     def of(cls, seed: int) -> Keys:
         return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
+
+    @classmethod
+    def of_all(cls, seeds: Iterable[int]) -> Keys:
+        """Those of each seed alone, along a leading axis."""
+        return jax.tree.map(lambda *keys: jnp.stack(keys), *map(cls.of, seeds))
 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from approxtrain import config_errors, models
 from approxtrain.errors import ConfigError
@@ -25,6 +25,8 @@ from approxtrain.schedule.config import ScheduleConfig
 DEFAULT_PRESET = "quickstart"
 
 Count = Annotated[int, Field(ge=1)]
+
+SEEDS = 2**32
 
 
 class Section(BaseModel):
@@ -60,7 +62,7 @@ class DataConfig(Section):
 class TrainConfig(Section):
     epochs: Count
     batch_size: Count = 128
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters and optimiser are float32 either way."""
@@ -70,6 +72,23 @@ class TrainConfig(Section):
     """Epochs between validations; the last epoch is validated as well."""
     checkpoint_every: Count | None = None
     """Steps between checkpoints, besides those at the end of an epoch."""
+    chunk: Count | None = None
+    """Steps in one call of the compiled program; measured at the start of the run where it is left out."""
+    seeds: Count = 1
+    """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
+    seeds_by: Literal["map", "vmap"] | None = None
+    """One after the other, or each operation for all; of several seeds, measured where it is left out."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _all_fit(cls, seeds: int, info: ValidationInfo) -> int:
+        if seeds > SEEDS - info.data.get("seed", 0):
+            raise ValueError(f"the last seed, `seed` (={info.data['seed']}) + {seeds - 1}, must be less than {SEEDS}")
+        return seeds
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
 
 
 class OptimizerConfig(Section):
@@ -112,6 +131,11 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
 def is_override(text: str) -> bool:
     """Whether an argument reads KEY=VALUE."""
     return re.match(r"[\w.-]+\s*=", text) is not None
+
+
+def settled(config: Config, **train: Any) -> Config:
+    """`config` with what it left open in its [train] table filled in."""
+    return config.model_copy(update={"train": config.train.model_copy(update=train)})
 
 
 def dump(config: Config) -> str:

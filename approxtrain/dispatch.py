@@ -4,6 +4,10 @@
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
 Both compute the same thing. The batch is gathered before the switch, so the data set is never an operand of it.
+
+Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
+they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
+which steps go together depends on the step alone, and a run that is resumed between two calls groups them as before.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from approxtrain import programs
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Column, Schedule
+from approxtrain.seeds import update_all
 from approxtrain.step import StepMetrics, Task, TrainState, update
 
 
@@ -36,31 +41,52 @@ class Dispatch:
         batch_size: int,
         augment: bool,
         mode: str,
+        chunk: int = 1,
+        seeds_by: str | None = None,
         listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys = task, schedule, keys
         self.batch_size, self.augment = batch_size, augment
         self.mode = choose_mode(mode, len(schedule.columns))
+        self.chunk = chunk
+        self.seeds_by = seeds_by
+        """ "map" or "vmap" where state, order and keys are those of several seeds (`seeds.py`), None for one."""
         self.listener = listener or Listener()
-        self.compiled: dict[int, Any] = {}
-        """Program number → executable: the column's index under `host`, 0 under `switch`."""
+        self.compiled: dict[tuple[int, int], Any] = {}
+        """(program, steps a call) → executable; a program is the column's index under `host`, 0 under `switch`."""
         self.compile_seconds = 0.0
+
+    @property
+    def one_program(self) -> bool:
+        """Whether every step is the same program, so that several can be one call."""
+        return self.mode == "switch" or len(self.schedule.columns) == 1
+
+    def span(self, step: int) -> int:
+        """How many steps the call at `step` takes: `chunk` where a whole one begins, else 1."""
+        place = step % self.task.steps_per_epoch
+        whole = place % self.chunk == 0 and place + self.chunk <= self.task.steps_per_epoch
+        return self.chunk if self.one_program and whole else 1
 
     def __call__(
         self, step: int, state: TrainState, images: Images, order: jax.Array
     ) -> tuple[TrainState, StepMetrics]:
-        """Run step `step` (which `state` also holds) on its batch of this epoch's `order`. `state` is consumed."""
-        program = self.schedule.index(step) if self.mode == "host" else 0
+        """Run `span(step)` steps from `step` (which `state` also holds) on their batches of this epoch's `order`.
+
+        `state` is consumed. Of more than one step the metrics have a leading axis of steps.
+        """
+        program = self.schedule.index(step) if self.mode == "host" else 0, self.span(step)
         if program not in self.compiled:
-            self._compile(program, state, images, order)
+            self._compile(*program, state, images, order)
         return self.compiled[program](state, images, order, self.keys)
 
-    def _compile(self, program: int, state: TrainState, images: Images, order: jax.Array) -> None:
-        total, number = len(self.schedule.columns), len(self.compiled) + 1
-        self.listener.compiling(number, number if self.mode == "host" else total, total)
+    def _compile(self, program: int, steps: int, state: TrainState, images: Images, order: jax.Array) -> None:
+        total = len(self.schedule.columns)
+        number = sum(others == steps for _, others in self.compiled) + 1
+        self.listener.compiling(number, number if self.mode == "host" else total, total, steps)
         start = time.perf_counter()
-        function = jax.jit(self.step_function(program), donate_argnums=0)
-        self.compiled[program] = programs.compiled(function, state, images, order, self.keys)
+        function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
+        function = jax.jit(function, donate_argnums=0)
+        self.compiled[program, steps] = programs.compiled(function, state, images, order, self.keys)
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
@@ -69,18 +95,37 @@ class Dispatch:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys):
-            x, labels = self._batch(state.step, images, order, keys)
-            key = jax.random.fold_in(keys.gradient, state.step)
+            inputs = self._inputs(state.step, images, order, keys)
             if self.mode == "host":
-                return self._branch(self.schedule.columns[program])(state, x, labels, key)
-            branches = [self._branch(column) for column in self.schedule.columns]
-            return lax.switch(device_index(self.schedule, state.step), branches, state, x, labels, key)
+                return self._update(self.schedule.columns[program])(state, *inputs)
+            branches = [self._update(column) for column in self.schedule.columns]
+            return lax.switch(device_index(self.schedule, state.step), branches, state, *inputs)
 
         return step
 
-    def _branch(self, column: Column) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    def chunk_function(self, program: int, steps: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
+        """`steps` steps as one function of the same arguments; its metrics are those of all of them."""
+        step = self.step_function(program)
+
+        def chunk(state: TrainState, images: Images, order: jax.Array, keys: Keys):
+            return lax.scan(lambda state, _: step(state, images, order, keys), state, length=steps)
+
+        return chunk
+
+    def _update(self, column: Column) -> Callable[..., tuple[TrainState, StepMetrics]]:
         """(state, x, labels, key) → (state, metrics): the step of one column on its batch."""
-        return partial(update, self.task, column, frozen_prefix=self.schedule.frozen_prefix)
+        frozen = self.schedule.frozen_prefix
+        if self.seeds_by is None:
+            return partial(update, self.task, column, frozen_prefix=frozen)
+        return partial(update_all, self.task, column, by=self.seeds_by, frozen_prefix=frozen)
+
+    def _inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
+        """Batch, labels and key of a step; of several seeds along a leading axis."""
+
+        def one(order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
+            return *self._batch(step, images, order, keys), jax.random.fold_in(keys.gradient, step)
+
+        return one(order, keys) if self.seeds_by is None else jax.vmap(one)(order, keys)
 
     def _batch(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
         start = step % self.task.steps_per_epoch * self.batch_size

@@ -8,28 +8,35 @@ from collections import deque
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from approxtrain.step import StepMetrics
 
 
 class InFlight:
-    """Steps that were handed to the device and whose loss has not been looked at.
+    """Calls that were handed to the device, of one step or several, and whose losses have not been looked at.
 
     Looking at a loss waits for its step, so it is done a few steps late: the device always has work, and yet a signal
-    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late.
+    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late; of calls of that many
+    steps or more, one call late.
     """
 
-    def __init__(self, finished: Callable[[int, float, float | None], None]) -> None:
+    def __init__(self, finished: Callable[[int, list[float], float | None], None], chunk: int = 1) -> None:
+        """`finished(step, losses, seconds)` is told of each step, with one loss a seed. Steps of one call share its
+        time equally.
+        """
         self._finished = finished
-        self._depth = 2 if jax.default_backend() == "cpu" else 16
-        self._waiting: deque[tuple[int, StepMetrics, bool]] = deque()
+        self._depth = max(1, (2 if jax.default_backend() == "cpu" else 16) // chunk)
+        self._waiting: deque[tuple[int, int, StepMetrics, bool]] = deque()
         self._last = time.perf_counter()
 
-    def add(self, step: int, metrics: StepMetrics, *, timed: bool) -> None:
-        """`timed` is False for a step before which something was compiled: no time in flight then means anything."""
+    def add(self, step: int, steps: int, metrics: StepMetrics, *, timed: bool) -> None:
+        """A call of `steps` steps that begins at `step`. `timed` is False where something was compiled before it: no
+        time in flight then means anything.
+        """
         if not timed:
-            self._waiting = deque((*entry[:2], False) for entry in self._waiting)
-        self._waiting.append((step, metrics, timed))
+            self._waiting = deque((*entry[:3], False) for entry in self._waiting)
+        self._waiting.append((step, steps, metrics, timed))
         while len(self._waiting) > self._depth:
             self._look()
 
@@ -43,11 +50,12 @@ class InFlight:
         self._last = time.perf_counter()
 
     def _look(self) -> None:
-        step, metrics, timed = self._waiting.popleft()
-        loss = float(metrics.loss)
+        step, steps, metrics, timed = self._waiting.popleft()
+        losses = np.asarray(metrics.loss).reshape(steps, -1).tolist()  # of each step, those of its seeds
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
-        self._finished(step, loss, elapsed if timed else None)
+        for place, of_step in enumerate(losses):
+            self._finished(step + place, of_step, elapsed / steps if timed else None)
 
 
 def spread(values: list[float]) -> dict[str, float | int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ class Start:
     """Distinct columns, each of which is compiled once."""
     shares: Mapping[str, float]
     """Method → its share of the cells of the whole run."""
+    seeds: Sequence[int]
+    """Trained at once, in one program."""
     batch_size: int
     epochs: int
     total_steps: int
@@ -36,17 +38,26 @@ class Listener:
     def begin(self, start: Start) -> None:
         """Everything is checked, and the data is on the device."""
 
-    def compiling(self, first: int, last: int, total: int) -> None:
-        """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds."""
+    def compiling(self, first: int, last: int, total: int, steps: int) -> None:
+        """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds.
+
+        A call of the program takes `steps` steps.
+        """
 
     def compiled(self, seconds: float) -> None:
         """They are."""
 
-    def step(self, step: int, loss: float) -> None:
-        """`step` steps are finished; `loss` is the last one's."""
+    def measured(self, text: str) -> None:
+        """A choice was made by a measurement on this device: what, and by which times."""
+
+    def step(self, step: int, losses: Sequence[float]) -> None:
+        """`step` steps are finished; `losses` are those of the last one, one for each seed."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch has ended: its metrics and times, with `validation_accuracy` where it was validated."""
+        """An epoch has ended: its metrics and times, with `validation_accuracy` where it was validated.
+
+        Of several seeds loss and accuracies are means, and `loss_sd`, `accuracy_sd` … their standard deviations.
+        """
 
     def warn(self, message: str) -> None:
         """Something that the user should know, and that does not stop the run."""

@@ -6,7 +6,8 @@ that a clock has touched. Both have one JSON object a line, each with `step`, th
 Numbers are written so that they read back exactly. JSON has no NaN and no infinity: these are the strings
 "NaN", "Infinity" and "-Infinity", which Python's `float` reads.
 
-TensorBoard gets a copy of the metric rows, as `kind/name` against step.
+TensorBoard gets a copy of the metric rows, as `kind/name` against step; of a run of several seeds, whose rows each bear
+their `seed`, as `kind/name/seed 3`.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ class Record:
         row = {name: _plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
         self._append(self._metrics, row)
         writer = self._writer()
+        of_seed = f"/seed {row['seed']}" if "seed" in row else ""
         for name, value in row.items():
-            if name != "step" and isinstance(value, int | float):
-                writer.add_scalar(f"{kind}/{name}", value, row["step"])
+            if name not in ("step", "seed") and isinstance(value, int | float):
+                writer.add_scalar(f"{kind}/{name}{of_seed}", value, row["step"])
 
     def timing(self, *, step: int, **values: Any) -> None:
         """Append {"step", **values} to timing.jsonl."""

@@ -72,13 +72,15 @@ class RunFolder:
         self.close()
 
 
-def default_path(*parts: str, seed: int, root: Path = Path("runs")) -> Path:
-    """A folder that does not exist yet, named by `parts`, seed and UTC time.
+def default_path(*parts: str, seed: int, seeds: int = 1, root: Path = Path("runs")) -> Path:
+    """A folder that does not exist yet, named by `parts`, seeds and UTC time.
 
-    `default_path("cnn2", "schedule1", seed=0)` is runs/cnn2-schedule1-s0-20260131T142205Z.
+    `default_path("cnn2", "schedule1", seed=0)` is runs/cnn2-schedule1-s0-20260131T142205Z; of four seeds it has s0-3.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = re.sub(r"[^\w.+-]+", "-", "-".join([*parts, f"s{seed}", stamp]))
+    name = re.sub(
+        r"[^\w.+-]+", "-", "-".join([*parts, f"s{seed}", *([str(seed + seeds - 1)] if seeds > 1 else []), stamp])
+    )
     path, number = root / name, 2
     while path.exists():
         path, number = root / f"{name}-{number}", number + 1

@@ -25,7 +25,10 @@ Tree = Any
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on. The sums restart with each epoch: its mean loss survives a resume bit for bit."""
+    """All that a run needs to go on. The sums restart with each epoch: its mean loss survives a resume bit for bit.
+
+    Of several seeds at once, everything but `step` has a leading axis of seeds.
+    """
 
     step: jax.Array  # int32, steps finished
     params: Tree
@@ -56,7 +59,7 @@ class Task(NamedTuple):
 def set_up(
     model: Model, config: Config, steps_per_epoch: int, key: jax.Array, kind: type[Network] = Network
 ) -> tuple[Task, TrainState]:
-    """The task, and the state before the first step: a pure function of `key`."""
+    """The task, and the state before the first step: a pure function of `key`; of several seeds for several keys."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
     learning_rate = optax.exponential_decay(
         config.optimizer.learning_rate, transition_steps=steps_per_epoch, decay_rate=config.optimizer.decay
@@ -76,7 +79,13 @@ def set_up(
 
     shell = nnx.eval_shape(lambda: kind(model, rngs=nnx.Rngs(0), dtype=dtype))
     graph, _, _ = nnx.split(shell, nnx.Param, nnx.BatchStat)
-    return Task(model, graph, optimizer, learning_rate, steps_per_epoch), init(key)
+    initial = init(key) if key.ndim == 0 else together([init(one) for one in key])
+    return Task(model, graph, optimizer, learning_rate, steps_per_epoch), initial
+
+
+def together(states: Sequence[TrainState]) -> TrainState:
+    """The states of several seeds at the same step as one."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)._replace(step=states[0].step)
 
 
 def update(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import checkpoint, curves, data, disk, models, record
+from approxtrain import checkpoint, curves, data, disk, models, record, tune
 from approxtrain import config as configuration
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config
@@ -25,12 +26,14 @@ from approxtrain.evaluate import Evaluator
 from approxtrain.in_flight import InFlight, spread
 from approxtrain.interruption import Interruption
 from approxtrain.listener import Listener, Start
+from approxtrain.outcome import outcome, over_seeds
 from approxtrain.run_folder import RunFolder
 from approxtrain.same_run import refuse_changes
 from approxtrain.schedule import Schedule
+from approxtrain.seeds import member
 from approxtrain.step import TrainState, set_up
 
-_order = jax.jit(epoch_order, static_argnums=2)
+_order = jax.jit(epoch_order, static_argnames="size")
 
 
 class Run:
@@ -49,7 +52,8 @@ class Run:
         put = jax.device_put
         self.images = Images(*map(put, (self.dataset.train_images, self.dataset.train_labels, mean, std)))
         validation = Images(*map(put, (self.dataset.test_images, self.dataset.test_labels, mean, std)))
-        self.keys = Keys.of(config.train.seed)
+        self.seeds = config.train.all_seeds
+        self.keys = Keys.of_all(self.seeds) if len(self.seeds) > 1 else Keys.of(config.train.seed)
         self.task, self.initial = set_up(self.model, config, self.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, validation)
         self.dispatch = Dispatch(
@@ -59,10 +63,12 @@ class Run:
             batch_size=config.train.batch_size,
             augment=config.train.augment,
             mode=config.schedule.dispatch,
+            seeds_by="map" if len(self.seeds) > 1 else None,
             listener=listener,
         )
         self.environment = record.environment()
         self.step_seconds: list[float] = []
+        self._warned = False
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -78,6 +84,7 @@ class Run:
             if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
                 return summary  # nothing is left to do, and nothing to measure anew
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
+            self._settle(state, interruption)
             for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)
         return self._summary(start)
@@ -94,6 +101,7 @@ class Run:
             schedule=self.config.schedule.title,
             columns=len(self.schedule.columns),
             shares=dict(zip((cell.label for cell in self.schedule.cells), visits / visits.sum(), strict=True)),
+            seeds=self.seeds,
             batch_size=self.config.train.batch_size,
             epochs=self.config.train.epochs,
             total_steps=self.total_steps,
@@ -116,6 +124,7 @@ class Run:
                 f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
             )
         refuse_changes(meta["config"], configuration.plain(self.config))
+        self.config = tune.as_before(self.config, meta["config"])
         here = self._place()
         if changed := [name for name in here if meta["place"].get(name) != here[name]]:
             self.listener.warn(
@@ -123,32 +132,56 @@ class Run:
             )
         return state
 
+    def _settle(self, state: TrainState, interruption: Interruption) -> None:
+        """Measure what the configuration leaves open, once in the life of a run, and write it to its config.toml."""
+        stop = partial(self._stop_if_signalled, 0, interruption)
+        trial = tune.Trial(self.dispatch, state, self.images, self._order(1), stop)
+        self.config = tune.settle(self.config, trial, self.total_steps, self.listener)
+        disk.write(self.folder.config, configuration.dump(self.config))
+
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
-        order = _order(self.keys.order, jnp.int32(epoch), self.images.labels.shape[0])
-        state, seconds, steps = self._steps(epoch, state, order, rows, interruption)
+        state, seconds, steps = self._steps(epoch, state, self._order(epoch), rows, interruption)
         step, images = int(state.step), self.steps_per_epoch * self.config.train.batch_size
-        train = {
-            "epoch": epoch,
-            "loss": float(state.loss_sum) / self.steps_per_epoch,
-            "accuracy": float(state.correct_sum) / images,
-            "learning_rate": float(np.asarray(self.task.learning_rate(step - 1))),  # of the last step
-        }
-        rows.row(kind="train", step=step, **train)
-        report = {"step": step} | train
+        report: dict[str, Any] = {"step": step, "epoch": epoch}
+        sums = (np.atleast_1d(np.asarray(total)).tolist() for total in (state.loss_sum, state.correct_sum))
+        train = [(loss / self.steps_per_epoch, correct / images) for loss, correct in zip(*sums, strict=True)]
+        rate = {"learning_rate": float(np.asarray(self.task.learning_rate(step - 1)))}  # of the last step
+        report |= self._rows(rows, "train", step, epoch, train, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
-            found = self.evaluate(state)
-            rows.row(kind="validation", step=step, epoch=epoch, loss=found.loss, accuracy=found.accuracy)
-            report |= {"validation_loss": found.loss, "validation_accuracy": found.accuracy}
+            found = self._rows(rows, "validation", step, epoch, self._validate(state))
+            report |= {f"validation_{name}": value for name, value in found.items()}
         speed = {
             "seconds": seconds,
             "steps": steps,
-            "images_per_second": steps * self.config.train.batch_size / seconds,
+            "images_per_second": steps * self.config.train.batch_size * len(self.seeds) / seconds,
         }
+        self._warn_of_long_calls(seconds / steps)
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._save(state, rows)
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
+
+    def _order(self, epoch: int) -> jax.Array:
+        """The order of the images in an epoch; of several seeds each its own, drawn by the program of a single one."""
+        draw = partial(_order, epoch=jnp.int32(epoch), size=self.images.labels.shape[0])
+        return jnp.stack([draw(key) for key in self.keys.order]) if len(self.seeds) > 1 else draw(self.keys.order)
+
+    def _validate(self, state: TrainState) -> list[tuple[float, float]]:
+        """Loss and accuracy of each seed, by the program of a single one."""
+        if len(self.seeds) == 1:
+            return [self.evaluate(state)]
+        return [self.evaluate(member(state, place)) for place in range(len(self.seeds))]
+
+    def _rows(
+        self, rows: record.Record, kind: str, step: int, epoch: int, found: list[tuple[float, float]], **more: float
+    ) -> dict[str, float]:
+        """Write a row for each seed, of its loss and accuracy. → these over the seeds."""
+        for seed, (loss, accuracy) in zip(self.seeds, found, strict=True):
+            which = {"epoch": epoch} | ({"seed": seed} if len(self.seeds) > 1 else {})
+            rows.row(kind=kind, step=step, **which, loss=loss, accuracy=accuracy, **more)
+        losses, accuracies = zip(*found, strict=True)
+        return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 
     def _steps(
         self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
@@ -156,45 +189,56 @@ class Run:
         """What is left of an epoch's steps. → (state, seconds without compiling and saving, steps)."""
         first, last = int(state.step), epoch * self.steps_per_epoch
         compiled = self.dispatch.compile_seconds
-        flight = InFlight(self._finished)
+        flight = InFlight(self._finished, self.dispatch.chunk)
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
-        for step in range(first, last):
-            programs = len(self.dispatch.compiled)
-            state, metrics = self.dispatch(step, state, self.images, order)
-            flight.add(step, metrics, timed=len(self.dispatch.compiled) == programs)
-            due = every is not None and (step + 1) % every == 0
+        step = first
+        while step < last:
+            programs, begun = len(self.dispatch.compiled), step
+            step += self.dispatch.span(begun)
+            state, metrics = self.dispatch(begun, state, self.images, order)
+            flight.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == programs)
+            due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
-            if (due or interruption.signal_number is not None) and step + 1 < last:
+            if (due or interruption.signal_number is not None) and step < last:
                 flight.drain()
                 pause = time.perf_counter()
                 self._save(state, rows)
-                self._stop_if_signalled(step + 1, interruption)
+                self._stop_if_signalled(step, interruption)
                 begin += time.perf_counter() - pause
                 flight.restart()
         flight.drain()
         seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
         return state, seconds, last - first
 
+    def _warn_of_long_calls(self, step_seconds: float) -> None:
+        chunk, lasts = self.dispatch.chunk, self.dispatch.chunk * step_seconds
+        if chunk > 1 and lasts > tune.SERVED and not self._warned:
+            self._warned = True
+            self.listener.warn(f"A call of train.chunk={chunk} steps lasts {lasts:.0f} s, and a signal waits for it.")
+
     def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
         if interruption.signal_number is not None:
             raise InterruptedRun(
                 interruption.signal_number,
-                f"Stopped by a signal after step {step}, which is saved. "
+                f"Stopped by a signal {f'after step {step}, which is saved' if step else 'before the first step'}. "
                 f"Go on with: approxtrain train --resume {self.folder.path}",
             )
 
-    def _finished(self, step: int, loss: float, seconds: float | None) -> None:
-        if not math.isfinite(loss):
+    def _finished(self, step: int, losses: list[float], seconds: float | None) -> None:
+        for seed, loss in zip(self.seeds, losses, strict=True):
+            if math.isfinite(loss):
+                continue
+            of_seed = f" of seed {seed}" if len(self.seeds) > 1 else ""
             methods = sorted({method.label for method in self.schedule.column(step)})
             raise DivergedError(
-                f"The loss of step {step} is {loss}, under the methods {', '.join(methods)}. What was saved before is "
-                f"finite and stays in {self.folder.checkpoints}. Start a new run with a smaller "
-                "`optimizer.learning_rate`, or with fewer approximated cells."
+                f"The loss of step {step}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
+                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
+                "Start a new run with a smaller `optimizer.learning_rate`, or with fewer approximated cells."
             )
         if seconds is not None:
             self.step_seconds.append(seconds)
-        self.listener.step(step + 1, loss)
+        self.listener.step(step + 1, losses)
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
         rows.sync()
@@ -214,25 +258,22 @@ class Run:
         return {"name": self.dataset.name, "sha256": self.dataset.sha256}
 
     def _summary(self, start: int) -> dict[str, Any]:
-        found = record.rows(self.folder.path / record.METRICS)
-        validation = [row for row in found if row["kind"] == "validation"]
-        train = [row for row in found if row["kind"] == "train"]
-        best = max(validation, key=lambda row: row["accuracy"])
+        found = outcome(record.rows(self.folder.path / record.METRICS), self.seeds)
+        several = {"seeds": len(self.seeds), "seeds_by": self.dispatch.seeds_by} if len(self.seeds) > 1 else {}
         summary = {
             "model": self.model.name,
             "schedule": self.config.schedule.title,
             "data": self._data_identity() | {"validation": self.dataset.validation},
             "seed": self.config.train.seed,
+            **several,
             "epochs": self.config.train.epochs,
             "steps": self.total_steps,
             "precision": self.config.train.precision,
-            "final_accuracy": validation[-1]["accuracy"],
-            "best_accuracy": best["accuracy"],
-            "best_epoch": best["epoch"],
-            "final_train_loss": train[-1]["loss"],
+            **found,
             "measured_from_step": start,
             "step_ms": spread([1e3 * s for s in self.step_seconds]),
             "dispatch": self.dispatch.mode,
+            "chunk": self.dispatch.chunk,
             "columns": len(self.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
             "config": configuration.digest(self.config),

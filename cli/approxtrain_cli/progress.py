@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from approxtrain.listener import Listener, Start
+from approxtrain.outcome import over_seeds
 
 QUIET_SECONDS = 30.0
 """Where stdout is no terminal, a run says at least this often that it lives."""
@@ -58,33 +60,40 @@ class Progress(Listener):
         )
         self.say(f"schedule  {start.schedule}: {shares} of the cells; {start.columns} distinct columns")
         going_on = f", going on from {start.step}" if start.step else ""
-        self.say(f"steps     {start.total_steps} in {start.epochs} epochs{going_on}")
+        at_once = f" of {_span(start.seeds)} at once" if len(start.seeds) > 1 else ""
+        self.say(f"steps     {start.total_steps} in {start.epochs} epochs{at_once}{going_on}")
         self.say(f"folder    {self.folder}")
         self.began = self.spoken = time.monotonic()
         self.task = self.bar.add_task(
             "training", total=start.total_steps, completed=start.step, figures="", shares=shares
         )
 
-    def compiling(self, first: int, last: int, total: int) -> None:
+    def compiling(self, first: int, last: int, total: int, steps: int) -> None:
         columns = f"column {first}" if first == last else f"columns {first} to {last}"
-        self.say(f"compiling {columns} of {total} …")
+        several = f", {steps} steps a call" if steps > 1 else ""
+        self.say(f"compiling {columns} of {total}{several} …")
 
     def compiled(self, seconds: float) -> None:
         self.began += seconds  # the rate is that of training alone
 
-    def step(self, step: int, loss: float) -> None:
+    def measured(self, text: str) -> None:
+        self.say(f"measured  {text}")
+        self.began = time.monotonic()  # the time that the measurement took is no step's either
+
+    def step(self, step: int, losses: Sequence[float]) -> None:
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        rate = (step - self.start.step) * self.start.batch_size / elapsed
-        figures = f"loss {loss:.3f}  {rate:,.0f} images/s"
+        rate = (step - self.start.step) * self.start.batch_size * len(losses) / elapsed
+        figures = f"loss {_figure(over_seeds('loss', losses), 'loss', '.3f')}  {rate:,.0f} images/s"
         self.bar.update(self.task, completed=step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:
             self._line(f"step {step} of {self.start.total_steps}  {figures}")
 
     def epoch(self, row: dict[str, Any]) -> None:
-        validated = f"  validation {row['validation_accuracy']:.2%}" if "validation_accuracy" in row else ""
+        validation = "validation_accuracy"
+        validated = f"  validation {_figure(row, validation, '.2%')}" if validation in row else ""
         self._line(
-            f"epoch {row['epoch']} of {self.start.epochs}  loss {row['loss']:.4f}  "
-            f"training {row['accuracy']:.2%}{validated}  {row['images_per_second']:,.0f} images/s"
+            f"epoch {row['epoch']} of {self.start.epochs}  loss {_figure(row, 'loss', '.4f')}  "
+            f"training {_figure(row, 'accuracy', '.2%')}{validated}  {row['images_per_second']:,.0f} images/s"
         )
 
     def _line(self, text: str) -> None:
@@ -95,10 +104,13 @@ class Progress(Listener):
         step = summary["step_ms"]
         spread = f" (quartiles {step['q1']:.1f} to {step['q3']:.1f}, n={step['n']})" if "q1" in step else ""
         self.say("")
-        self.say(
-            f"accuracy  final {summary['final_accuracy']:.2%}, best {summary['best_accuracy']:.2%} in epoch "
-            f"{summary['best_epoch']}, on {summary['data']['name']} ({summary['data']['validation']})"
-        )
+        if "by_seed" in summary:
+            where = f", mean ± sd of {_span([one['seed'] for one in summary['by_seed']])}"
+        else:
+            where = f" in epoch {summary['best_epoch']}"
+        final, best = (_figure(summary, f"{which}_accuracy", ".2%") for which in ("final", "best"))
+        data = f"{summary['data']['name']} ({summary['data']['validation']})"
+        self.say(f"accuracy  final {final}, best {best}{where}, on {data}")
         if "median" in step:
             self.say(
                 f"step      {step['median']:.1f} ms{spread}, {summary['compile_seconds']:.1f} s of compiling besides"
@@ -107,3 +119,13 @@ class Progress(Listener):
         self.say(
             f"logs      {self.folder / 'metrics.jsonl'}, {self.folder / 'summary.json'}, {self.folder / 'tensorboard'}"
         )
+
+
+def _figure(values: Mapping[str, float], name: str, form: str) -> str:
+    """A value, and its standard deviation over the seeds where there are several: "88.10% ± 0.35%"."""
+    sd = f" ± {values[f'{name}_sd']:{form}}" if f"{name}_sd" in values else ""
+    return f"{values[name]:{form}}{sd}"
+
+
+def _span(seeds: Sequence[int]) -> str:
+    return f"seeds {seeds[0]} to {seeds[-1]}"

@@ -69,7 +69,8 @@ def _start(config: Config, out: Path | None) -> None:
     # all that can be wrong is found before a folder is made
     Schedule.from_config(config.schedule, get(config.model.name).layers, steps_per_epoch(config))
     dataset = data.load(config.data)
-    path = out or default_path(config.model.name, config.schedule.title, seed=config.train.seed)
+    parts, train = (config.model.name, config.schedule.title), config.train
+    path = out or default_path(*parts, seed=train.seed, seeds=train.seeds)
     with RunFolder.create(path) as folder:
         _run(config, folder, dataset)
 

@@ -10,9 +10,11 @@ and the three parts of a convolution are written as this one call:
 
     forward   as it stands
     dgrad     y = dx from dy and the flipped, transposed w; a stride of s is s² such calls, one for each phase
-    wgrad     b = 1, o = (i, j, ci), t = (p, q, 1), the sum runs over the images: x is read as a volume [H, W, Ci] with
-              N channels, dO as its kernel [Ho, Wo, 1]. The third axis gives the registers Ci outputs to work on; as a
-              2-D convolution there would be three. A few images at a time, so that a group stays in the cache.
+    wgrad     b = 1, and the sum runs over the images: x is read with N channels, dO as its kernel. In one of two ways,
+              since as a 2-D convolution of [H, W] with [Ho, Wo] there would be three outputs a row for the registers:
+              a volume [H, W, Ci] with the kernel [Ho, Wo, 1], o = (i, j, ci); or rows [H, W·Ci], o = (i, j·Ci + ci),
+              in which neighbours of the kernel are s·Ci apart. Rows are faster for few images, and a few images at a
+              time stay in the cache.
 
 The call is no public interface of jaxlib, so it is used only in the versions in which the tests of this package ran it,
 and `APPROXTRAIN_ONEDNN=0` turns it off. Everywhere else `canonical` computes the same.
@@ -34,9 +36,11 @@ from approxtrain_kernels.geometry import ConvShape, Pair
 
 TESTED = ("0.10.2", "0.11.2", "0.12.0")
 """Versions of jaxlib, to the third number, in which the call was tested."""
-GROUP_IMAGES, GROUP_PIXELS, GROUP_BYTES = 16, 64, 2**23
-"""`wgrad` reads x and dO once for each tap. Where they are larger than the cache (8 MB), it takes 16 images at a time,
-as many as a register has lanes; maps below 64 pixels have too little work in a group for that to pay."""
+GROUP_PIXELS, GROUP_BYTES = 64, 2**23
+"""`wgrad` reads x and dO once for each tap. Where they are larger than the cache (8 MB), it takes a few images at a
+time; maps below 64 pixels have too little work in a group for that to pay."""
+GROUP_IMAGES, GROUP_IMAGES_OF_FEW_CHANNELS, FEW_CHANNELS = 4, 16, 8
+"""Images in a group: measured on the layers of docs/cpu.md. With fewer channels than a register has lanes, more."""
 
 
 @cache
@@ -150,17 +154,32 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]`."""
     _, ho, wo, _ = dy.shape
     large = ho * wo >= GROUP_PIXELS and x.nbytes + dy.nbytes > GROUP_BYTES
-    images = GROUP_IMAGES if large else shape.batch
-    parts = [_wgrad_of(x[n : n + images], dy[n : n + images], shape) for n in range(0, shape.batch, images)]
-    return sum(parts[1:], parts[0]).reshape(shape.w_shape)
+    if not large:
+        return _of_volume(x, dy, shape)
+    images = GROUP_IMAGES_OF_FEW_CHANNELS if shape.in_channels < FEW_CHANNELS else GROUP_IMAGES
+    parts = [_of_rows(x[n : n + images], dy[n : n + images], shape) for n in range(0, shape.batch, images)]
+    return sum(parts[1:], parts[0])
 
 
-def _wgrad_of(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
+def _of_rows(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
+    x, (rows, cols) = _cropped(x, shape.wgrad_padding)
+    n, height, width, ci = x.shape
+    image = jnp.transpose(x, (1, 2, 3, 0)).reshape(1, height, width * ci, n)
+    kernel = jnp.transpose(dy, (1, 2, 0, 3))
+    padding = (rows, (cols[0] * ci, cols[1] * ci))
+    sh, sw = shape.strides
+    dw = convolution(image, kernel, padding=padding, strides=(1, 1), dilation=(sh, sw * ci))
+    return dw.reshape(shape.w_shape)
+
+
+def _of_volume(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     n, ho, wo, co = dy.shape
     x, padding = _cropped(x, shape.wgrad_padding)
     volume = jnp.transpose(x, (1, 2, 3, 0))[None]
     kernel = jnp.transpose(dy, (1, 2, 0, 3)).reshape(ho, wo, 1, n, co)
-    return convolution(volume, kernel, padding=(*padding, (0, 0)), strides=(1, 1, 1), dilation=(*shape.strides, 1))
+    dilation = (*shape.strides, 1)
+    dw = convolution(volume, kernel, padding=(*padding, (0, 0)), strides=(1, 1, 1), dilation=dilation)
+    return dw.reshape(shape.w_shape)
 
 
 def _cropped(image: jax.Array, padding: Sequence[Pair]) -> tuple[jax.Array, list[Pair]]:

@@ -63,7 +63,8 @@ def configure(pictures: Path) -> Callable[..., Config]:
             {
                 "model": {"name": model},
                 "data": {"name": "pictures", "dir": str(pictures)},
-                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, **train},
+                # a chunk that is measured would differ from test to test
+                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, "chunk": 1, **train},
                 "optimizer": {"learning_rate": learning_rate, "decay": 0.8},
                 "schedule": schedule,
             }
@@ -73,7 +74,7 @@ def configure(pictures: Path) -> Callable[..., Config]:
 
 
 class Bench(NamedTuple):
-    """A training step that is ready to be called: `dispatch(step, state, images, order)`."""
+    """Training steps that are ready to be called: `dispatch(step, state, images, order)`."""
 
     dispatch: Any
     state: Any
@@ -81,22 +82,29 @@ class Bench(NamedTuple):
     order: Any
 
     def run(self, steps: int) -> tuple[list[Any], list[float]]:
-        """The state before the first step and after each of `steps` steps, and the losses."""
+        """The state before the first step and after each call, until `steps` steps are taken; and their losses."""
         import jax
         import jax.numpy as jnp
 
         state, states, losses = self.state, [jax.tree.map(np.asarray, self.state)], []
-        for step in range(steps):
-            # a step consumes its state
+        step = 0
+        while step < steps:
+            # a call consumes its state
             state, metrics = self.dispatch(step, jax.tree.map(jnp.copy, state), self.images, self.order)
             states.append(jax.tree.map(np.asarray, state))
-            losses.append(float(metrics.loss))
+            taken = self.dispatch.span(step)
+            loss = np.asarray(metrics.loss).tolist()
+            losses += loss if taken > 1 else [loss]  # of several seeds, a loss is a list
+            step += taken
         return states, losses
 
 
 @pytest.fixture
 def assemble(configure: Callable[..., Config]) -> Callable[..., Bench]:
-    """`assemble(model, {"name": "full"}, mode="host", seed=0)`: on 200 random images, six steps an epoch."""
+    """`assemble(model, {"name": "full"}, mode="host", seed=0)`: on 200 random images, six steps an epoch.
+
+    Of several seeds with seeds=2, seeds_by="map".
+    """
 
     def assemble(model: Model, schedule: dict[str, Any], *, mode: str = "host", **train: Any) -> Bench:
         import jax
@@ -113,12 +121,16 @@ def assemble(configure: Callable[..., Config]) -> Callable[..., Bench]:
         labels = rng.integers(0, 10, 200).astype(np.int32)
         batch = config.train.batch_size
         steps = len(labels) // batch
-        keys = Keys.of(config.train.seed)
+        seeds = config.train.all_seeds
+        keys = Keys.of_all(seeds) if len(seeds) > 1 else Keys.of(config.train.seed)
         task, state = set_up(model, config, steps, keys.init)
         table = Schedule.from_config(config.schedule, model.layers, steps)
-        dispatch = Dispatch(task, table, keys, batch_size=batch, augment=config.train.augment, mode=mode)
+        options = {"augment": config.train.augment, "mode": mode, "chunk": config.train.chunk or 1}
+        dispatch = Dispatch(task, table, keys, batch_size=batch, seeds_by=config.train.seeds_by, **options)
         images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
-        order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
+        draw = jax.jit(epoch_order, static_argnums=2)
+        order = jnp.stack([draw(key, jnp.int32(1), len(labels)) for key in jnp.atleast_1d(keys.order)])
+        order = order if len(seeds) > 1 else order[0]
         return Bench(dispatch, state, images, order)
 
     return assemble

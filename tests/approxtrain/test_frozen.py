@@ -64,7 +64,7 @@ def _pair(request, runs, assemble, pocket) -> tuple[Model, str, Run, Run]:
         if (name, letters, on) not in runs:
             bench = assemble(model, schedule(letters, on=on), augment=False)
             state = bench.run(1)[0][1]
-            runs[name, letters, on] = Run(bench.dispatch.compiled[0].as_text(), state)
+            runs[name, letters, on] = Run(bench.dispatch.compiled[0, 1].as_text(), state)
     return model, letters, runs[name, letters, True], runs[name, letters, False]
 
 

@@ -62,7 +62,7 @@ def contractions(text: str) -> tuple[int, int]:
 
 def first_program(bench) -> str:
     bench.run(1)
-    return bench.dispatch.compiled[0].as_text()
+    return bench.dispatch.compiled[0, 1].as_text()
 
 
 @pytest.fixture(name="gather")

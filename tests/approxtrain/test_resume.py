@@ -17,12 +17,15 @@ from approxtrain import disk, record
 from approxtrain.config import dump
 
 STEPS = 18  # six in each of three epochs
-BETWEEN = 12  # an epoch ends here, with a row of training and one of validation
+BETWEEN = 12  # an epoch ends here, with a row of training and one of validation for each seed
 
 SCHEDULES = {
     "full": {"name": "full"},
     "at every step": {"name": "schedule1", "method": "approx"},
     "grid under switch": {"name": "figure3", "dispatch": "switch"},
+    "four steps a call": {"name": "figure3", "dispatch": "switch"},  # of six in an epoch, so that two are left over
+    "two seeds, one after the other": {"name": "schedule3", "method": "random"},
+    "two seeds at once": {"name": "schedule1", "method": "approx"},
     "in turns": {"name": "schedule3", "method": "random"},
     "until an epoch": {"name": "schedule2", "method": "approx", "until_epoch": 2},
     "rules": {
@@ -31,6 +34,12 @@ SCHEDULES = {
             {"method": "skip", "path": "conv5", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
         ]
     },
+}
+
+TRAIN = {
+    "four steps a call": {"chunk": 4},
+    "two seeds, one after the other": {"seeds": 2, "seeds_by": "map"},
+    "two seeds at once": {"seeds": 2, "seeds_by": "vmap", "chunk": 4},
 }
 
 # For each line "STEP FOLDER": train, or go on, in a process of its own. It kills itself after that step (0: never; −12:
@@ -110,10 +119,11 @@ def _runs(configure, tmp_path_factory) -> dict[Path, list[list[int]]]:
         for name, steps in ((f"{kind}, whole", []), (f"{kind}, killed", sorted([1, *drawn, -BETWEEN], key=abs))):
             kills[root / name] = steps
             (root / name).mkdir()
-            disk.write(root / name / "config.toml", dump(configure(schedule, checkpoint_every=2)))
+            config = configure(schedule, **{"checkpoint_every": 2} | TRAIN.get(kind, {}))
+            disk.write(root / name / "config.toml", dump(config))
     folders = list(kills)
     with ThreadPoolExecutor(2) as two_at_a_time:
-        parts = two_at_a_time.map(train, (folders[:6], folders[6:]), (kills, kills))
+        parts = two_at_a_time.map(train, (folders[:10], folders[10:]), (kills, kills))
         return {folder: answers for part in parts for folder, answers in part.items()}
 
 
@@ -126,12 +136,12 @@ def test_a_run_that_is_killed_six_times_ends_as_one_that_never_was(kind, runs, t
     saved = [step for _, step in runs[killed]]
     assert saved[0] == 0  # the first kill comes before the first checkpoint
     assert saved == sorted(saved)
-    assert_same_bits(killed, whole)
+    assert_same_bits(killed, whole, TRAIN.get(kind, {}).get("seeds", 1))
 
 
-def assert_same_bits(path: Path, other: Path) -> None:
+def assert_same_bits(path: Path, other: Path, seeds: int) -> None:
     rows = (path / record.METRICS).read_bytes()
-    assert rows.count(b"\n") == 3 + 2
+    assert rows.count(b"\n") == (3 + 2) * seeds
     assert rows == (other / record.METRICS).read_bytes()
     ours, theirs = np.load(path / "final.npz"), np.load(other / "final.npz")
     assert ours.files == theirs.files

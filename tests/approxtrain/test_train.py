@@ -28,12 +28,16 @@ class Note(Listener):
     def __init__(self, kill_after: int | None = None, number: signal.Signals = signal.SIGTERM) -> None:
         self.kill_after, self.number = kill_after, number
         self.began, self.columns, self.steps, self.epochs, self.warnings = [], [], [], [], []
+        self.measurements = []
 
     def begin(self, start):
         self.began.append(start.step)
 
-    def compiling(self, first, last, total):
-        self.columns.append((first, last, total))
+    def compiling(self, first, last, total, steps):
+        self.columns.append((first, last, total, steps))
+
+    def measured(self, text):
+        self.measurements.append(text)
 
     def step(self, step, loss):
         self.steps.append(step)
@@ -94,7 +98,7 @@ def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure
     assert json.loads((tmp_path / "run" / record.SUMMARY).read_text()) == summary
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
 
-    assert (note.began, note.columns) == ([0], [(1, 1, 1)])
+    assert (note.began, note.columns) == ([0], [(1, 1, 1, 1)])
     assert note.steps == list(range(1, 5 * SIX_STEPS + 1))
     assert [row["epoch"] for row in note.epochs if "validation_accuracy" in row] == [2, 4, 5]
     timing = record.rows(tmp_path / "run" / record.TIMING)

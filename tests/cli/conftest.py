@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from approxtrain import models
 from approxtrain.models import Model
 from approxtrain.models import description as d
 from approxtrain_cli import main
@@ -94,3 +95,16 @@ def program(tmp_path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def images(tiny, tmp_path_factory) -> list[str]:
+    """Overrides: 100 images to train on, five steps an epoch."""
+    folder = tiny.folder(tmp_path_factory.mktemp("images"), tiny.binary)
+    return [f"data.dir={folder}", "data.name=mine", "train.batch_size=20", "train.validate_every=1"]
+
+
+@pytest.fixture
+def small(monkeypatch, two_layers) -> None:
+    """The one network that there is for the length of a test."""
+    monkeypatch.setattr(models, "get", lambda name: two_layers)

@@ -32,19 +32,6 @@ class Finished(NamedTuple):
     err: str
 
 
-@pytest.fixture(scope="session")
-def images(tiny, tmp_path_factory) -> list[str]:
-    """Overrides: 100 images to train on, five steps an epoch."""
-    folder = tiny.folder(tmp_path_factory.mktemp("images"), tiny.binary)
-    return [f"data.dir={folder}", "data.name=mine", "train.batch_size=20", "train.validate_every=1"]
-
-
-@pytest.fixture
-def small(monkeypatch, two_layers) -> None:
-    """The one network that there is for the length of a test."""
-    monkeypatch.setattr(models, "get", lambda name: two_layers)
-
-
 @pytest.fixture(scope="module")
 def finished(call, images, two_layers, tmp_path_factory) -> Finished:
     """Two epochs, with another column in each."""

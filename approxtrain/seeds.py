@@ -1,0 +1,53 @@
+"""Several seeds in one program: what each has of its own along a leading axis, and the step that they share.
+
+A step of one small network leaves most of a large device idle, and its time is that of many short kernels, not of
+arithmetic. The same step of several networks, which differ in nothing but their seed, has as many kernels and more for
+each to do. There are two forms of it (`train.seeds_by`):
+
+`map`    `lax.map`: one seed after the other, by the program of a single one. Less memory, and nothing can go slower.
+`vmap`   `jax.vmap`: each operation for all seeds at once.
+
+Which column runs is decided by the one step, outside of both. A batched index would turn the conditional into a select,
+which computes every branch and throws all results away but one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from approxtrain.step import StepMetrics, Task, TrainState, update
+from approxtrain_kernels import Method
+
+_member = jax.jit(lambda tree, place: jax.tree.map(lambda leaf: leaf[place], tree))
+
+
+def update_all(
+    task: Task,
+    column: Sequence[Method],
+    state: TrainState,
+    x: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    *,
+    by: str,
+    frozen_prefix: bool = False,
+) -> tuple[TrainState, StepMetrics]:
+    """`step.update` of every seed: all arguments and results but `state.step` have a leading axis of seeds."""
+
+    def one(arguments: Any) -> tuple[Any, StepMetrics]:
+        own, x, labels, key = arguments
+        new, metrics = update(task, column, TrainState(state.step, *own), x, labels, key, frozen_prefix=frozen_prefix)
+        return new[1:], metrics
+
+    every = (state[1:], x, labels, key)
+    own, metrics = lax.map(one, every) if by == "map" else jax.vmap(one)(every)
+    return TrainState(state.step + 1, *own), metrics
+
+
+def member(state: TrainState, place: int) -> TrainState:
+    """The state of one seed, as it would be alone."""
+    return TrainState(state.step, *_member(state[1:], place))
