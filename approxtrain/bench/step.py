@@ -25,7 +25,7 @@ from approxtrain import data, models, programs
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.bench import torch_peer, torch_step
 from approxtrain.bench.plain import PlainNetwork
-from approxtrain.bench.step_parts import Parts
+from approxtrain.bench.step_parts import REPEATS, Parts
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.dispatch import Dispatch
@@ -120,10 +120,9 @@ class StepBench:
         parts = Parts(self.model, self.config.train.batch_size, jnp.dtype(self.config.train.precision))
         calls = {contender.name: contender.call for contender in contenders} | parts.calls
         taken = interleaved(calls, rounds, on_round=on_round)
-        steps = {contender.name: contender.steps for contender in contenders}
+        steps = dict.fromkeys(parts.calls, REPEATS) | {contender.name: contender.steps for contender in contenders}
         times = {
-            name: Times(tuple(seconds / steps.get(name, 1) for seconds in found.seconds))
-            for name, found in taken.items()
+            name: Times(tuple(seconds / steps[name] for seconds in found.seconds)) for name, found in taken.items()
         }
         return Measured(times, {c.name: c for c in contenders}, built, parts, left_out)
 

@@ -4,9 +4,9 @@
     bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
 
 `share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
-approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, on arrays that nothing else uses and
-that the rest of the round has driven out of the cache. Inside of a step, one may overlap with another operation, or
-share an array with it: so a schedule may reach more than its bound.
+approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, REPEATS times in a row, so that its
+arrays are in the cache if they fit, as those are in a step that the operation before has just written. Inside of a step
+it may also overlap with another operation: the rest, and the share of a bound that is reached, have that in them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from approxtrain.schedule import Schedule
 from approxtrain_kernels import ConvShape, dense
 
 PARTS = ("forward", "dgrad", "wgrad")
+REPEATS = 4
+"""Runs of a part in one sample."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Parts:
 
     @property
     def calls(self) -> dict[str, Callable[[], Any]]:
+        """A call of each part, which runs it REPEATS times."""
         return {part.name: part.call for part in self.parts}
 
     def total(self, kind: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -85,4 +88,5 @@ class Parts:
 
 
 def _waited(program: Any, *operands: jax.Array) -> None:
-    jax.block_until_ready(program(*operands))
+    for _ in range(REPEATS):
+        jax.block_until_ready(program(*operands))
