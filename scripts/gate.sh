@@ -38,7 +38,7 @@ for version in 3.11 3.12; do
         step "pytest on Python $version"
         scripts/environment.sh ".venv-$version" "$other" -e . --group dev
         ".venv-$version/bin/python" -c 'import jax; print("jax", jax.__version__)'
-        tests ".venv-$version" -m "not install"
+        tests ".venv-$version" -m "not install and not one_python"
     else
         step "no Python $version found: its tests are left out"
     fi

@@ -18,6 +18,8 @@ from approxtrain.listener import Listener
 from approxtrain.run_folder import RunFolder
 from approxtrain.train import Run
 
+pytestmark = pytest.mark.one_python
+
 TWO_COLUMNS = {"grid": [["full", "zero"], ["full", "random"], ["full", "full"]]}
 
 

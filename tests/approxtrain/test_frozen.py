@@ -19,6 +19,8 @@ from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain_kernels import onednn
 from approxtrain_kernels.methods import all_methods, make
 
+pytestmark = pytest.mark.one_python
+
 ONEDNN = True
 CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="__onednn\$convolution"'
 NAMES = {"F": "full", "Z": "zero", "S": "skip", "R": "random", "A": "approx"}

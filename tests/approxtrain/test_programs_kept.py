@@ -82,13 +82,13 @@ def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
     assert jax.config.jax_compilation_cache_dir == before
 
 
-@pytest.mark.parametrize("onednn_on", ["0", "1"])
-def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path, onednn_on):
+@pytest.mark.one_python
+def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path):
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
-    } | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "APPROXTRAIN_ONEDNN": onednn_on}
+    } | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "APPROXTRAIN_ONEDNN": "0"}
     losses, programs_on_disk = [], []
     for name in ("first", "second"):
         done = subprocess.run([*RUN, tmp_path / name], env=environment, capture_output=True, text=True, timeout=300)
@@ -100,5 +100,4 @@ def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path, onednn_o
         programs_on_disk.append({file.name for file in found})
     assert losses[0] == losses[1]
     assert programs_on_disk[0] == programs_on_disk[1]
-    kept_the_step = any(name.startswith("jit_step-") for name in programs_on_disk[0])
-    assert kept_the_step == (onednn_on == "0" or not onednn.available())
+    assert any(name.startswith("jit_step-") for name in programs_on_disk[0])

@@ -16,6 +16,8 @@ import pytest
 from approxtrain import disk, record
 from approxtrain.config import dump
 
+pytestmark = pytest.mark.one_python
+
 STEPS = 18  # six in each of three epochs
 BETWEEN = 12  # an epoch ends here, with a row of training and one of validation for each seed
 

@@ -18,6 +18,8 @@ from approxtrain.listener import Listener
 from approxtrain.run_folder import RunFolder, default_path
 from approxtrain.train import Run
 
+pytestmark = pytest.mark.one_python
+
 FORMS = ["map", "vmap"]
 COLUMNS = {"grid": [["full", "full", "zero"], ["approx", "random", "full"], ["full", "zero", "full"]]}
 ALTERNATING = {"method": "approx", "layers": [2], "steps": {"every": 2}}
