@@ -65,11 +65,8 @@ def convolution(
     padding: Sequence[Pair],
     strides: Sequence[int],
     dilation: Sequence[int],
-    groups: int = 1,
 ) -> jax.Array:
-    """x `[B, …, Ci]`, w `[…, Ci/groups, Co]` → y `[B, …, Co]`, with two or three axes in the middle. No negative
-    padding.
-    """
+    """x `[B, …, Ci]`, w `[…, Ci, Co]` → y `[B, …, Co]`, with two or three axes in the middle. No negative padding."""
     rank = x.ndim
     axes = range(1, rank - 1)
     size = [
@@ -96,7 +93,7 @@ def convolution(
         "kernel": {"filter": taps},
         "output": {"data": data},
         "window": window,
-        "feature_groups": str(groups),
+        "feature_groups": "1",
     }
     return jax.ffi.ffi_call(
         "__onednn$convolution",
@@ -183,17 +180,6 @@ def _of_volume(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     dilation = (*shape.strides, 1)
     dw = convolution(volume, kernel, padding=(*padding, (0, 0)), strides=(1, 1, 1), dilation=dilation)
     return dw.reshape(shape.w_shape)
-
-
-def box_sums(x: jax.Array, terms: Pair, steps: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """Σ_{a, b} x[n, h + a·step, w + b·step, c] for a, b < terms, of x padded by zeros, or cropped where it is negative.
-
-    A convolution of each channel with ones. XLA would add up inside of the transpose that follows, in its order.
-    """
-    x, padding = _cropped(x, padding)
-    channels = x.shape[-1]
-    ones = jnp.ones((*terms, 1, channels), x.dtype)
-    return convolution(x, ones, padding=padding, strides=(1, 1), dilation=steps, groups=channels)
 
 
 def _cropped(image: jax.Array, padding: Sequence[Pair]) -> tuple[jax.Array, list[Pair]]:

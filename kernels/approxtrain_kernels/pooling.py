@@ -8,18 +8,15 @@ Blocks that do not fit at the lower and right edge are smaller: they are up to t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain_kernels import dense, onednn
-from approxtrain_kernels.geometry import ConvShape, Pair
+from approxtrain_kernels import dense
+from approxtrain_kernels.geometry import ConvShape
 
 UNROLLED = 16
 """Blocks of up to this many entries are summed slice by slice."""
@@ -41,7 +38,8 @@ class _Strip:
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]` from x `[N, H, W, Ci]` and dy `[N, Ho, Wo, Co]` with blocks of r×r."""
     _, ho, wo, _ = shape.y_shape
-    parts = [_part(x, dy, shape, *strips) for strips in product(_strips(ho, r), _strips(wo, r))]
+    padded = jnp.pad(x, ((0, 0), *shape.padding, (0, 0)))
+    parts = [_part(padded, dy, shape, *strips) for strips in product(_strips(ho, r), _strips(wo, r))]
     return sum(parts[1:], parts[0])
 
 
@@ -51,15 +49,14 @@ def _strips(size: int, r: int) -> list[_Strip]:
     return strips + ([_Strip(whole * r, rest, 1)] if rest else [])
 
 
-def _part(x: jax.Array, dy: jax.Array, shape: ConvShape, rows: _Strip, cols: _Strip) -> jax.Array:
-    padding, strides = [], []
-    for axis, strip in ((0, rows), (1, cols)):
-        s, k, (low, _) = shape.strides[axis], shape.kernel_size[axis], shape.padding[axis]
-        first = strip.start * s - low  # row of x where the strip's first box begins
-        last = first + (strip.end - strip.start - 1) * s + k - 1  # and where its last one ends
-        padding.append((-first, last + 1 - x.shape[1 + axis]))
+def _part(padded: jax.Array, dy: jax.Array, shape: ConvShape, rows: _Strip, cols: _Strip) -> jax.Array:
+    sums = padded
+    strides = []
+    for axis, strip in ((1, rows), (2, cols)):
+        s = shape.strides[axis - 1]
+        length = (strip.count - 1) * strip.size * s + shape.kernel_size[axis - 1]
+        sums = _box(sums, axis, strip.start * s, length, step=s, terms=strip.size)
         strides.append(strip.size * s)
-    sums = _box_sums(x, (rows.size, cols.size), shape.strides, padding)
     n, height, width, ci = sums.shape
     means = _means(dy[:, rows.start : rows.end, cols.start : cols.end], rows, cols)
     reduced = ConvShape(
@@ -72,7 +69,8 @@ def _part(x: jax.Array, dy: jax.Array, shape: ConvShape, rows: _Strip, cols: _St
         strides=(strides[0], strides[1]),
         padding=((0, 0), (0, 0)),
     )
-    return dense.wgrad(sums, means, reduced)
+    # Without the barrier XLA adds up in the order of the transpose that follows, four times as slowly on a CPU.
+    return dense.wgrad(lax.optimization_barrier(sums.astype(dy.dtype)), means, reduced)
 
 
 def _means(image: jax.Array, rows: _Strip, cols: _Strip) -> jax.Array:
@@ -86,21 +84,8 @@ def _means(image: jax.Array, rows: _Strip, cols: _Strip) -> jax.Array:
     return (sum(slices[1:], slices[0]) / area).astype(image.dtype)
 
 
-def _box_sums(x: jax.Array, terms: Pair, steps: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """Sums of terms_h × terms_w entries, `steps` apart, from every pixel of x padded (or cropped) on; as x's dtype."""
-    options: dict[str, Any] = {"terms": terms, "steps": steps, "padding": padding}
-    by_slices = partial(_sums_of_slices, **options)
-    if not onednn.available() or x.dtype != jnp.float32 or not x.size:
-        return by_slices(x)
-    return lax.platform_dependent(x, cpu=partial(onednn.box_sums, **options), default=by_slices)
-
-
-def _sums_of_slices(x: jax.Array, terms: Pair, steps: Pair, padding: Sequence[Pair]) -> jax.Array:
-    sums = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)])
-    for axis, (count, step) in enumerate(zip(terms, steps, strict=True), start=1):
-        length = sums.shape[axis] - (count - 1) * step
-        firsts = range(0, count * step, step)
-        shifted = [lax.slice_in_dim(sums, first, first + length, axis=axis).astype(jnp.float32) for first in firsts]
-        sums = sum(shifted[1:], shifted[0])
-    # Without the barrier XLA adds up in the order of the transpose that follows, four times as slowly on a CPU.
-    return lax.optimization_barrier(sums.astype(x.dtype))
+def _box(image: jax.Array, axis: int, start: int, length: int, *, step: int, terms: int) -> jax.Array:
+    """`length` sums along an axis from `start` on, in float32: of `terms` entries each, `step` apart."""
+    firsts = range(start, start + terms * step, step)
+    shifted = [lax.slice_in_dim(image, first, first + length, axis=axis).astype(jnp.float32) for first in firsts]
+    return sum(shifted[1:], shifted[0])
