@@ -49,9 +49,10 @@ def bench_step(
     approxtrain bench-step resnet20-schedule1-approx data.name=shapes --method zero --method pooled
     approxtrain bench-step cnn2-approx data.name=shapes --peer none --json cnn2.json
     """
-    configs = _configs(arguments or [], methods or [])
-    first = next(iter(configs.values()))
-    wanted = _peers(peers)
+    _run(_configs(arguments or [], methods or []), _peers(peers), rounds, json_file)
+
+
+def _run(configs: dict[str, Config], peers: list[str], rounds: int, json_file: Path | None) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -63,7 +64,7 @@ def bench_step(
 
     programs.keep()
     environment = record.environment()
-    bench = StepBench(first)
+    bench = StepBench(next(iter(configs.values())))
     done = 0
 
     def on_round() -> None:
@@ -73,7 +74,7 @@ def bench_step(
 
     with console.status("compiling …") as status:
         schedules = {name: config.schedule for name, config in configs.items()}
-        result = report(bench, bench.run(schedules, rounds, peers=wanted, on_round=on_round))
+        result = report(bench, bench.run(schedules, rounds, peers=peers, on_round=on_round))
     from approxtrain_cli.bench_step_tables import tables
 
     for table in tables(result):
