@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from approxtrain.bench import torch_peer
 from approxtrain.bench.step import Measured, StepBench, period
 from approxtrain.bench.step_parts import PARTS
 from approxtrain.bench.timing import Times, interval, ratio
@@ -34,6 +35,7 @@ def report(bench: StepBench, measured: Measured) -> dict[str, Any]:
             if name in names
         },
         "left_out": measured.left_out,
+        "torch": torch_peer.facts() if torch else None,
         "split_ms": split(measured),
         "parts": [
             {
