@@ -40,7 +40,7 @@ GROUP_PIXELS, GROUP_BYTES = 64, 2**23
 """`wgrad` reads x and dO once for each tap. Where they are larger than the cache (8 MB), it takes a few images at a
 time; maps below 64 pixels have too little work in a group for that to pay."""
 GROUP_IMAGES, GROUP_IMAGES_OF_FEW_CHANNELS, FEW_CHANNELS = 4, 16, 8
-"""Images in a group, by single runs on the layers of docs/cpu.md; more where a register has more lanes than channels."""
+"""Images in a group, by single runs on layers of docs/cpu.md; more where a register has more lanes than channels."""
 
 
 @cache

@@ -71,6 +71,20 @@ def test_a_wgrad_in_groups_of_images_is_the_sum_of_all(batch, monkeypatch):
 
 
 @needed
+@pytest.mark.parametrize("few", [0, 2**30], ids=["few images", "more images"])
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_a_wgrad_by_rows_is_that_of_xla_for_every_stride_padding_and_kernel(case, few, monkeypatch):
+    monkeypatch.setattr(onednn, "GROUP_BYTES", 0)
+    monkeypatch.setattr(onednn, "GROUP_PIXELS", 0)
+    monkeypatch.setattr(onednn, "FEW_CHANNELS", few)
+    monkeypatch.setattr(onednn, "_of_volume", None)  # nothing may go the other way
+    shape, x, _, dy = arrays(case, 18)  # no multiple of a group
+    ours = jax.jit(partial(onednn.wgrad, shape=shape))(x, dy)
+    xla = canonical.wgrad(x, dy, shape)
+    np.testing.assert_allclose(ours, xla, atol=2e-6 * float(jnp.abs(xla).max()))
+
+
+@needed
 def test_it_runs_in_loops_branches_and_batches():
     shape, x, w, _ = arrays(SHAPES["3x3"])
     forward = partial(dense.forward, shape=shape)
