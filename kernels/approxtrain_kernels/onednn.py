@@ -13,8 +13,8 @@ and the three parts of a convolution are written as this one call:
     wgrad     b = 1, and the sum runs over the images: x is read with N channels, dO as its kernel. In one of two ways,
               since as a 2-D convolution of [H, W] with [Ho, Wo] there would be three outputs a row for the registers:
               a volume [H, W, Ci] with the kernel [Ho, Wo, 1], o = (i, j, ci); or rows [H, W·Ci], o = (i, j·Ci + ci),
-              in which neighbours of the kernel are s·Ci apart. Rows are faster for few images, and a few images at a
-              time stay in the cache.
+              in which neighbours of the kernel are s·Ci apart. Rows are faster for few images, and a loop over groups
+              of a few images finds them in the cache.
 
 The call is no public interface of jaxlib, so it is used only in the versions in which the tests of this package ran it,
 and `APPROXTRAIN_ONEDNN=0` turns it off. Everywhere else `canonical` computes the same.
@@ -25,22 +25,24 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import distribution
+from math import prod
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from approxtrain_kernels.geometry import ConvShape, Pair
 
 TESTED = ("0.10.2", "0.11.2", "0.12.0")
 """Versions of jaxlib, to the third number, in which the call was tested."""
-GROUP_PIXELS, GROUP_BYTES = 64, 2**23
-"""`wgrad` reads x and dO once for each tap. Where they are larger than the cache (8 MB), it takes a few images at a
-time; maps below 64 pixels have too little work in a group for that to pay."""
-GROUP_IMAGES, GROUP_IMAGES_OF_FEW_CHANNELS, FEW_CHANNELS = 4, 16, 8
-"""Images in a group, by single runs on layers of docs/cpu.md; more where a register has more lanes than channels."""
+GROUP_IMAGES, GROUP_BYTES = 16, 6 * 2**20
+"""Images that `in_groups` takes at a time; half of them where their x and dO are larger than a cache."""
+SUMMED_BYTES = 2**22
+"""A dW that is too large to be written and added up for every group."""
 
 
 @cache
@@ -152,13 +154,34 @@ def _phase(dy, flipped, shape: ConvShape, phase: Pair) -> jax.Array:
 
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]`."""
-    _, ho, wo, _ = dy.shape
-    large = ho * wo >= GROUP_PIXELS and x.nbytes + dy.nbytes > GROUP_BYTES
-    if not large:
-        return _of_volume(x, dy, shape)
-    images = GROUP_IMAGES_OF_FEW_CHANNELS if shape.in_channels < FEW_CHANNELS else GROUP_IMAGES
-    parts = [_of_rows(x[n : n + images], dy[n : n + images], shape) for n in range(0, shape.batch, images)]
-    return sum(parts[1:], parts[0])
+    return _of_volume(x, dy, shape) if group_images(shape) is None else in_groups(_of_rows, x, dy, shape)
+
+
+def in_groups(
+    part: Callable[[jax.Array, jax.Array, ConvShape], jax.Array], x: jax.Array, dy: jax.Array, shape: ConvShape
+) -> jax.Array:
+    """Σ part(x, dy, shape) over groups of a few images, one after the other: what a group needs stays in the cache."""
+    images = group_images(shape)
+    if images is None or images >= shape.batch:
+        return part(x, dy, shape)
+    whole, rest = divmod(shape.batch, images)
+    group = replace(shape, batch=images)
+
+    def add_group(number, total):
+        first = number * images
+        own_x, own_dy = (lax.dynamic_slice_in_dim(image, first, images) for image in (x, dy))
+        return total + part(own_x, own_dy, group)
+
+    dw = lax.fori_loop(0, whole, add_group, jnp.zeros(shape.w_shape, jnp.float32))
+    return dw + part(x[-rest:], dy[-rest:], replace(shape, batch=rest)) if rest else dw
+
+
+def group_images(shape: ConvShape) -> int | None:
+    """How many images `in_groups` takes at a time; None where it takes all at once (docs/cpu.md)."""
+    if 4 * prod(shape.w_shape) > SUMMED_BYTES:
+        return None
+    group = 4 * (prod(shape.x_shape) + prod(shape.y_shape)) // shape.batch * GROUP_IMAGES
+    return GROUP_IMAGES if group <= GROUP_BYTES else GROUP_IMAGES // 2
 
 
 def _of_rows(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:

@@ -9,13 +9,14 @@ Blocks that do not fit at the lower and right edge are smaller: they are up to t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain_kernels import dense
+from approxtrain_kernels import dense, onednn
 from approxtrain_kernels.geometry import ConvShape
 
 UNROLLED = 16
@@ -37,6 +38,15 @@ class _Strip:
 
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]` from x `[N, H, W, Ci]` and dy `[N, Ho, Wo, Co]` with blocks of r×r."""
+    whole = partial(_wgrad, shape=shape, r=r)
+    if not onednn.computes(shape, x.dtype):
+        return whole(x, dy)
+    # Box sums of all images would go to memory and back; those of a few images stay in the cache.
+    in_groups = partial(onednn.in_groups, partial(_wgrad, r=r), shape=shape)
+    return lax.platform_dependent(x, dy, cpu=in_groups, default=whole)
+
+
+def _wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
     _, ho, wo, _ = shape.y_shape
     padded = jnp.pad(x, ((0, 0), *shape.padding, (0, 0)))
     parts = [_part(padded, dy, shape, *strips) for strips in product(_strips(ho, r), _strips(wo, r))]

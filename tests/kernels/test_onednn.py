@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from approxtrain_kernels import canonical, conv_shape, dense, onednn
+from approxtrain_kernels import canonical, conv_shape, dense, onednn, pooling
+from approxtrain_kernels.methods.pooled import Pooled
 
 ROOT = Path(__file__).parents[2]
 needed = pytest.mark.skipif(not onednn.available(), reason="this jaxlib is not known to have oneDNN's convolution")
@@ -61,27 +62,37 @@ def test_it_computes_what_xla_computes(case, part):
 
 
 @needed
-@pytest.mark.parametrize("batch", [16, 40])
-def test_a_wgrad_in_groups_of_images_is_the_sum_of_all(batch, monkeypatch):
-    monkeypatch.setattr(onednn, "GROUP_BYTES", 0)
-    shape, x, _, dy = arrays(SHAPES["3x3"], batch)
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    ("way", "batch"), [("_of_volume", 6), ("_of_rows", 16), ("_of_rows", 34), ("_of_rows of large images", 18)]
+)
+def test_both_ways_of_a_wgrad_are_that_of_xla(case, way, batch, monkeypatch):
+    """All images at once, in two groups with a rest, and in groups of half the size."""
+    other = "_of_rows" if way == "_of_volume" else "_of_volume"
+    monkeypatch.setattr(onednn, other, None)  # nothing may go the other way
+    monkeypatch.setattr(onednn, "SUMMED_BYTES", 0 if way == "_of_volume" else 2**30)
+    monkeypatch.setattr(onednn, "GROUP_BYTES", 0 if "large" in way else 2**30)
+    shape, x, _, dy = arrays(case, batch)
     ours = jax.jit(partial(onednn.wgrad, shape=shape))(x, dy)
     xla = canonical.wgrad(x, dy, shape)
     np.testing.assert_allclose(ours, xla, atol=2e-6 * float(jnp.abs(xla).max()))
 
 
 @needed
-@pytest.mark.parametrize("few", [0, 2**30], ids=["few images", "more images"])
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
-def test_a_wgrad_by_rows_is_that_of_xla_for_every_stride_padding_and_kernel(case, few, monkeypatch):
-    monkeypatch.setattr(onednn, "GROUP_BYTES", 0)
-    monkeypatch.setattr(onednn, "GROUP_PIXELS", 0)
-    monkeypatch.setattr(onednn, "FEW_CHANNELS", few)
-    monkeypatch.setattr(onednn, "_of_volume", None)  # nothing may go the other way
-    shape, x, _, dy = arrays(case, 18)  # no multiple of a group
-    ours = jax.jit(partial(onednn.wgrad, shape=shape))(x, dy)
-    xla = canonical.wgrad(x, dy, shape)
-    np.testing.assert_allclose(ours, xla, atol=2e-6 * float(jnp.abs(xla).max()))
+@pytest.mark.parametrize("case", [SHAPES["3x3"], SHAPES["3x3 stride 2, odd"]], ids=["stride 1", "stride 2"])
+def test_pooled_in_groups_with_a_rest_is_that_of_all_images(case):
+    shape, x, _, dy = arrays(case, 37)
+    ours = jax.jit(partial(pooling.wgrad, shape=shape, r=2))(x, dy)
+    exact = Pooled(2).oracle(np.asarray(x), np.asarray(dy), shape)
+    np.testing.assert_allclose(ours, exact, atol=2e-6 * np.abs(exact).max())
+
+
+@needed
+def test_images_go_in_groups_unless_a_weight_gradient_is_too_large_to_be_added_up():
+    def images(side, channels):
+        return onednn.group_images(conv_shape((128, side, side, channels), channels, (3, 3), (1, 1), "SAME"))
+
+    assert (images(32, 16), images(32, 64), images(8, 256), images(4, 512)) == (16, 8, 16, None)
 
 
 @needed
