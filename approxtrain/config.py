@@ -74,6 +74,8 @@ class TrainConfig(Section):
     """Steps between checkpoints, besides those at the end of an epoch."""
     chunk: Count | None = None
     """Steps in one call of the compiled program; measured at the start of the run where it is left out."""
+    probe_every: Count | None = None
+    """Steps between looks at how good the approximated weight gradients are; nobody looks where it is left out."""
     seeds: Count = 1
     """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
     seeds_by: Literal["map", "vmap"] | None = None

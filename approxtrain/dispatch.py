@@ -95,7 +95,7 @@ class Dispatch:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys):
-            inputs = self._inputs(state.step, images, order, keys)
+            inputs = self.inputs(state.step, images, order, keys)
             if self.mode == "host":
                 return self._update(self.schedule.columns[program])(state, *inputs)
             branches = [self._update(column) for column in self.schedule.columns]
@@ -119,7 +119,7 @@ class Dispatch:
             return partial(update, self.task, column, frozen_prefix=frozen)
         return partial(update_all, self.task, column, by=self.seeds_by, frozen_prefix=frozen)
 
-    def _inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
+    def inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
         """Batch, labels and key of a step; of several seeds along a leading axis."""
 
         def one(order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -29,6 +30,7 @@ class InFlight:
         self._depth = max(1, (2 if jax.default_backend() == "cpu" else 16) // chunk)
         self._waiting: deque[tuple[int, int, StepMetrics, bool]] = deque()
         self._last = time.perf_counter()
+        self.paused_seconds = 0.0
 
     def add(self, step: int, steps: int, metrics: StepMetrics, *, timed: bool) -> None:
         """A call of `steps` steps that begins at `step`. `timed` is False where something was compiled before it: no
@@ -45,9 +47,14 @@ class InFlight:
         while self._waiting:
             self._look()
 
-    def restart(self) -> None:
-        """What has passed since the last look, such as the saving of a checkpoint, belongs to no step."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look at all of them first; what is done then, such as the saving of a checkpoint, is no step's time."""
+        self.drain()
+        begin = time.perf_counter()
+        yield
         self._last = time.perf_counter()
+        self.paused_seconds += self._last - begin
 
     def _look(self) -> None:
         step, steps, metrics, timed = self._waiting.popleft()

@@ -44,6 +44,9 @@ class Listener:
         A call of the program takes `steps` steps.
         """
 
+    def compiling_probe(self, cells: int) -> None:
+        """The probe of that many approximated layers is about to be compiled (`train.probe_every`)."""
+
     def compiled(self, seconds: float) -> None:
         """They are."""
 

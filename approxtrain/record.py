@@ -6,8 +6,8 @@ that a clock has touched. Both have one JSON object a line, each with `step`, th
 Numbers are written so that they read back exactly. JSON has no NaN and no infinity: these are the strings
 "NaN", "Infinity" and "-Infinity", which Python's `float` reads.
 
-TensorBoard gets a copy of the metric rows, as `kind/name` against step; of a run of several seeds, whose rows each bear
-their `seed`, as `kind/name/seed 3`.
+TensorBoard gets a copy of the metric rows, as `kind/name` against step; of rows that bear a layer with its method, or a
+seed, as `kind/name/layer 2/method approx/seed 3`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO, Any
 from approxtrain import disk, host_memory
 
 METRICS, TIMING, SUMMARY, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "summary.json", "tensorboard"
+_SERIES = ("layer", "method", "seed")
 
 
 class Record:
@@ -52,10 +53,10 @@ class Record:
         row = {name: _plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
         self._append(self._metrics, row)
         writer = self._writer()
-        of_seed = f"/seed {row['seed']}" if "seed" in row else ""
+        series = "".join(f"/{name} {row[name]}" for name in _SERIES if name in row)
         for name, value in row.items():
-            if name not in ("step", "seed") and isinstance(value, int | float):
-                writer.add_scalar(f"{kind}/{name}{of_seed}", value, row["step"])
+            if name not in ("step", *_SERIES) and isinstance(value, int | float):
+                writer.add_scalar(f"{kind}/{name}{series}", value, row["step"])
 
     def timing(self, *, step: int, **values: Any) -> None:
         """Append {"step", **values} to timing.jsonl."""

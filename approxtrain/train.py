@@ -27,6 +27,7 @@ from approxtrain.in_flight import InFlight, spread
 from approxtrain.interruption import Interruption
 from approxtrain.listener import Listener, Start
 from approxtrain.outcome import outcome, over_seeds
+from approxtrain.probe import Probe
 from approxtrain.run_folder import RunFolder
 from approxtrain.same_run import refuse_changes
 from approxtrain.schedule import Schedule
@@ -66,6 +67,8 @@ class Run:
             seeds_by="map" if len(self.seeds) > 1 else None,
             listener=listener,
         )
+        every = config.train.probe_every
+        self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
         self.environment = record.environment()
         self.step_seconds: list[float] = []
         self._warned = False
@@ -186,7 +189,7 @@ class Run:
     def _steps(
         self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
     ) -> tuple[TrainState, float, int]:
-        """What is left of an epoch's steps. → (state, seconds without compiling and saving, steps)."""
+        """What is left of an epoch's steps. → (state, seconds without compiling, probing and saving, steps)."""
         first, last = int(state.step), epoch * self.steps_per_epoch
         compiled = self.dispatch.compile_seconds
         flight = InFlight(self._finished, self.dispatch.chunk)
@@ -196,19 +199,22 @@ class Run:
         while step < last:
             programs, begun = len(self.dispatch.compiled), step
             step += self.dispatch.span(begun)
+            if self.probe is not None and (cells := self.probe.due(begun, step - begun)):
+                with flight.paused():
+                    for row in self.probe(cells, state, self.images, order):
+                        # of the step to come: a run that goes on from before it probes it again
+                        rows.row(kind="probe", step=begun + 1, epoch=epoch, **row)
             state, metrics = self.dispatch(begun, state, self.images, order)
             flight.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == programs)
             due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step < last:
-                flight.drain()
-                pause = time.perf_counter()
-                self._save(state, rows)
-                self._stop_if_signalled(step, interruption)
-                begin += time.perf_counter() - pause
-                flight.restart()
+                with flight.paused():
+                    self._save(state, rows)
+                    self._stop_if_signalled(step, interruption)
         flight.drain()
-        seconds = time.perf_counter() - begin - (self.dispatch.compile_seconds - compiled)
+        seconds = time.perf_counter() - begin - flight.paused_seconds
+        seconds -= self.dispatch.compile_seconds - compiled
         return state, seconds, last - first
 
     def _warn_of_long_calls(self, step_seconds: float) -> None:
@@ -276,6 +282,7 @@ class Run:
             "chunk": self.dispatch.chunk,
             "columns": len(self.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
+            **({} if self.probe is None else self.probe.cost()),
             "config": configuration.digest(self.config),
             "environment": self.environment,
         }

@@ -73,6 +73,9 @@ class Progress(Listener):
         several = f", {steps} steps a call" if steps > 1 else ""
         self.say(f"compiling {columns} of {total}{several} …")
 
+    def compiling_probe(self, cells: int) -> None:
+        self.say(f"compiling the probe of {cells} approximated layer{'s' if cells > 1 else ''} …")
+
     def compiled(self, seconds: float) -> None:
         self.began += seconds  # the rate is that of training alone
 

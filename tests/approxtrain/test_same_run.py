@@ -28,6 +28,11 @@ def test_all_that_makes_it_another_run_is_named_at_once():
     ]
 
 
+def test_probes_cannot_be_switched_on_or_off_on_the_way():
+    with pytest.raises(ConfigError, match=r"train\.probe_every: it was None and cannot become 5"):
+        changed("train.probe_every=5")
+
+
 def test_a_run_of_before_there_were_several_seeds_had_one():
     before = plain(load("quickstart"))
     del before["train"]["seeds"]

@@ -269,6 +269,15 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_ends_with_130(start, images, tmp_path
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+def test_the_compiling_of_a_probe_is_announced(tmp_path, capsys):
+    from approxtrain_cli.progress import Progress
+
+    for cells in (1, 3):
+        Progress(tmp_path).compiling_probe(cells)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["compiling the probe of 1 approximated layer …", "compiling the probe of 3 approximated layers …"]
+
+
 def read_until(terminal: int, pattern: str, seconds: float = 120) -> str:
     """What the terminal shows, without its control codes, up to the pattern."""
     raw, end = b"", time.monotonic() + seconds
