@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from approxtrain import models
 from approxtrain.config import Config, load
 from approxtrain.errors import ConfigError
-from approxtrain.models import get as model_of
 from approxtrain.schedule import Schedule, ScheduleConfig
 
 FULL = "Full Gradient"
@@ -139,7 +139,7 @@ def rows() -> tuple[Row, ...]:
 
 def _cells(schedule: ScheduleConfig, model: str) -> Schedule:
     unlimited = schedule.model_copy(update={"max_columns": 2**31})
-    return Schedule.from_config(unlimited, model_of(model).layers, steps_per_epoch=1)
+    return Schedule.from_config(unlimited, models.get(model).layers, steps_per_epoch=1)
 
 
 def _methods(stem: str, model: str, preset: str, zero: Paper, random: Paper, approx: Paper) -> tuple[Row, ...]:
