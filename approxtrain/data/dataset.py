@@ -31,6 +31,11 @@ class Dataset:
     validation: Literal["test", "holdout"] = "test"
     """What `test_images` are: the test split, or images set aside from the training split."""
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and SHA-256: what a run is bound to."""
+        return {"name": self.name, "sha256": self.sha256}
+
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """SHA-256 over each array's type, shape and bytes in row-major order."""
@@ -61,6 +66,19 @@ def set_aside(dataset: Dataset, count: int) -> Dataset:
         test_images=dataset.train_images[held],
         test_labels=dataset.train_labels[held],
         validation="holdout",
+    )
+
+
+def first(dataset: Dataset, count: int | None) -> Dataset:
+    """The data set with the first `count` images of either split; all of them where it has no more, or with None."""
+    if count is None:
+        return dataset
+    return replace(
+        dataset,
+        train_images=dataset.train_images[:count],
+        train_labels=dataset.train_labels[:count],
+        test_images=dataset.test_images[:count],
+        test_labels=dataset.test_labels[:count],
     )
 
 
