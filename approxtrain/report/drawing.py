@@ -1,0 +1,173 @@
+"""Panels in one look: lines labelled at their ends, bands, points; the same bytes each time. matplotlib comes when asked.
+
+Colours stay apart for colour-blind readers (after Okabe & Ito, darkened for text on white). The page draws the SVG in
+its own colours by their names, so each is used for one thing only.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from approxtrain.report.document import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "paper": "#fefefe",
+    "ink": "#1f2933",
+    "grid": "#dde2e7",
+    "zero": "#0072b2",
+    "random": "#c44e00",
+    "approx": "#00805d",
+    "pooled": "#a8508a",
+    "smaller": "#8f6500",
+}
+"""Name → colour in the files; on the page `var(--NAME)` takes its place."""
+DASHES = {"solid": (0, ()), "dashed": (0, (5, 2)), "dotted": (0, (1.2, 1.6))}
+SIZE = (5.6, 3.7)
+"""Inches: so narrow that text of 10 points stays readable on a phone."""
+LEAST_GAP = 0.068
+"""Of the height of a panel, between two labels."""
+
+
+@dataclass(frozen=True)
+class Look:
+    colour: str
+    """A name out of COLOURS."""
+    dash: str = "solid"
+    marker: str = "o"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A mean with its band, over `n` seeds."""
+
+    label: str
+    look: Look
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: int
+
+    def records(self, x: str) -> list[dict[str, Any]]:
+        rows = zip(self.x, self.mean, self.low, self.high, strict=True)
+        return [
+            {"line": self.label, x: at, "mean": mean, "low": low, "high": high, "n": self.n}
+            for at, mean, low, high in rows
+        ]
+
+
+def lines(
+    name: str,
+    alt: str,
+    found: Sequence[Line],
+    *,
+    x: str,
+    heading: str,
+    ticks: str = "{x:g}",
+    zoom: bool = False,
+    markers: bool = False,
+) -> Picture:
+    """A panel of lines. `zoom` leaves the first quarter of a long run out of the height of the axis."""
+    figure, axes = blank(heading, x, ticks)
+    for line in found:
+        colour, dash = COLOURS[line.look.colour], DASHES[line.look.dash]
+        dot = "o" if markers or len(line.x) <= 12 else ""
+        axes.plot(line.x, line.mean, color=colour, linestyle=dash, linewidth=1.8, marker=dot, markersize=3.5)
+        if line.n > 1:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+    if zoom:
+        _zoom(axes, found)
+    axes.margins(x=0.02)
+    _label_ends(axes, found)
+    return picture(name, alt, figure, [record for line in found for record in line.records(x)])
+
+
+def blank(heading: str, x: str, ticks: str = "{x:g}") -> tuple[Figure, Axes]:
+    """An empty panel with its heading, grid and axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    ink = COLOURS["ink"]
+    figure = Figure(figsize=SIZE, dpi=160, facecolor=COLOURS["paper"], layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set_facecolor(COLOURS["paper"])
+    axes.set_title(heading, fontsize=11, loc="left", color=ink, fontweight="bold")
+    axes.set_xlabel(x, fontsize=10, color=ink)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=x in ("epoch", "layer")))
+    axes.yaxis.set_major_formatter(StrMethodFormatter(ticks))
+    axes.tick_params(labelsize=9.5, colors=ink, length=0)
+    axes.grid(color=COLOURS["grid"], linewidth=0.8)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=ink)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def picture(name: str, alt: str, figure: Figure, records: Sequence[Mapping[str, Any]]) -> Picture:
+    """The figure as SVG and PNG: no clock in them, and ids that are the same each time."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "approxtrain"}):
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", metadata={"Software": None})
+    return Picture(name, alt, svg.getvalue(), png.getvalue(), tuple(records))
+
+
+def _zoom(axes: Axes, found: Sequence[Line]) -> None:
+    shown = [
+        bound
+        for line in found
+        if len(line.x) > 20
+        for bound in (*line.low[len(line.x) // 4 :], *line.high[len(line.x) // 4 :])
+    ]
+    if shown:
+        room = 0.06 * (max(shown) - min(shown))
+        axes.set_ylim(min(shown) - room, max(shown) + room)
+
+
+def _label_ends(axes: Axes, found: Sequence[Line]) -> None:
+    """Each line's label to the right of its end, moved apart where ends are close, and then led to it."""
+    axes.set_ylim(axes.get_ylim())  # where the labels go depends on it: it stays
+    low, high = axes.get_ylim()
+    ends = [min(max((line.mean[-1] - low) / (high - low), 0.0), 1.0) for line in found]
+    for line, end, place in zip(found, ends, spread(ends), strict=True):
+        colour = COLOURS[line.look.colour]
+        axes.annotate(
+            line.label,
+            (1.0, end),
+            (1.05, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=9.5,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def spread(ends: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
+    """Places as near to `ends` as can be, in their order, at least `gap` apart."""
+    order = sorted(range(len(ends)), key=lambda at: ends[at])
+    clusters: list[tuple[list[int], float]] = []  # members from below, and their middle
+    for at in order:
+        members, middle = [at], ends[at]
+        while clusters and middle - gap * len(members) / 2 < clusters[-1][1] + gap * len(clusters[-1][0]) / 2:
+            below, _ = clusters.pop()
+            members = below + members
+            middle = sum(ends[member] for member in members) / len(members)
+        clusters.append((members, middle))
+    places = [0.0] * len(ends)
+    for members, middle in clusters:
+        for number, member in enumerate(members):
+            places[member] = middle + gap * (number - (len(members) - 1) / 2)
+    return places
