@@ -34,6 +34,8 @@ class Cell:
     text: str
     kind: str = ""
     """How the page shows it: "agrees", "differs", "inconclusive", "missing", or plain."""
+    note: str = ""
+    """What is said smaller, below it."""
 
 
 @dataclass(frozen=True)

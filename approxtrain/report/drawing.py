@@ -31,6 +31,8 @@ COLOURS = {
 DASHES = {"solid": (0, ()), "dashed": (0, (5, 2)), "dotted": (0, (1.2, 1.6))}
 SIZE = (5.6, 3.7)
 """Inches: so narrow that text of 10 points stays readable on a phone."""
+FEW = 20
+"""Points of a line that are marked one by one; a longer line would be all markers."""
 LEAST_GAP = 0.068
 """Of the height of a panel, between two labels."""
 
@@ -72,13 +74,15 @@ def lines(
     heading: str,
     ticks: str = "{x:g}",
     zoom: bool = False,
-    markers: bool = False,
+    log: bool = False,
 ) -> Picture:
     """A panel of lines. `zoom` leaves the first quarter of a long run out of the height of the axis."""
     figure, axes = blank(heading, x, ticks)
+    if log:
+        axes.set_yscale("log")
     for line in found:
         colour, dash = COLOURS[line.look.colour], DASHES[line.look.dash]
-        dot = "o" if markers or len(line.x) <= 12 else ""
+        dot = "o" if len(line.x) <= FEW else ""
         axes.plot(line.x, line.mean, color=colour, linestyle=dash, linewidth=1.8, marker=dot, markersize=3.5)
         if line.n > 1:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
@@ -127,7 +131,7 @@ def _zoom(axes: Axes, found: Sequence[Line]) -> None:
     shown = [
         bound
         for line in found
-        if len(line.x) > 20
+        if len(line.x) > FEW
         for bound in (*line.low[len(line.x) // 4 :], *line.high[len(line.x) // 4 :])
     ]
     if shown:
@@ -138,8 +142,9 @@ def _zoom(axes: Axes, found: Sequence[Line]) -> None:
 def _label_ends(axes: Axes, found: Sequence[Line]) -> None:
     """Each line's label to the right of its end, moved apart where ends are close, and then led to it."""
     axes.set_ylim(axes.get_ylim())  # where the labels go depends on it: it stays
-    low, high = axes.get_ylim()
-    ends = [min(max((line.mean[-1] - low) / (high - low), 0.0), 1.0) for line in found]
+    to_pixels, inverse = axes.transData, axes.transAxes.inverted()
+    heights = [inverse.transform(to_pixels.transform((line.x[-1], line.mean[-1])))[1] for line in found]
+    ends = [min(max(float(height), 0.0), 1.0) for height in heights]
     for line, end, place in zip(found, ends, spread(ends), strict=True):
         colour = COLOURS[line.look.colour]
         axes.annotate(
@@ -171,3 +176,52 @@ def spread(ends: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
         for number, member in enumerate(members):
             places[member] = middle + gap * (number - (len(members) - 1) / 2)
     return places
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[str, str, float, float]], offsets: Sequence[tuple[int, int]]
+) -> None:
+    """A label beside each point (label, colour, x, y), where it covers no other label and no point.
+
+    The first of `offsets`, in points of typography, that is free; where none is, the one that covers least.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the places are final
+    renderer: Any = figure.canvas
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in axes.transData.transform([(x, y) for *_, x, y in points])]
+    for own, (label, colour, x, y) in enumerate(points):
+        best: tuple[float, Any, Bbox] | None = None
+        for dx, dy in offsets:
+            side = "left" if dx > 0 else "right" if dx < 0 else "center"
+            text = axes.annotate(
+                label,
+                (x, y),
+                (dx, dy),
+                textcoords="offset points",
+                color=COLOURS[colour],
+                fontsize=9,
+                ha=side,
+                va="center",
+            )
+            box = text.get_window_extent(renderer.get_renderer())
+            covered = sum(_overlap(box, other) for at, other in enumerate(taken) if at != own)
+            covered += 10 * (box.width * box.height - _overlap(box, figure.bbox))  # nothing is cut off
+            if best is None or covered < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (covered, text, box)
+            else:
+                text.remove()
+            if covered == 0:
+                break
+        assert best is not None, "`offsets` must hold one at least"
+        taken.append(best[2])
+
+
+def _overlap(one: Any, other: Any) -> float:
+    """The area that two boxes share."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(width, 0.0) * max(height, 0.0)

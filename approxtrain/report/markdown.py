@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from approxtrain.report.document import Block, Bullets, Document, Facts, Figure, Paragraph, Table
+from approxtrain.report.document import Block, Bullets, Cell, Document, Facts, Figure, Paragraph, Table
 
 
 def render(document: Document) -> str:
@@ -29,5 +29,9 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [table.header, ["---"] * len(table.header), *([cell.text for cell in row] for row in table.rows)]
+    lines = [table.header, ["---"] * len(table.header), *([_cell(cell) for cell in row] for row in table.rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell.text} ({cell.note})" if cell.note else cell.text

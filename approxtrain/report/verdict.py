@@ -27,10 +27,6 @@ class Verdict:
     word: Word
     why: str = ""
 
-    @property
-    def text(self) -> str:
-        return f"{self.word}: {self.why}" if self.why else self.word
-
 
 def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
     """The verdict on a paired difference, in points, against the paper's.

@@ -1,0 +1,80 @@
+"""Table 1 of the paper, kernel against dense weight gradient, from a JSON of `bench-kernel`."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from approxtrain import experiments
+from approxtrain.experiments import KernelRow
+from approxtrain.report.document import Cell, Table
+from approxtrain.report.inputs import Measured
+
+NOTHING = "–"
+HEADER = (
+    "shape",
+    "paper: cuDNN, ms",
+    "kernel, ms",
+    "times faster",
+    "ours: dense, ms",
+    "kernel, ms",
+    "times faster",
+    "measurement",
+)
+
+
+def is_table1(measured: Measured) -> bool:
+    """Whether it measured weight gradients of `approx`, which is what the paper's table is about."""
+    return measured.values.get("method") == "approx" and measured.values.get("part", "wgrad") == "wgrad"
+
+
+def table(measured: Measured, name: str) -> Table:
+    """A row of the paper each that was measured, and the paper's others as not run."""
+    found = {_key(row["shape"]): row for row in measured.values["rows"] if not row.get("also_dtype")}
+    rows, records = [], []
+    for paper in experiments.get("table1").kernel_rows:
+        row = found.get((paper.in_channels, paper.out_channels, paper.size, paper.size))
+        rows.append(_cells(paper, row))
+        records.append(_record(paper, row))
+    return Table(name, HEADER, tuple(rows), tuple(records))
+
+
+def _cells(paper: KernelRow, row: dict[str, Any] | None) -> tuple[Cell, ...]:
+    shape = f"{paper.in_channels}→{paper.out_channels}, {paper.size}×{paper.size}"
+    printed = [Cell(shape), Cell(f"{paper.cudnn:.2f}"), Cell(f"{paper.total:.2f}"), Cell(f"{paper.speed_up:.1f}")]
+    if row is None:
+        return (*printed, *[Cell(NOTHING)] * 3, Cell("not run", "missing"))
+    if row.get("failed"):
+        return (*printed, *[Cell(NOTHING)] * 3, Cell("wrong, so not timed", "missing"))
+    record = _record(paper, row)
+    between = f" ({record['times_faster_low']:.2f} to {record['times_faster_high']:.2f})"
+    return (
+        *printed,
+        Cell(f"{record['dense_ms']:.2f}"),
+        Cell(f"{record['kernel_ms']:.2f}"),
+        Cell(f"{record['times_faster']:.2f}{between}"),
+        Cell(record["verdict"]),
+    )
+
+
+def _record(paper: KernelRow, row: dict[str, Any] | None) -> dict[str, Any]:
+    timed = row if row is not None and not row.get("failed") else None
+    ratio = timed["ratio"] if timed else None
+    return {
+        "in_channels": paper.in_channels,
+        "out_channels": paper.out_channels,
+        "size": paper.size,
+        "paper_dense_ms": paper.cudnn,
+        "paper_kernel_ms": paper.total,
+        "paper_times_faster": paper.speed_up,
+        "dense_ms": median(timed["milliseconds"]["dense"]) if timed else None,
+        "kernel_ms": median(timed["milliseconds"]["method"]) if timed else None,
+        "times_faster": 1 / ratio["value"] if ratio else None,
+        "times_faster_low": 1 / ratio["high"] if ratio else None,
+        "times_faster_high": 1 / ratio["low"] if ratio else None,
+        "verdict": ratio["verdict"] if ratio else None,
+    }
+
+
+def _key(shape: dict[str, Any]) -> tuple[int, int, int, int]:
+    return shape["in_channels"], shape["out_channels"], shape["height"], shape["width"]

@@ -1,0 +1,159 @@
+"""Tables 2 to 5 of the paper with ours beside it, and every ResNet-20 row against the smaller network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from approxtrain.report.document import Cell, Table
+from approxtrain.report.outcome import Outcome, accuracies
+from approxtrain.report.selection import Selection
+from approxtrain.report.speed import SpeedUp, place, step_seconds
+from approxtrain.report.statistics import Estimate, estimate, paired
+
+NOTHING = "–"
+SMALLER = "resnet14"
+_KINDS = {"agrees": "agrees", "differs": "differs", "inconclusive": "inconclusive", "not run": "missing"}
+
+
+def table(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
+    """The table of an experiment: a row of it each, in its order."""
+    stated = any(outcome.paper_accuracy is not None for outcome in outcomes)
+    sources = {outcome.speed_up.source for outcome in outcomes if outcome.speed_up}
+    columns: list[tuple[str, Callable[[Outcome], Cell]]] = [
+        ("row", lambda o: Cell(name(o))),
+        *([("paper, %", lambda o: Cell(_number(o.paper_accuracy, 1)))] if stated else []),
+        ("best, %", lambda o: _accuracy(o, "best")),
+        ("final, %", lambda o: _accuracy(o, "final")),
+        ("paper to full", lambda o: Cell(_signed(None if _is_full(o) else o.paper_difference))),
+        ("ours to full", lambda o: Cell(interval(o.difference["best"], signed=True))),
+        ("verdict", lambda o: Cell(o.verdict.word, _KINDS.get(o.verdict.word, ""), o.verdict.why)),
+        ("paper's speed-up, %", lambda o: Cell(_paper_speed(o))),
+        ("ours, %", lambda o: Cell(NOTHING if _is_full(o) else speed_text(o.speed_up))),
+        ("at most, %", lambda o: Cell(NOTHING if _is_full(o) else f"{o.bound:.1f}")),
+        *([("measured by", lambda o: Cell(o.speed_up.source if o.speed_up else NOTHING))] if len(sources) > 1 else []),
+        ("training, s", lambda o: Cell(interval(o.seconds, digits=0, n=False))),
+    ]
+    return Table(
+        name=selection.experiment.name,
+        header=tuple(heading for heading, _ in columns),
+        rows=tuple(tuple(cell(outcome) for _, cell in columns) for outcome in outcomes),
+        records=tuple(_record(selection, outcome) for outcome in outcomes),
+    )
+
+
+def against_smaller(selection: Selection, outcomes: Sequence[Outcome]) -> Table | None:
+    """Accuracy and step of each row against ResNet-14's with the same seeds; None where that or all else was not run."""
+    small = next((outcome for outcome in outcomes if outcome.row.model == SMALLER), None)
+    if small is None or not small.runs.finished or selection.experiment.model == SMALLER:
+        return None
+    base = accuracies(small.runs, "best")
+    rows, records = [], []
+    for outcome in outcomes:
+        gain = paired(accuracies(outcome.runs, "best"), base)
+        if outcome is small or gain is None:
+            continue
+        longer = _step_ratio(outcome, small)
+        rows.append((Cell(name(outcome)), Cell(interval(gain, signed=True)), Cell(interval(longer, n=False))))
+        records.append({"row": outcome.row.name, **_flat("accuracy_difference", gain), **_flat("step_ratio", longer)})
+    header = ("row", "best accuracy above ResNet-14's, points", "step over ResNet-14's")
+    return Table(f"{selection.experiment.name}-resnet14", header, tuple(rows), tuple(records)) if rows else None
+
+
+def name(outcome: Outcome) -> str:
+    """The row as the table calls it; ours are marked."""
+    parts = [outcome.row.group, outcome.row.label]
+    return ", ".join(part for part in parts if part) + (" (ours)" if outcome.row.ours else "")
+
+
+def interval(found: Estimate | None, *, signed: bool = False, digits: int = 2, n: bool = True) -> str:
+    """ "91.30 ± 0.21 (n = 3)", "91.30 (n = 1)": a single value has no interval, and says so."""
+    if found is None:
+        return NOTHING
+    half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    return f"{_signed(found.mean, digits) if signed else f'{found.mean:.{digits}f}'}{half}{f' (n = {found.n})' if n else ''}"
+
+
+def speed_text(found: SpeedUp | None) -> str:
+    if found is None:
+        return NOTHING
+    between = "" if found.low is None else f" ({_signed(found.low, 1)} to {_signed(found.high, 1)})"
+    return f"{_signed(found.value, 1)}{between}"
+
+
+def _accuracy(outcome: Outcome, kind: str) -> Cell:
+    found = outcome.accuracy[kind]
+    failures = "; ".join(outcome.failures)
+    if found is None:
+        return Cell(failures or "not run", "missing")
+    return Cell(interval(found), "missing" if failures else "", failures)
+
+
+def _is_full(outcome: Outcome) -> bool:
+    return outcome.verdict.word == "reference"
+
+
+def _paper_speed(outcome: Outcome) -> str:
+    paper = outcome.row.paper
+    if paper is None:
+        return NOTHING
+    return paper.speed_up_printed or _signed(paper.speed_up, 1)
+
+
+def _step_ratio(outcome: Outcome, small: Outcome) -> Estimate | None:
+    ratios = []
+    for seed in sorted(outcome.runs.finished.keys() & small.runs.finished.keys()):
+        own, base = outcome.runs.finished[seed], small.runs.finished[seed]
+        mine, theirs = step_seconds(own), step_seconds(base)
+        if mine and theirs and place(own) == place(base):
+            ratios.append(mine / theirs)
+    return estimate(ratios)
+
+
+def _record(selection: Selection, outcome: Outcome) -> dict[str, Any]:
+    paper, found = outcome.row.paper, outcome.speed_up
+    return {
+        "row": outcome.row.name,
+        "label": name(outcome),
+        "data": selection.protocol.data,
+        "epochs": selection.protocol.epochs,
+        "seeds": " ".join(map(str, sorted(outcome.runs.finished))),
+        "failed": "; ".join(outcome.failures),
+        "paper_accuracy": outcome.paper_accuracy,
+        **_flat("best_accuracy", outcome.accuracy["best"]),
+        **_flat("final_accuracy", outcome.accuracy["final"]),
+        "paper_difference": outcome.paper_difference,
+        **_flat("difference", outcome.difference["best"]),
+        **_flat("final_difference", outcome.difference["final"]),
+        "verdict": outcome.verdict.word,
+        "why": outcome.verdict.why,
+        "paper_speed_up": paper.speed_up if paper else None,
+        "speed_up": found.value if found else None,
+        "speed_up_low": found.low if found else None,
+        "speed_up_high": found.high if found else None,
+        "speed_up_n": found.n if found else None,
+        "speed_up_source": found.source if found else None,
+        "largest_speed_up": outcome.bound,
+        **_flat("training_seconds", outcome.seconds),
+    }
+
+
+def _flat(key: str, found: Estimate | None) -> dict[str, float | int | None]:
+    return {
+        key: found.mean if found else None,
+        f"{key}_low": found.low if found else None,
+        f"{key}_high": found.high if found else None,
+        f"{key}_n": found.n if found else 0,
+    }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 2) -> str:
+    """With a true minus sign, and a plus where it is above nought."""
+    if value is None:
+        return NOTHING
+    text = f"{value:+.{digits}f}"
+    return (f"{0:.{digits}f}" if float(text) == 0 else text).replace("-", "−")
