@@ -123,7 +123,8 @@ def _refuse_non_finite(arrays: dict[str, Any], step: int) -> None:
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
             raise DivergedError(
                 f"`{path}` is no longer finite after step {step}, so no checkpoint of it was written; "
-                "earlier ones are kept. Try a smaller `optimizer.learning_rate`, or approximate fewer cells."
+                "earlier ones are kept. Try a smaller `optimizer.learning_rate`, or approximate fewer cells.",
+                step - 1,
             )
 
 

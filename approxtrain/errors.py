@@ -29,9 +29,16 @@ class DataError(ApproxtrainError):
 
 
 class DivergedError(ApproxtrainError):
-    """The loss or a parameter is no longer finite."""
+    """The loss or a parameter is no longer finite, because of step `step`, counted from 0.
+
+    `loss` is the loss, where it is that which is not.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, step: int, loss: float | None = None) -> None:
+        super().__init__(message)
+        self.step, self.loss = step, loss
 
 
 class CheckpointError(ApproxtrainError):

@@ -49,7 +49,7 @@ class Record:
 
     def row(self, *, kind: str, step: int, **values: Any) -> None:
         """Append {"kind", "step", **values} to metrics.jsonl; the numbers go to TensorBoard as well."""
-        row = {name: _plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
+        row = {name: plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
         self._append(self._metrics, row)
         writer = self._writer()
         of_seed = f"/seed {row['seed']}" if "seed" in row else ""
@@ -59,7 +59,7 @@ class Record:
 
     def timing(self, *, step: int, **values: Any) -> None:
         """Append {"step", **values} to timing.jsonl."""
-        self._append(self._timing, {name: _plain(value) for name, value in ({"step": step} | values).items()})
+        self._append(self._timing, {name: plain(value) for name, value in ({"step": step} | values).items()})
 
     def sync(self) -> None:
         """Flush the rows to the disk itself, so that a power cut cannot part them from a checkpoint."""
@@ -100,7 +100,7 @@ class Record:
 
 def summary(folder: Path, values: dict[str, Any]) -> Path:
     """Write `values` as summary.json, readable and in one step; returns its path."""
-    disk.write_json(folder / SUMMARY, _plain(values))
+    disk.write_json(folder / SUMMARY, plain(values))
     return folder / SUMMARY
 
 
@@ -138,6 +138,12 @@ def environment() -> dict[str, Any]:
         "freed_memory_kept": host_memory.kept,
         "git_commit": _git_commit(),
     }
+
+
+def place(environment: dict[str, Any]) -> dict[str, Any]:
+    """The part of an environment that must be the same for a resumed run to repeat the bits."""
+    names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
+    return {name: environment[name] for name in names}
 
 
 def _processor() -> str:
@@ -187,14 +193,14 @@ def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON holds it: arrays as lists, their scalars as numbers, non-finite floats as strings."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # numpy and jax
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return str(value) if isinstance(value, Path) else value

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import checkpoint, curves, data, disk, models, record, tune
+from approxtrain import checkpoint, curves, data, disk, models, record, traces, tune
 from approxtrain import config as configuration
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config
@@ -83,11 +83,17 @@ class Run:
             summary = json.loads(done.read_text("utf-8"))
             if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
                 return summary  # nothing is left to do, and nothing to measure anew
+        about = self.dataset.identity | {"validation": self.dataset.validation}
+        trajectory = traces.begin(self.folder.path, start, about, self.environment)
         with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
             self._settle(state, interruption)
-            for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
-                state = self._epoch(epoch, state, rows, interruption)
-        return self._summary(start)
+            try:
+                for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
+                    state = self._epoch(epoch, state, rows, interruption)
+            except DivergedError as error:
+                traces.diverge(self.folder.path, error)
+                raise
+        return self._summary(start, trajectory)
 
     def _start(self, step: int) -> Start:
         visits = self.schedule.visits(0, self.total_steps).sum(0)
@@ -118,14 +124,14 @@ class Run:
         state, meta, skipped = found
         for line in skipped:
             self.listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
-        if meta["data"] != self._data_identity():
+        if meta["data"] != self.dataset.identity:
             raise DataError(
                 f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
                 f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
             )
         refuse_changes(meta["config"], configuration.plain(self.config))
         self.config = tune.as_before(self.config, meta["config"])
-        here = self._place()
+        here = record.place(self.environment)
         if changed := [name for name in here if meta["place"].get(name) != here[name]]:
             self.listener.warn(
                 f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit."
@@ -234,7 +240,9 @@ class Run:
             raise DivergedError(
                 f"The loss of step {step}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
                 f"What was saved before is finite and stays in {self.folder.checkpoints}. "
-                "Start a new run with a smaller `optimizer.learning_rate`, or with fewer approximated cells."
+                "Start a new run with a smaller `optimizer.learning_rate`, or with fewer approximated cells.",
+                step,
+                loss,
             )
         if seconds is not None:
             self.step_seconds.append(seconds)
@@ -244,26 +252,19 @@ class Run:
         rows.sync()
         meta = {
             "config": configuration.plain(self.config),
-            "data": self._data_identity(),
-            "place": self._place(),
+            "data": self.dataset.identity,
+            "place": record.place(self.environment),
         }
         checkpoint.save(self.folder.checkpoints, int(state.step), state, meta)
+        traces.saved(self.folder.path, int(state.step))
 
-    def _place(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to repeat the bits."""
-        names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
-        return {name: self.environment[name] for name in names}
-
-    def _data_identity(self) -> dict[str, Any]:
-        return {"name": self.dataset.name, "sha256": self.dataset.sha256}
-
-    def _summary(self, start: int) -> dict[str, Any]:
+    def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
         found = outcome(record.rows(self.folder.path / record.METRICS), self.seeds)
         several = {"seeds": len(self.seeds), "seeds_by": self.dispatch.seeds_by} if len(self.seeds) > 1 else {}
         summary = {
             "model": self.model.name,
             "schedule": self.config.schedule.title,
-            "data": self._data_identity() | {"validation": self.dataset.validation},
+            "data": self.dataset.identity | {"validation": self.dataset.validation},
             "seed": self.config.train.seed,
             **several,
             "epochs": self.config.train.epochs,
@@ -277,6 +278,7 @@ class Run:
             "columns": len(self.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
             "config": configuration.digest(self.config),
+            "trajectory": trajectory,
             "environment": self.environment,
         }
         record.summary(self.folder.path, summary)

@@ -31,6 +31,11 @@ class Dataset:
     validation: Literal["test", "holdout"] = "test"
     """What `test_images` are: the test split, or images set aside from the training split."""
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and SHA-256: what a run is bound to."""
+        return {"name": self.name, "sha256": self.sha256}
+
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """SHA-256 over each array's type, shape and bytes in row-major order."""
