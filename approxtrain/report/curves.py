@@ -35,8 +35,8 @@ def figure(selection: Selection) -> Figure | None:
     missing = [runs.row.label for runs in selection.rows if not _archives(runs)]
     left = f" Not run: {', '.join(dict.fromkeys(missing))}." if missing else ""
     text = (
-        f"{selection.experiment.title}: {selection.protocol.title} (the paper: {selection.paper_epochs}). Lines are means, bands "
-        f"reach from the lowest to the highest seed.{left}"
+        f"{selection.experiment.title}: {selection.protocol.title} (the paper: {selection.paper_epochs}). Lines are "
+        f"means, bands reach from the lowest to the highest seed.{left}"
     )
     return Figure(text, tuple(pictures))
 
@@ -54,7 +54,10 @@ def short(row: Row) -> str:
     return row.label if row.label.startswith("ResNet") else row.label.replace(" Gradient", "").lower()
 
 
-_PANELS = {"loss": ("train_loss", "training loss", 1.0, "{x:g}"), "accuracy": ("validation_accuracy", "", 100.0, "{x:g} %")}
+_PANELS = {
+    "loss": ("train_loss", "training loss", 1.0, "{x:g}"),
+    "accuracy": ("validation_accuracy", "", 100.0, "{x:g} %"),
+}
 
 
 def _panel(selection: Selection, chosen: Sequence[RowRuns], group: str, kind: str) -> Picture | None:

@@ -1,4 +1,4 @@
-"""Panels in one look: lines labelled at their ends, bands, points; the same bytes each time. matplotlib comes when asked.
+"""Panels in one look: lines labelled at their ends, bands, points; the same bytes each time.
 
 Colours stay apart for colour-blind readers (after Okabe & Ito, darkened for text on white). The page draws the SVG in
 its own colours by their names, so each is used for one thing only.
@@ -190,7 +190,9 @@ def label_points(
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the places are final
     renderer: Any = figure.canvas
-    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in axes.transData.transform([(x, y) for *_, x, y in points])]
+    taken = [
+        Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in axes.transData.transform([(x, y) for *_, x, y in points])
+    ]
     for own, (label, colour, x, y) in enumerate(points):
         best: tuple[float, Any, Bbox] | None = None
         for dx, dy in offsets:

@@ -32,9 +32,9 @@ def figure(selection: Selection) -> Figure | None:
     if not pictures:
         return None
     text = (
-        f"Quality of the approximated weight gradients, {selection.experiment.model}: {selection.protocol.title}. Means over the "
-        "probed steps, bands from the lowest to the highest seed. `zero` has a cosine and norm of 0 and is not drawn; the planes "
-        "are those of dO, whatever the method makes of them."
+        f"Quality of the approximated weight gradients, {selection.experiment.model}: {selection.protocol.title}. "
+        "Means over the probed steps, bands from the lowest to the highest seed. `zero` has a cosine and norm of 0 "
+        "and is not drawn; the planes are those of dO, whatever the method makes of them."
     )
     return Figure(text, tuple(pictures))
 

@@ -11,6 +11,8 @@ from approxtrain.report.document import Cell, Table
 from approxtrain.report.inputs import Measured
 
 NOTHING = "–"
+BATCH = 128
+"""Of the paper's training; its table does not state one."""
 HEADER = (
     "shape",
     "paper: cuDNN, ms",
@@ -30,10 +32,13 @@ def is_table1(measured: Measured) -> bool:
 
 def table(measured: Measured, name: str) -> Table:
     """A row of the paper each that was measured, and the paper's others as not run."""
-    found = {_key(row["shape"]): row for row in measured.values["rows"] if not row.get("also_dtype")}
+    found: dict[tuple[int, ...], dict[str, Any]] = {}
+    for row in measured.values["rows"]:
+        if row["dtype"] == measured.values["rows"][0]["dtype"]:  # of several precisions the first
+            found.setdefault(_key(row["shape"]), row)
     rows, records = [], []
     for paper in experiments.get("table1").kernel_rows:
-        row = found.get((paper.in_channels, paper.out_channels, paper.size, paper.size))
+        row = found.get((BATCH, paper.in_channels, paper.out_channels, paper.size, paper.size, 3, 3, 1, 1))
         rows.append(_cells(paper, row))
         records.append(_record(paper, row))
     return Table(name, HEADER, tuple(rows), tuple(records))
@@ -44,7 +49,7 @@ def _cells(paper: KernelRow, row: dict[str, Any] | None) -> tuple[Cell, ...]:
     printed = [Cell(shape), Cell(f"{paper.cudnn:.2f}"), Cell(f"{paper.total:.2f}"), Cell(f"{paper.speed_up:.1f}")]
     if row is None:
         return (*printed, *[Cell(NOTHING)] * 3, Cell("not run", "missing"))
-    if row.get("failed"):
+    if not row["milliseconds"]:
         return (*printed, *[Cell(NOTHING)] * 3, Cell("wrong, so not timed", "missing"))
     record = _record(paper, row)
     between = f" ({record['times_faster_low']:.2f} to {record['times_faster_high']:.2f})"
@@ -58,7 +63,7 @@ def _cells(paper: KernelRow, row: dict[str, Any] | None) -> tuple[Cell, ...]:
 
 
 def _record(paper: KernelRow, row: dict[str, Any] | None) -> dict[str, Any]:
-    timed = row if row is not None and not row.get("failed") else None
+    timed = row if row is not None and row["milliseconds"] else None
     ratio = timed["ratio"] if timed else None
     return {
         "in_channels": paper.in_channels,
@@ -76,5 +81,6 @@ def _record(paper: KernelRow, row: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _key(shape: dict[str, Any]) -> tuple[int, int, int, int]:
-    return shape["in_channels"], shape["out_channels"], shape["height"], shape["width"]
+def _key(shape: dict[str, Any]) -> tuple[int, ...]:
+    names = ("batch", "in_channels", "out_channels", "height", "width")
+    return (*(shape[name] for name in names), *shape["kernel_size"], *shape["strides"])

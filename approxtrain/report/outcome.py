@@ -38,8 +38,8 @@ class Outcome:
 
     @property
     def failures(self) -> list[str]:
-        """"seed 1 diverged at step 812", for each run that did not finish."""
-        return [f"seed {seed} {_short(archive)}" for seed, archive in sorted(self.runs.failed.items())]
+        """ "seed 1 diverged at step 812", for each run that did not finish."""
+        return [f"seed {seed} {short_failure(archive)}" for seed, archive in sorted(self.runs.failed.items())]
 
 
 def outcomes(selection: Selection, steps: Sequence[Measured]) -> list[Outcome]:
@@ -103,7 +103,7 @@ def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None) -
     return judge(difference, paper, (stated.accuracy if stated else None) or ours.mean)
 
 
-def _short(archive: Archive) -> str:
+def short_failure(archive: Archive) -> str:
     """The message without its detail: "diverged at step 812", "unfinished, 3 of 8 epochs"."""
     if archive.status == "diverged":
         return archive.message.partition(":")[0] or "diverged"

@@ -25,7 +25,7 @@ def table(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
         *([("paper, %", lambda o: Cell(_number(o.paper_accuracy, 1)))] if stated else []),
         ("best, %", lambda o: _accuracy(o, "best")),
         ("final, %", lambda o: _accuracy(o, "final")),
-        ("paper to full", lambda o: Cell(_signed(None if _is_full(o) else o.paper_difference))),
+        ("paper to full", lambda o: Cell(signed(None if _is_full(o) else o.paper_difference))),
         ("ours to full", lambda o: Cell(interval(o.difference["best"], signed=True))),
         ("verdict", lambda o: Cell(o.verdict.word, _KINDS.get(o.verdict.word, ""), o.verdict.why)),
         ("paper's speed-up, %", lambda o: Cell(_paper_speed(o))),
@@ -71,14 +71,14 @@ def interval(found: Estimate | None, *, signed: bool = False, digits: int = 2, n
     if found is None:
         return NOTHING
     half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
-    return f"{_signed(found.mean, digits) if signed else f'{found.mean:.{digits}f}'}{half}{f' (n = {found.n})' if n else ''}"
+    return f"{signed(found.mean, digits) if signed else f'{found.mean:.{digits}f}'}{half}{f' (n = {found.n})' if n else ''}"
 
 
 def speed_text(found: SpeedUp | None) -> str:
     if found is None:
         return NOTHING
-    between = "" if found.low is None else f" ({_signed(found.low, 1)} to {_signed(found.high, 1)})"
-    return f"{_signed(found.value, 1)}{between}"
+    between = "" if found.low is None else f" ({signed(found.low, 1)} to {signed(found.high, 1)})"
+    return f"{signed(found.value, 1)}{between}"
 
 
 def _accuracy(outcome: Outcome, kind: str) -> Cell:
@@ -97,7 +97,7 @@ def _paper_speed(outcome: Outcome) -> str:
     paper = outcome.row.paper
     if paper is None:
         return NOTHING
-    return paper.speed_up_printed or _signed(paper.speed_up, 1)
+    return paper.speed_up_printed or signed(paper.speed_up, 1)
 
 
 def _step_ratio(outcome: Outcome, small: Outcome) -> Estimate | None:
@@ -151,7 +151,7 @@ def _number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _signed(value: float | None, digits: int = 2) -> str:
+def signed(value: float | None, digits: int = 2) -> str:
     """With a true minus sign, and a plus where it is above nought."""
     if value is None:
         return NOTHING

@@ -13,7 +13,20 @@ from approxtrain.report.selection import RowRuns, Selection, counted
 from approxtrain.report.speed import place, training_seconds
 from approxtrain.report.statistics import estimate
 
-_OFFSETS = ((8, 0), (-8, 0), (0, 9), (0, -9), (8, 10), (8, -10), (-8, 10), (-8, -10), (8, 20), (8, -20), (-8, 20), (-8, -20))
+_OFFSETS = (
+    (8, 0),
+    (-8, 0),
+    (0, 9),
+    (0, -9),
+    (8, 10),
+    (8, -10),
+    (-8, 10),
+    (-8, -10),
+    (8, 20),
+    (8, -20),
+    (-8, 20),
+    (-8, -20),
+)
 """Points of typography from a point to its label, in the order they are tried."""
 
 
@@ -48,9 +61,9 @@ def figure(selection: Selection) -> Figure | None:
     ]
     left = f" Not drawn, because timed on another machine: {', '.join(elsewhere)}." if elsewhere else ""
     text = (
-        f"{title}: {selection.protocol.title}. Best validation accuracy, with its 95 % interval where there are several seeds, "
-        f"against the seconds of all training steps of one run (compiling and validation left out). The line joins the rows that no "
-        f"other beats in both.{left}"
+        f"{title}: {selection.protocol.title}. Best validation accuracy, with its 95 % interval where there are "
+        "several seeds, against the seconds of all training steps of one run (compiling and validation left out). "
+        f"The line joins the rows that no other beats in both.{left}"
     )
     return Figure(text, (_draw(name, f"{title}: {counted(len(points), 'point')}", points, front, records),))
 
@@ -64,7 +77,9 @@ def _points(selection: Selection) -> tuple[list[Point], list[str]]:
     points, elsewhere = [], []
     for runs in selection.rows:
         values = accuracies(runs, "best")
-        timed = {seed: training_seconds(one, compiling=False) for seed, one in runs.finished.items() if place(one) == here}
+        timed = {
+            seed: training_seconds(one, compiling=False) for seed, one in runs.finished.items() if place(one) == here
+        }
         seconds = estimate([each for each in timed.values() if each is not None])
         accuracy = estimate([values[seed] for seed, each in timed.items() if each is not None])
         if seconds and accuracy:
@@ -83,6 +98,7 @@ def _label(runs: RowRuns) -> str:
 
 def _front(points: Sequence[Point]) -> list[Point]:
     """The points that none is at least as good as in both and better in one, from the fastest."""
+
     def beaten(point: Point) -> bool:
         return any(
             other.seconds <= point.seconds
@@ -97,7 +113,11 @@ def _front(points: Sequence[Point]) -> list[Point]:
 def _draw(name: str, alt: str, points: Sequence[Point], front: Sequence[Point], records: list[dict]) -> Picture:
     figure, axes = drawing.blank("best validation accuracy", "training time, s", "{x:g} %")
     axes.plot(
-        [point.seconds for point in front], [point.accuracy for point in front], color=COLOURS["ink"], linewidth=1, alpha=0.5
+        [point.seconds for point in front],
+        [point.accuracy for point in front],
+        color=COLOURS["ink"],
+        linewidth=1,
+        alpha=0.5,
     )
     for point in points:
         axes.errorbar(

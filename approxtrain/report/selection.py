@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from approxtrain import experiments
 from approxtrain.archive import ELSEWHERE, Archive
+from approxtrain.config import Config, plain
 from approxtrain.experiments import Experiment, Row
 
 REAL = "cifar10"
@@ -34,8 +37,9 @@ class Protocol:
     @classmethod
     def of(cls, archive: Archive) -> Protocol:
         data = archive.data or {"name": archive.config["data"]["name"]}
+        filled = _filled(archive.config)
         settings = {
-            section: {key: value for key, value in archive.config[section].items() if key not in _ignored(section)}
+            section: {key: value for key, value in filled[section].items() if key not in _ignored(section)}
             for section in ("train", "optimizer", "data")
         }
         return cls(
@@ -152,6 +156,14 @@ def _row_runs(row: Row, found: Iterable[Archive]) -> RowRuns:
     for archive in found:
         (finished if archive.status == "finished" else failed).setdefault(archive.seed, archive)
     return RowRuns(row, finished, {seed: archive for seed, archive in failed.items() if seed not in finished})
+
+
+def _filled(config: dict[str, Any]) -> dict[str, Any]:
+    """With the keys that the version which ran it did not know, at their defaults."""
+    try:
+        return plain(Config.model_validate(config))
+    except ValidationError:  # it had keys that this version does not know
+        return config
 
 
 def _ignored(section: str) -> tuple[str, ...]:

@@ -131,7 +131,9 @@ def _of_networks(own: Sequence[Measured], exact: Sequence[Measured]) -> SpeedUp 
         for base in exact:
             same = ("device", "processor", "cpu_count", "versions")
             if all(mine.values["environment"][name] == base.values["environment"][name] for name in same):
-                times = [Times.of_milliseconds(one.values["contenders"]["full"]["milliseconds"]) for one in (mine, base)]
+                times = [
+                    Times.of_milliseconds(one.values["contenders"]["full"]["milliseconds"]) for one in (mine, base)
+                ]
                 found = ratio_of_runs(*times)
                 values = (100 * (1 - share) for share in (found.value, found.high, found.low))
                 return SpeedUp(*values, found.rounds, f"{mine.name} and {base.name}, not interleaved")

@@ -14,11 +14,12 @@ MARGIN = 1.0
 """Points: two differences that could be further apart than this and still look alike are not called equal."""
 
 RULE = (
-    "Compared is the difference to `full` in best validation accuracy, because after fewer epochs than the paper's a plain "
-    "accuracy cannot agree: a row **differs** where our difference (paired by seed) and the paper's are further apart than their "
-    "95 % errors together (ours by Student's t over the seeds; the paper's, two single accuracies, by the binomial law on "
-    f"{TEST_IMAGES:,} images); it **agrees** where they are not, and these errors together are at most {MARGIN:g} point; otherwise, "
-    "and always with one seed, with a seed that diverged, or on images that are not CIFAR-10's, it is **inconclusive**."
+    "Compared is the difference to `full` in best validation accuracy, because after fewer epochs than the paper's a "
+    "plain accuracy cannot agree: a row **differs** where our difference (paired by seed) and the paper's are "
+    "further apart than their 95 % errors together (ours by Student's t over the seeds; the paper's, two single "
+    f"accuracies, by the binomial law on {TEST_IMAGES:,} images); it **agrees** where they are not, and these errors "
+    f"together are at most {MARGIN:g} point; otherwise, and always with one seed, with a seed that diverged, or on "
+    "images that are not CIFAR-10's, it is **inconclusive**."
 )
 
 
