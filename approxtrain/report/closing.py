@@ -52,7 +52,7 @@ def _item(selection: Selection, outcome: Outcome) -> str:
     paper, ours = outcome.paper_difference, outcome.difference["best"]
     figures = f"the paper {signed(paper)} points to full" if paper is not None else ""
     if ours is not None:
-        figures += f", ours {interval(ours, signed=True)}"
+        figures += f", ours {interval(ours, sign=True)}"
     reasons = [part for part in (outcome.verdict.why, *outcome.failures) if part]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     length = f", after {selection.protocol.epochs} of {selection.paper_epochs} epochs" if ours is not None else ""

@@ -26,7 +26,7 @@ def table(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
         ("best, %", lambda o: _accuracy(o, "best")),
         ("final, %", lambda o: _accuracy(o, "final")),
         ("paper to full", lambda o: Cell(signed(None if _is_full(o) else o.paper_difference))),
-        ("ours to full", lambda o: Cell(interval(o.difference["best"], signed=True))),
+        ("ours to full", lambda o: Cell(interval(o.difference["best"], sign=True))),
         ("verdict", lambda o: Cell(o.verdict.word, _KINDS.get(o.verdict.word, ""), o.verdict.why)),
         ("paper's speed-up, %", lambda o: Cell(_paper_speed(o))),
         ("ours, %", lambda o: Cell(NOTHING if _is_full(o) else speed_text(o.speed_up))),
@@ -43,7 +43,7 @@ def table(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
 
 
 def against_smaller(selection: Selection, outcomes: Sequence[Outcome]) -> Table | None:
-    """Accuracy and step of each row against ResNet-14's with the same seeds; None where that or all else was not run."""
+    """Accuracy and step of each row against ResNet-14's of the same seeds; None where that or all else was not run."""
     small = next((outcome for outcome in outcomes if outcome.row.model == SMALLER), None)
     if small is None or not small.runs.finished or selection.experiment.model == SMALLER:
         return None
@@ -54,7 +54,7 @@ def against_smaller(selection: Selection, outcomes: Sequence[Outcome]) -> Table 
         if outcome is small or gain is None:
             continue
         longer = _step_ratio(outcome, small)
-        rows.append((Cell(name(outcome)), Cell(interval(gain, signed=True)), Cell(interval(longer, n=False))))
+        rows.append((Cell(name(outcome)), Cell(interval(gain, sign=True)), Cell(interval(longer, n=False))))
         records.append({"row": outcome.row.name, **_flat("accuracy_difference", gain), **_flat("step_ratio", longer)})
     header = ("row", "best accuracy above ResNet-14's, points", "step over ResNet-14's")
     return Table(f"{selection.experiment.name}-resnet14", header, tuple(rows), tuple(records)) if rows else None
@@ -66,12 +66,13 @@ def name(outcome: Outcome) -> str:
     return ", ".join(part for part in parts if part) + (" (ours)" if outcome.row.ours else "")
 
 
-def interval(found: Estimate | None, *, signed: bool = False, digits: int = 2, n: bool = True) -> str:
+def interval(found: Estimate | None, *, sign: bool = False, digits: int = 2, n: bool = True) -> str:
     """ "91.30 ± 0.21 (n = 3)", "91.30 (n = 1)": a single value has no interval, and says so."""
     if found is None:
         return NOTHING
     half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
-    return f"{signed(found.mean, digits) if signed else f'{found.mean:.{digits}f}'}{half}{f' (n = {found.n})' if n else ''}"
+    mean = signed(found.mean, digits) if sign else f"{found.mean:.{digits}f}"
+    return f"{mean}{half}" + (f" (n = {found.n})" if n else "")
 
 
 def speed_text(found: SpeedUp | None) -> str:

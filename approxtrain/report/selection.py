@@ -82,7 +82,7 @@ class RowRuns:
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of a table or figure: those of `protocol` in its rows, and the others that have a row but not the protocol."""
+    """The runs of a table or figure: in its rows those of `protocol`, and what has a row but another protocol."""
 
     experiment: Experiment
     protocol: Protocol

@@ -1,4 +1,4 @@
-"""How much of a step a row saves, by the paper's definition 1 − T_method / T_full; and how much it could save at most."""
+"""How much of a step a row saves, by the paper's definition 1 − T_method / T_full; and the most it could save."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from approxtrain.bench.timing import Times, ratio_of_runs
 from approxtrain.cost import layer_flops, phase_costs
 from approxtrain.experiments import Row
 from approxtrain.report.inputs import Measured
-from approxtrain.report.selection import Protocol, RowRuns, Selection
+from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.report.statistics import estimate
 from approxtrain.schedule import Schedule
 
@@ -32,12 +32,12 @@ class SpeedUp:
 
 
 def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> SpeedUp | None:
-    """Of interleaved steps where they were measured, else of the runs' own steady steps; None where there are neither."""
+    """Of interleaved steps where they were measured, else of the runs' own steady ones; None where there are neither."""
     return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
 
 
 def bound(selection: Selection, row: Row) -> float:
-    """Percent of the convolutions' operations that the row leaves out, its replaced weight gradients counted as free."""
+    """Percent of the convolutions' operations that the row leaves out, its replaced weight gradients counted free."""
     config = row.config()
     layers, full = models.get(row.model).layers, models.get(selection.experiment.model).layers
     batch = selection.protocol.setting("train", "batch_size")
@@ -96,8 +96,8 @@ def _interleaved(selection: Selection, row: Row, steps: Sequence[Measured]) -> S
             if title in measured.values["schedules"]:
                 found = measured.values["schedules"][title]["speed_up"]
                 source = measured.name if title == titles[0] else f"{measured.name}, {title}"
-                values = (100 * found[name] for name in ("value", "low", "high"))
-                return SpeedUp(*values, measured.values["rounds"], source)
+                value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+                return SpeedUp(value, low, high, measured.values["rounds"], source)
     return None
 
 
@@ -135,6 +135,6 @@ def _of_networks(own: Sequence[Measured], exact: Sequence[Measured]) -> SpeedUp 
                     Times.of_milliseconds(one.values["contenders"]["full"]["milliseconds"]) for one in (mine, base)
                 ]
                 found = ratio_of_runs(*times)
-                values = (100 * (1 - share) for share in (found.value, found.high, found.low))
-                return SpeedUp(*values, found.rounds, f"{mine.name} and {base.name}, not interleaved")
+                value, low, high = (100 * (1 - share) for share in (found.value, found.high, found.low))
+                return SpeedUp(value, low, high, found.rounds, f"{mine.name} and {base.name}, not interleaved")
     return None
