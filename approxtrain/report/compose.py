@@ -21,7 +21,7 @@ from approxtrain.report.document import Block, Bullets, Document, Figure, Paragr
 from approxtrain.report.inputs import Inputs
 from approxtrain.report.outcome import Outcome, outcomes
 from approxtrain.report.selection import Selection
-from approxtrain.report.speed import RUNS
+from approxtrain.report.speed_up import RUNS
 
 TITLE = "Accelerated CNN Training Through Gradient Approximation, run again"
 _PAPER = (
@@ -83,7 +83,7 @@ def _kernels(inputs: Inputs) -> list[Section]:
         text = (
             f"From `{measured.name}`: {header.device_text(measured.values['environment'])}, "
             f"{measured.values['dtype']}, batch {kernel_table.BATCH}, {measured.values['rounds']} interleaved rounds, "
-            f"inputs {measured.values['cache']} in the cache, each result checked against float64 before it is timed. "
+            f"{kernel_table.CACHES[measured.values['cache']]}, each result checked against float64 before it is timed. "
             "The paper prints its times as microseconds; only milliseconds are possible."
         )
         blocks = (Paragraph(text), kernel_table.table(measured, name))
@@ -93,10 +93,10 @@ def _kernels(inputs: Inputs) -> list[Section]:
 
 def _table(one: Selection, rows: Sequence[Outcome]) -> Section:
     sources = list(dict.fromkeys(outcome.speed_up.source for outcome in rows if outcome.speed_up))
-    said = [f"{one.protocol.title}; the paper trained about {one.paper_epochs} epochs."]
+    said = []
     if sources == [RUNS]:
         said.append(
-            "Speed-ups are of the runs' own steady steps, paired by seed, and no two runs were timed at the same time."
+            "Speed-ups are of the runs' own steady steps, paired by seed: of runs one after the other, not interleaved."
         )
     elif len(sources) == 1:
         said.append(f"Speed-ups are of interleaved steps measured by `bench-step`: {sources[0]}.")
@@ -105,7 +105,12 @@ def _table(one: Selection, rows: Sequence[Outcome]) -> Section:
             "Speed-ups are of the steps that the column names: interleaved ones where a file of `bench-step` has them."
         )
     said.append("**At most** counts the replaced weight gradients as free, in operations of the convolutions.")
-    blocks: list[Block] = [Paragraph(" ".join(said)), paper_tables.table(one, rows)]
+    blocks: list[Block] = [
+        Paragraph(f"{one.protocol.title}; the paper trained about {one.paper_epochs} epochs."),
+        paper_tables.accuracy(one, rows),
+        Paragraph(" ".join(said)),
+        paper_tables.speed(one, rows),
+    ]
     if smaller := paper_tables.against_smaller(one, rows):
         blocks += [
             Paragraph(

@@ -32,8 +32,8 @@ def figure(selection: Selection) -> Figure | None:
         pictures += [picture for picture in (_panel(selection, chosen, group, kind) for kind in _PANELS) if picture]
     if not pictures:
         return None
-    missing = [runs.row.label for runs in selection.rows if not _archives(runs)]
-    left = f" Not run: {', '.join(dict.fromkeys(missing))}." if missing else ""
+    missing = [" ".join([runs.row.group, short(runs.row)]).strip() for runs in selection.rows if not _archives(runs)]
+    left = f" Not run: {', '.join(missing)}." if missing else ""
     text = (
         f"{selection.experiment.title}: {selection.protocol.title} (the paper: {selection.paper_epochs}). Lines are "
         f"means, bands reach from the lowest to the highest seed.{left}"
@@ -69,7 +69,7 @@ def _panel(selection: Selection, chosen: Sequence[RowRuns], group: str, kind: st
     heading += f", {group}" if group else ""
     name = "-".join([selection.experiment.name, *group.split(), kind]).replace("schedule-", "schedule")
     alt = f"{selection.experiment.title}: {heading} by epoch, {counted(len(lines), 'line')}"
-    return drawing.lines(name, alt, lines, x="epoch", heading=heading, ticks=ticks, zoom=kind == "accuracy")
+    return drawing.lines(name, alt, lines, x="epoch", heading=heading, ticks=ticks, zoom=True)
 
 
 def _line(runs: RowRuns, key: str, factor: float) -> Line | None:

@@ -33,7 +33,7 @@ class Facts:
 class Cell:
     text: str
     kind: str = ""
-    """How the page shows it: "agrees", "differs", "inconclusive", "missing", or plain."""
+    """How the page shows it: "agrees", "differs", "inconclusive", "missing", "partial" (some runs are), or plain."""
     note: str = ""
     """What is said smaller, below it."""
 

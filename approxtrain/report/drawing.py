@@ -29,7 +29,7 @@ COLOURS = {
 }
 """Name → colour in the files; on the page `var(--NAME)` takes its place."""
 DASHES = {"solid": (0, ()), "dashed": (0, (5, 2)), "dotted": (0, (1.2, 1.6))}
-SIZE = (5.6, 3.7)
+SIZE = (4.9, 3.3)
 """Inches: so narrow that text of 10 points stays readable on a phone."""
 FEW = 20
 """Points of a line that are marked one by one; a longer line would be all markers."""
@@ -79,7 +79,11 @@ def lines(
     """A panel of lines. `zoom` leaves the first quarter of a long run out of the height of the axis."""
     figure, axes = blank(heading, x, ticks)
     if log:
+        formatter = axes.yaxis.get_major_formatter()
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(formatter)
+        axes.yaxis.set_minor_formatter("")
+        axes.tick_params(which="minor", length=0)
     for line in found:
         colour, dash = COLOURS[line.look.colour], DASHES[line.look.dash]
         dot = "o" if len(line.x) <= FEW else ""
@@ -100,11 +104,11 @@ def blank(heading: str, x: str, ticks: str = "{x:g}") -> tuple[Figure, Axes]:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     ink = COLOURS["ink"]
-    figure = Figure(figsize=SIZE, dpi=160, facecolor=COLOURS["paper"], layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=180, facecolor=COLOURS["paper"], layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_facecolor(COLOURS["paper"])
-    axes.set_title(heading, fontsize=11, loc="left", color=ink, fontweight="bold")
+    axes.set_title(heading, pad=10, fontsize=11, loc="left", color=ink, fontweight="bold")
     axes.set_xlabel(x, fontsize=10, color=ink)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=x in ("epoch", "layer")))
     axes.yaxis.set_major_formatter(StrMethodFormatter(ticks))
@@ -156,20 +160,32 @@ def _label_ends(axes: Axes, found: Sequence[Line]) -> None:
             color=colour,
             fontsize=9.5,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 0,
+            },
         )
 
 
 def spread(ends: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
-    """Places as near to `ends` as can be, in their order, at least `gap` apart."""
+    """Places between 0 and 1 as near to `ends` as can be, in their order, at least `gap` apart where there is room."""
+
+    def between(middle: float, count: int) -> float:
+        reach = gap * (count - 1) / 2
+        return 0.5 if reach > 0.5 else min(max(middle, reach), 1 - reach)
+
     order = sorted(range(len(ends)), key=lambda at: ends[at])
     clusters: list[tuple[list[int], float]] = []  # members from below, and their middle
     for at in order:
-        members, middle = [at], ends[at]
+        members, middle = [at], between(ends[at], 1)
         while clusters and middle - gap * len(members) / 2 < clusters[-1][1] + gap * len(clusters[-1][0]) / 2:
             below, _ = clusters.pop()
             members = below + members
-            middle = sum(ends[member] for member in members) / len(members)
+            middle = between(sum(ends[member] for member in members) / len(members), len(members))
         clusters.append((members, middle))
     places = [0.0] * len(ends)
     for members, middle in clusters:

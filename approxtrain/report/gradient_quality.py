@@ -14,11 +14,11 @@ from approxtrain.report.drawing import Line
 from approxtrain.report.selection import RowRuns, Selection
 
 _PANELS = (
-    ("cosine", "layer", "cosine to the exact gradient"),
-    ("cosine", "epoch", "cosine over the run, mean of the layers"),
-    ("norm_ratio", "layer", "norm over the exact gradient's"),
-    ("sign_disagreement", "layer", "planes whose sum and largest entry differ in sign"),
-    ("dead_planes", "layer", "planes that are zero everywhere"),
+    ("cosine", "layer", "cosine"),
+    ("cosine", "epoch", "cosine over the run"),
+    ("norm_ratio", "layer", "norm ratio"),
+    ("sign_disagreement", "layer", "sign disagreement"),
+    ("dead_planes", "layer", "dead planes"),
 )
 _SHARES = ("sign_disagreement", "dead_planes")
 
@@ -27,14 +27,18 @@ def figure(selection: Selection) -> Figure | None:
     """Five panels for each schedule, of the rows that were probed; None where none was."""
     pictures: list[Picture] = []
     for group in selection.experiment.groups or ("",):
-        chosen = [runs for runs in selection.rows if runs.row.group == group and _probed(runs)]
+        chosen = [runs for runs in selection.rows if runs.row.group in ("", group) and _probed(runs)]
+        if not any(runs.row.group == group for runs in chosen):
+            continue
         pictures += [picture for panel in _PANELS if (picture := _panel(selection, chosen, group, *panel))]
     if not pictures:
         return None
     text = (
         f"Quality of the approximated weight gradients, {selection.experiment.model}: {selection.protocol.title}. "
-        "Means over the probed steps, bands from the lowest to the highest seed. `zero` has a cosine and norm of 0 "
-        "and is not drawn; the planes are those of dO, whatever the method makes of them."
+        "Cosine to the exact gradient and ratio of their norms; share of the planes of dO (one image, one channel) "
+        "whose sum and largest entry differ in sign, and of those that are zero everywhere. Means over the probed "
+        "steps (over layers too, where the run is the axis), bands from the lowest to the highest seed. `zero`, "
+        "whose cosine and norm are 0, is not drawn."
     )
     return Figure(text, tuple(pictures))
 
@@ -51,7 +55,9 @@ def _panel(
     heading += f", {group}" if group else ""
     alt = f"{heading} by {x}, {selection.experiment.model}"
     ticks = "{x:g} %" if key in _SHARES else "{x:g}"
-    return drawing.lines(name, alt, lines, x=x, heading=heading, ticks=ticks, log=key == "norm_ratio")
+    return drawing.lines(
+        name, alt, lines, x=x, heading=heading, ticks=ticks, log=key == "norm_ratio" and _decades(lines)
+    )
 
 
 def _line(runs: RowRuns, key: str, x: str, factor: float) -> Line | None:
@@ -63,6 +69,12 @@ def _line(runs: RowRuns, key: str, x: str, factor: float) -> Line | None:
     values = factor * np.array([[one[place] for place in places] for one in series])
     mean, low, high = (tuple(bound.tolist()) for bound in (values.mean(0), values.min(0), values.max(0)))
     return Line(curves.short(runs.row), curves.look(runs.row), tuple(map(float, places)), mean, low, high, len(series))
+
+
+def _decades(lines: Sequence[Line]) -> bool:
+    """Whether they lie too far apart for an even scale."""
+    values = [value for line in lines for value in line.mean]
+    return min(values) > 0 and max(values) > 5 * min(values)
 
 
 def _means(probes: Iterable[dict], key: str, x: str) -> dict[float, float]:

@@ -30,7 +30,7 @@ def facts(selections: Sequence[Selection], archives: Sequence[Archive], benches:
         ("versions", _distinct([*runs, *benches], lambda one: _versions(_environment(one)))),
         ("commits", _distinct([*runs, *benches], lambda one: _commit(_environment(one)))),
         ("trajectory", _distinct(runs, lambda one: f"{one.trajectory or 'unknown'}")),
-        ("measured steps", tuple(one.name for one in benches)),
+        ("measurements", tuple(one.name for one in benches)),
     ]
     return Facts(tuple((name, said) for name, said in items if said))
 
@@ -70,10 +70,7 @@ def _deviations(selection: Selection) -> Iterable[str]:
     elif protocol.data != "cifar10":
         yield f"Images: `{protocol.data}`, whose bytes are not those of the official CIFAR-10."
     if protocol.epochs != selection.paper_epochs:
-        yield (
-            f"{counted(protocol.epochs, 'epoch')} in place of about {selection.paper_epochs}; the learning rate "
-            "decays to match."
-        )
+        yield f"{counted(protocol.epochs, 'epoch')} in place of about {selection.paper_epochs}."
     for key, paper in _PAPER.items():
         if (ours := protocol.setting("train", key)) != paper:
             yield f"`train.{key}` is {_plain(ours)}; the paper has {_plain(paper)}."

@@ -13,6 +13,7 @@ from approxtrain.report.inputs import Measured
 NOTHING = "–"
 BATCH = 128
 """Of the paper's training; its table does not state one."""
+CACHES = {"cold": "inputs out of the cache", "hot": "inputs in the cache"}
 HEADER = (
     "shape",
     "paper: cuDNN, ms",

@@ -17,7 +17,7 @@ HEADER = ("run", "network", "schedule", "seed", "images", "epochs", "best, %", "
 def table(archives: Sequence[Archive], selections: Sequence[Selection]) -> Table | None:
     """A row a run; None where every run has its place in a table."""
     placed = {id(archive) for selection in selections for archive in selection.archives}
-    left_out = {id(archive): selection for selection in selections for archive in selection.left_out}
+    left_out = {id(archive): selection for selection in reversed(selections) for archive in selection.left_out}
     rows, records = [], []
     for archive in archives:
         if id(archive) in placed:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from approxtrain import experiments
 from approxtrain.archive import Archive
 from approxtrain.experiments import Row
-from approxtrain.report import speed
+from approxtrain.report import speed_up
 from approxtrain.report.inputs import Measured
 from approxtrain.report.selection import RowRuns, Selection
-from approxtrain.report.speed import SpeedUp
+from approxtrain.report.speed_up import SpeedUp
 from approxtrain.report.statistics import Estimate, estimate, paired
 from approxtrain.report.verdict import Verdict, judge
 
@@ -68,7 +69,7 @@ def _outcome(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> 
     row, full = runs.row, selection.full
     values = {kind: accuracies(runs, kind) for kind in KINDS}
     baseline = row.name == full.row.name
-    seconds = [speed.training_seconds(archive) for archive in runs.finished.values()]
+    seconds = [speed_up.training_seconds(archive) for archive in runs.finished.values()]
     difference = {kind: None if baseline else paired(values[kind], accuracies(full, kind)) for kind in KINDS}
     return Outcome(
         row=row,
@@ -78,8 +79,8 @@ def _outcome(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> 
         paper_accuracy=None if row.paper is None else row.paper.accuracy,
         paper_difference=paper_difference(selection, row),
         verdict=_verdict(selection, runs, difference["best"]),
-        speed_up=None if baseline else speed.speed_up(selection, runs, steps),
-        bound=speed.bound(selection, row),
+        speed_up=None if baseline else speed_up.speed_up(selection, runs, steps),
+        bound=speed_up.bound(selection, row),
         seconds=estimate([each for each in seconds if each is not None]),
     )
 
@@ -97,10 +98,15 @@ def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None) -
         return Verdict("not run", "no exact run with its seed" if runs.finished else "")
     if not selection.protocol.real:
         return Verdict("inconclusive", "not CIFAR-10")
-    stated = selection.full.row.paper
     ours = estimate(list(accuracies(selection.full, "best").values()))
     assert ours is not None  # else there would be no difference
-    return judge(difference, paper, (stated.accuracy if stated else None) or ours.mean)
+    return judge(difference, paper, _stated(selection.full.row) or ours.mean)
+
+
+def _stated(row: Row) -> float | None:
+    """The accuracy that the paper states for a run in any table: Table 3 has losses only, and Table 5 says of what."""
+    every = [one for name in experiments.names() for one in experiments.get(name).rows if one.name == row.name]
+    return next((one.paper.accuracy for one in every if one.paper and one.paper.accuracy), None)
 
 
 def short_failure(archive: Archive) -> str:

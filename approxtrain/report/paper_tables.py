@@ -1,4 +1,4 @@
-"""Tables 2 to 5 of the paper with ours beside it, and every ResNet-20 row against the smaller network."""
+"""Tables 2 to 5 of the paper with ours beside it, accuracy and speed apart; ResNet-20 against the smaller network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.outcome import Outcome, accuracies
 from approxtrain.report.selection import Selection
-from approxtrain.report.speed import SpeedUp, place, step_seconds
+from approxtrain.report.speed_up import SpeedUp, place, step_seconds
 from approxtrain.report.statistics import Estimate, estimate, paired
 
 NOTHING = "–"
@@ -16,29 +16,48 @@ SMALLER = "resnet14"
 _KINDS = {"agrees": "agrees", "differs": "differs", "inconclusive": "inconclusive", "not run": "missing"}
 
 
-def table(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
-    """The table of an experiment: a row of it each, in its order."""
+Columns = list[tuple[str, Callable[[Outcome], Cell]]]
+
+
+def accuracy(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
+    """What each row of an experiment came to in accuracy, beside the paper, with the verdict."""
     stated = any(outcome.paper_accuracy is not None for outcome in outcomes)
-    sources = {outcome.speed_up.source for outcome in outcomes if outcome.speed_up}
-    columns: list[tuple[str, Callable[[Outcome], Cell]]] = [
+    columns: Columns = [
         ("row", lambda o: Cell(name(o))),
         *([("paper, %", lambda o: Cell(_number(o.paper_accuracy, 1)))] if stated else []),
         ("best, %", lambda o: _accuracy(o, "best")),
         ("final, %", lambda o: _accuracy(o, "final")),
-        ("paper to full", lambda o: Cell(signed(None if _is_full(o) else o.paper_difference))),
-        ("ours to full", lambda o: Cell(interval(o.difference["best"], sign=True))),
+        ("n", lambda o: Cell(str(len(o.runs.finished)))),
+        ("to full, paper", lambda o: Cell(signed(None if _is_full(o) else o.paper_difference))),
+        ("to full, ours", lambda o: _difference(o)),
         ("verdict", lambda o: Cell(o.verdict.word, _KINDS.get(o.verdict.word, ""), o.verdict.why)),
-        ("paper's speed-up, %", lambda o: Cell(_paper_speed(o))),
+    ]
+    return _table(selection.experiment.name, columns, outcomes, lambda o: _accuracy_record(selection, o))
+
+
+def speed(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
+    """What each row of an experiment saves of a step, beside the paper, and how long a run took."""
+    sources = {outcome.speed_up.source for outcome in outcomes if outcome.speed_up}
+    columns: Columns = [
+        ("row", lambda o: Cell(name(o))),
+        ("paper, %", lambda o: Cell(_paper_speed(o))),
         ("ours, %", lambda o: Cell(NOTHING if _is_full(o) else speed_text(o.speed_up))),
+        ("n", lambda o: Cell(str(o.speed_up.n) if o.speed_up else NOTHING)),
         ("at most, %", lambda o: Cell(NOTHING if _is_full(o) else f"{o.bound:.1f}")),
         *([("measured by", lambda o: Cell(o.speed_up.source if o.speed_up else NOTHING))] if len(sources) > 1 else []),
-        ("training, s", lambda o: Cell(interval(o.seconds, digits=0, n=False))),
+        ("training and compiling, s", lambda o: Cell(interval(o.seconds, digits=0))),
     ]
+    return _table(f"{selection.experiment.name}-speed", columns, outcomes, _speed_record)
+
+
+def _table(
+    name: str, columns: Columns, outcomes: Sequence[Outcome], record: Callable[[Outcome], dict[str, Any]]
+) -> Table:
     return Table(
-        name=selection.experiment.name,
+        name=name,
         header=tuple(heading for heading, _ in columns),
         rows=tuple(tuple(cell(outcome) for _, cell in columns) for outcome in outcomes),
-        records=tuple(_record(selection, outcome) for outcome in outcomes),
+        records=tuple(record(outcome) for outcome in outcomes),
     )
 
 
@@ -54,7 +73,7 @@ def against_smaller(selection: Selection, outcomes: Sequence[Outcome]) -> Table 
         if outcome is small or gain is None:
             continue
         longer = _step_ratio(outcome, small)
-        rows.append((Cell(name(outcome)), Cell(interval(gain, sign=True)), Cell(interval(longer, n=False))))
+        rows.append((Cell(name(outcome)), Cell(interval(gain, sign=True)), Cell(interval(longer))))
         records.append({"row": outcome.row.name, **_flat("accuracy_difference", gain), **_flat("step_ratio", longer)})
     header = ("row", "best accuracy above ResNet-14's, points", "step over ResNet-14's")
     return Table(f"{selection.experiment.name}-resnet14", header, tuple(rows), tuple(records)) if rows else None
@@ -66,13 +85,13 @@ def name(outcome: Outcome) -> str:
     return ", ".join(part for part in parts if part) + (" (ours)" if outcome.row.ours else "")
 
 
-def interval(found: Estimate | None, *, sign: bool = False, digits: int = 2, n: bool = True) -> str:
-    """ "91.30 ± 0.21 (n = 3)", "91.30 (n = 1)": a single value has no interval, and says so."""
+def interval(found: Estimate | None, *, sign: bool = False, digits: int = 2) -> str:
+    """ "91.30 ± 0.21", "91.30 (n = 1)": a single value has no interval, and says so."""
     if found is None:
         return NOTHING
-    half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    half = " (n = 1)" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
     mean = signed(found.mean, digits) if sign else f"{found.mean:.{digits}f}"
-    return f"{mean}{half}" + (f" (n = {found.n})" if n else "")
+    return f"{mean}{half}"
 
 
 def speed_text(found: SpeedUp | None) -> str:
@@ -87,7 +106,15 @@ def _accuracy(outcome: Outcome, kind: str) -> Cell:
     failures = "; ".join(outcome.failures)
     if found is None:
         return Cell(failures or "not run", "missing")
-    return Cell(interval(found), "missing" if failures else "", failures)
+    return Cell(interval(found), "partial" if failures else "", failures)
+
+
+def _difference(outcome: Outcome) -> Cell:
+    """The note says of how many pairs it is, where some runs have no exact one beside them."""
+    found = outcome.difference["best"]
+    alone = len(outcome.runs.finished) - (found.n if found else 0)
+    note = f"of {found.n} pairs" if found and alone and found.n > 1 else ""
+    return Cell(interval(found, sign=True), "", note)
 
 
 def _is_full(outcome: Outcome) -> bool:
@@ -111,8 +138,7 @@ def _step_ratio(outcome: Outcome, small: Outcome) -> Estimate | None:
     return estimate(ratios)
 
 
-def _record(selection: Selection, outcome: Outcome) -> dict[str, Any]:
-    paper, found = outcome.row.paper, outcome.speed_up
+def _accuracy_record(selection: Selection, outcome: Outcome) -> dict[str, Any]:
     return {
         "row": outcome.row.name,
         "label": name(outcome),
@@ -128,11 +154,19 @@ def _record(selection: Selection, outcome: Outcome) -> dict[str, Any]:
         **_flat("final_difference", outcome.difference["final"]),
         "verdict": outcome.verdict.word,
         "why": outcome.verdict.why,
+    }
+
+
+def _speed_record(outcome: Outcome) -> dict[str, Any]:
+    paper, found = outcome.row.paper, outcome.speed_up
+    return {
+        "row": outcome.row.name,
+        "label": name(outcome),
         "paper_speed_up": paper.speed_up if paper else None,
         "speed_up": found.value if found else None,
         "speed_up_low": found.low if found else None,
         "speed_up_high": found.high if found else None,
-        "speed_up_n": found.n if found else None,
+        "speed_up_n": found.n if found else 0,
         "speed_up_source": found.source if found else None,
         "largest_speed_up": outcome.bound,
         **_flat("training_seconds", outcome.seconds),

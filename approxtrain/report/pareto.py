@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from approxtrain.report import curves, drawing
 from approxtrain.report.document import Figure, Picture
 from approxtrain.report.drawing import COLOURS, Look
 from approxtrain.report.outcome import accuracies
-from approxtrain.report.selection import RowRuns, Selection, counted
-from approxtrain.report.speed import place, training_seconds
+from approxtrain.report.selection import Selection, counted
+from approxtrain.report.speed_up import place, training_seconds
 from approxtrain.report.statistics import estimate
 
 _OFFSETS = (
-    (8, 0),
-    (-8, 0),
-    (0, 9),
-    (0, -9),
-    (8, 10),
-    (8, -10),
-    (-8, 10),
-    (-8, -10),
-    (8, 20),
-    (8, -20),
-    (-8, 20),
-    (-8, -20),
+    (7, 9),
+    (-7, 9),
+    (7, -9),
+    (-7, -9),
+    (10, 0),
+    (-10, 0),
+    (0, 14),
+    (0, -14),
+    (7, 20),
+    (7, -20),
+    (-7, 20),
+    (-7, -20),
 )
 """Points of typography from a point to its label, in the order they are tried."""
 
 
 @dataclass(frozen=True)
 class Point:
-    label: str
+    method: str
+    group: str
+    """The schedule, where the table has several."""
     look: Look
     seconds: float
     accuracy: float
     half_width: float | None
     n: int
+
+    @property
+    def label(self) -> str:
+        """ "zero, s1" """
+        return self.method + (f", s{self.group.removeprefix('schedule ')}" if self.group else "")
 
 
 def figure(selection: Selection) -> Figure | None:
@@ -83,17 +91,11 @@ def _points(selection: Selection) -> tuple[list[Point], list[str]]:
         seconds = estimate([each for each in timed.values() if each is not None])
         accuracy = estimate([values[seed] for seed, each in timed.items() if each is not None])
         if seconds and accuracy:
-            points.append(
-                Point(_label(runs), curves.look(runs.row), seconds.mean, accuracy.mean, accuracy.half_width, accuracy.n)
-            )
+            what = (curves.short(runs.row), runs.row.group, curves.look(runs.row))
+            points.append(Point(*what, seconds.mean, accuracy.mean, accuracy.half_width, accuracy.n))
         elif runs.finished:
-            elsewhere.append(_label(runs))
+            elsewhere.append(" ".join([curves.short(runs.row), runs.row.group]).strip())
     return points, elsewhere
-
-
-def _label(runs: RowRuns) -> str:
-    number = runs.row.group.removeprefix("schedule ")
-    return curves.short(runs.row) + (f", s{number}" if number else "")
 
 
 def _front(points: Sequence[Point]) -> list[Point]:
@@ -112,25 +114,41 @@ def _front(points: Sequence[Point]) -> list[Point]:
 
 def _draw(name: str, alt: str, points: Sequence[Point], front: Sequence[Point], records: list[dict]) -> Picture:
     figure, axes = drawing.blank("best validation accuracy", "training time, s", "{x:g} %")
-    axes.plot(
-        [point.seconds for point in front],
-        [point.accuracy for point in front],
-        color=COLOURS["ink"],
-        linewidth=1,
-        alpha=0.5,
-    )
+    line = {"color": COLOURS["ink"], "linewidth": 1, "alpha": 0.5}
+    axes.plot([point.seconds for point in front], [point.accuracy for point in front], **line)
     for point in points:
-        axes.errorbar(
-            point.seconds,
-            point.accuracy,
-            yerr=point.half_width,
-            fmt=point.look.marker,
-            color=COLOURS[point.look.colour],
-            markerfacecolor=COLOURS[point.look.colour if point.look.dash == "solid" else "paper"],
-            markersize=6.5,
-            elinewidth=1,
-            alpha=0.95,
-        )
-    axes.margins(0.16, 0.12)
-    drawing.label_points(figure, axes, [(p.label, p.look.colour, p.seconds, p.accuracy) for p in points], _OFFSETS)
+        if point.half_width is not None:
+            ends = (point.accuracy - point.half_width, point.accuracy + point.half_width)
+            axes.vlines(point.seconds, *ends, color=COLOURS[point.look.colour], linewidth=1, alpha=0.4)
+        axes.plot(point.seconds, point.accuracy, **_mark(point.look))
+    axes.margins(0.12, 0.1)
+    _legend(figure, points)
+    named = [point for point in points if point in front or point.look.colour in ("ink", "smaller")]
+    drawing.label_points(figure, axes, [(p.label, p.look.colour, p.seconds, p.accuracy) for p in named], _OFFSETS)
     return drawing.picture(name, alt, figure, records)
+
+
+def _mark(look: Look) -> dict[str, Any]:
+    """How a point is drawn: hollow where a line would be dashed."""
+    colour = COLOURS[look.colour]
+    face = colour if look.dash == "solid" else COLOURS["paper"]
+    return {"color": colour, "marker": look.marker, "markerfacecolor": face, "markersize": 6.5, "linestyle": "none"}
+
+
+def _legend(figure: Any, points: Sequence[Point]) -> None:
+    """Below the panel: a colour each method, and a shape each schedule where there are several."""
+    from matplotlib.lines import Line2D
+
+    methods = {point.method: replace(point.look, marker="o") for point in points if point.look.colour != "smaller"}
+    shapes = {point.group: Look("ink", "dashed", point.look.marker) for point in points if point.group}
+    handles = [Line2D([], [], label=label, **_mark(look)) for label, look in (methods | shapes).items()]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=COLOURS["ink"],
+        handletextpad=0.2,
+        columnspacing=1.2,
+    )

@@ -32,7 +32,7 @@ class SpeedUp:
 
 
 def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> SpeedUp | None:
-    """Of interleaved steps where they were measured, else of the runs' own steady ones; None where there are neither."""
+    """Of interleaved steps where they were measured, else of the runs' own steady ones; None where there are none."""
     return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
 
 
