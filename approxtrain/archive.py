@@ -36,7 +36,8 @@ ELSEWHERE = {
 """Keys of a configuration that change no step of one seed, up to rounding: they are no part of its identity."""
 
 Status = Literal["finished", "diverged", "unfinished"]
-_ORDER = ("finished", "diverged", "unfinished")
+STATUSES = ("finished", "diverged", "unfinished")
+"""The better one first."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ def read(path: Path) -> Archive:
     return _of_json(path, found)
 
 
+def archives_in(folder: Path) -> list[Archive]:
+    """The archives in `folder` and up to DEPTH levels below, without run folders. ConfigError where one is damaged."""
+    return list(_below(folder, DEPTH, folders=False))
+
+
 def load_all(paths: Iterable[Path]) -> list[Archive]:
     """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
 
@@ -145,7 +151,7 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
         here = _below(path, DEPTH) if path.is_dir() else iter([read(path)])
         for number, archive in enumerate(_at_least_one(path, here)):
             key = archive.identity or (path, number)
-            if key not in found or _ORDER.index(archive.status) < _ORDER.index(found[key].status):
+            if key not in found or STATUSES.index(archive.status) < STATUSES.index(found[key].status):
                 found[key] = archive
     return list(found.values())
 
@@ -156,9 +162,9 @@ def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
     return section.model_copy(update={key: known[key].default for key in keys if key in known})
 
 
-def _below(folder: Path, depth: int) -> Iterator[Archive]:
+def _below(folder: Path, depth: int, folders: bool = True) -> Iterator[Archive]:
     if (folder / CONFIG).is_file():
-        yield from of_folder(folder)
+        yield from of_folder(folder) if folders else ()
         return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for path in entries:
@@ -166,7 +172,7 @@ def _below(folder: Path, depth: int) -> Iterator[Archive]:
             yield _of_json(path, found)
     for path in entries:
         if depth and path.is_dir():
-            yield from _below(path, depth - 1)
+            yield from _below(path, depth - 1, folders)
 
 
 def _at_least_one(path: Path, archives: Iterator[Archive]) -> Iterator[Archive]:

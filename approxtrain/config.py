@@ -52,6 +52,8 @@ class DataConfig(Section):
     """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
     holdout: int = Field(default=0, ge=0)
     """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
+    limit: Count | None = None
+    """For a trial: no more than this many images to train on, and as many to validate on."""
 
     @field_validator("dir")
     @classmethod

@@ -64,4 +64,5 @@ class InterruptedRun(ApproxtrainError):
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number

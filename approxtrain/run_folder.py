@@ -19,7 +19,7 @@ from approxtrain import disk
 from approxtrain.errors import ConfigError, LockedError
 
 CONFIG = "config.toml"
-_LOCK = "run.lock"
+LOCK = "run.lock"
 
 
 class RunFolder:
@@ -88,7 +88,7 @@ def default_path(*parts: str, seed: int, seeds: int = 1, root: Path = Path("runs
 
 
 def _refuse_content(path: Path) -> None:
-    if any(entry.name != _LOCK for entry in path.iterdir()):
+    if any(entry.name != LOCK for entry in path.iterdir()):
         raise ConfigError(
             f"`{path}` is not empty, and a new run writes over nothing. To go on with the run in it: "
             f"`approxtrain train --resume {path}`. To start a new one: another --out."
@@ -98,7 +98,7 @@ def _refuse_content(path: Path) -> None:
 def _lock(path: Path) -> IO[str]:
     """The open, locked `run.lock`, which says who holds it."""
     with disk.explained(path):
-        file = (path / _LOCK).open("a+")
+        file = (path / LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from approxtrain.data import shapes, store
-from approxtrain.data.dataset import Dataset, check_holdout, set_aside
+from approxtrain.data.dataset import Dataset, check_holdout, first, set_aside
 from approxtrain.errors import ConfigError
 
 __all__ = ["Dataset", "load", "train_size"]
@@ -27,19 +27,24 @@ class DataConfig(Protocol):
     def dir(self) -> str | None: ...
     @property
     def holdout(self) -> int: ...
+    @property
+    def limit(self) -> int | None: ...
 
 
 def load(config: DataConfig) -> Dataset:
-    """The images of the `[data]` table, verified, with its holdout taken. DataError, ConfigError."""
+    """The images of the `[data]` table, verified, with its holdout taken, down to its limit. DataError, ConfigError."""
     whole = store.draw() if _is_drawn(config) else store.read(config.name, config.dir)
-    return set_aside(whole, config.holdout)
+    return first(set_aside(whole, config.holdout), config.limit)
 
 
 def train_size(config: DataConfig) -> int:
-    """Number of images to train on, holdout taken off. Reads no image, but for an archive of your own."""
+    """Number of images to train on: holdout taken off, down to the limit.
+
+    Reads no image, but for an archive of your own.
+    """
     whole = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
     check_holdout(config.holdout, whole)
-    return whole - config.holdout
+    return min(whole - config.holdout, config.limit or whole)
 
 
 def _is_drawn(config: DataConfig) -> bool:

@@ -69,6 +69,19 @@ def set_aside(dataset: Dataset, count: int) -> Dataset:
     )
 
 
+def first(dataset: Dataset, count: int | None) -> Dataset:
+    """The data set with the first `count` images of either split; all of them where it has no more, or with None."""
+    if count is None:
+        return dataset
+    return replace(
+        dataset,
+        train_images=dataset.train_images[:count],
+        train_labels=dataset.train_labels[:count],
+        test_images=dataset.test_images[:count],
+        test_labels=dataset.test_labels[:count],
+    )
+
+
 def check_holdout(count: int, train_images: int) -> None:
     """ConfigError unless at least one image is left to train on."""
     if not 0 <= count < train_images:

@@ -99,8 +99,8 @@ def _run(console: Console, asked: Asked, wanted: _Outputs) -> None:
     if old:
         old.check_cases(asked.cases, asked.cache.shown)
     console.print("starting jax …")
-    rows, result = _measure(console, asked, None if wanted.force else old)
-    _show(console, rows, asked.cache.shown)
+    rows, result = measure(console, asked, None if wanted.force else old)
+    show(console, rows, asked.cache.shown)
     if wanted.json_file:
         from approxtrain.disk import write_json
 
@@ -109,7 +109,7 @@ def _run(console: Console, asked: Asked, wanted: _Outputs) -> None:
     if wanted.image:
         from approxtrain.bench import roofline
 
-        roofline.draw(rows, asked.cache.order[0], _device(result["environment"]), wanted.image)
+        roofline.draw(rows, asked.cache.order[0], device_text(result["environment"]), wanted.image)
         console.print(f"image     {wanted.image}")
     changes = old.changes(rows, asked.cache.shown) if old else None
     if changes is not None:
@@ -122,13 +122,13 @@ def _run(console: Console, asked: Asked, wanted: _Outputs) -> None:
         raise typer.Exit(1)
 
 
-def _measure(console: Console, asked: Asked, old: Old | None) -> tuple[list[Row], dict[str, Any]]:
+def measure(console: Console, asked: Asked, old: Old | None) -> tuple[list[Row], dict[str, Any]]:
     from approxtrain import record
     from approxtrain.bench import kernel, kernel_file, machine, torch_peer
     from approxtrain.bench.timer import best_timer
 
     environment = record.environment()
-    console.print(f"device    {_device(environment)}, jax {environment['versions']['jax']}")
+    console.print(f"device    {device_text(environment)}, jax {environment['versions']['jax']}")
     if environment["device_platform"] == "cpu" and any(case.precision.name == "tf32" for case in asked.cases):
         raise ConfigError("`--dtype tf32` needs an NVIDIA GPU: a CPU has no TF32. Take float32.")
     timer, torch = best_timer(), torch_peer.facts()
@@ -152,7 +152,7 @@ def _measure(console: Console, asked: Asked, old: Old | None) -> tuple[list[Row]
     return rows, kernel_file.document(asked.as_json(), environment, limits, clock, torch, rows, caches)
 
 
-def _show(console: Console, rows: Sequence[Row], caches: Sequence[str]) -> None:
+def show(console: Console, rows: Sequence[Row], caches: Sequence[str]) -> None:
     for part in tables.tables(rows, caches):
         console.print(part)
     console.print()
@@ -189,7 +189,7 @@ def _limits(limits: Machine) -> Iterator[str]:
     yield f"cache     {limits.cache / 2**20:.0f} MB last level, {limits.cache_is}"
 
 
-def _device(environment: dict[str, Any]) -> str:
+def device_text(environment: dict[str, Any]) -> str:
     if environment["device_platform"] == "cpu":
         return f"cpu: {environment['processor']}, {environment['cpu_count']} cores"
     return f"{environment['device_platform']}: {environment['device']}"

@@ -18,7 +18,7 @@ import typer
 
 from approxtrain import host_memory
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
-from approxtrain_cli import bench_kernel, bench_step, data, ls, report, schedule_show, train
+from approxtrain_cli import bench_kernel, bench_step, data, ls, report, reproduce, schedule_show, train
 
 app = typer.Typer(
     name="approxtrain",
@@ -33,6 +33,7 @@ app.command("train")(train.train)
 app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
 app.command("bench-step")(bench_step.bench_step)
+app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("ls")(ls.ls)
 app.add_typer(data.app, name="data")

@@ -1,11 +1,11 @@
-"""Validation images taken from the training split."""
+"""Validation images taken from the training split, and the limit of a trial."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from approxtrain.data.dataset import Dataset, set_aside
+from approxtrain.data.dataset import Dataset, first, set_aside
 from approxtrain.errors import ConfigError
 
 
@@ -60,3 +60,13 @@ def test_the_name_of_the_bytes_does_not_change(whole: Dataset) -> None:
 def test_a_holdout_that_leaves_nothing_names_the_range(whole: Dataset, count: int) -> None:
     with pytest.raises(ConfigError, match="between 0 and 999"):
         set_aside(whole, count)
+
+
+def test_a_limit_keeps_the_first_images_of_either_split_whatever_is_held_out(whole: Dataset) -> None:
+    split = set_aside(whole, 200)
+    few = first(split, 300)
+    assert numbers(few.train_images) == numbers(split.train_images)[:300]
+    assert few.train_labels.tolist() == split.train_labels.tolist()[:300]
+    assert numbers(few.test_images) == numbers(split.test_images)  # fewer than the limit
+    assert first(split, None) is split
+    assert few.sha256 == whole.sha256

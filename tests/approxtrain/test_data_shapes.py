@@ -12,7 +12,7 @@ from approxtrain.data import shapes, store
 from approxtrain.data.dataset import Dataset, fingerprint
 from approxtrain.errors import ConfigError
 
-CONFIG = SimpleNamespace(name="shapes", dir=None, holdout=0)
+CONFIG = SimpleNamespace(name="shapes", dir=None, holdout=0, limit=None)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_mirrored_shape_is_the_same_shape_turned() -> None:
 
 def test_a_folder_given_for_drawn_images_is_an_error() -> None:
     with pytest.raises(ConfigError, match="draws: leave it out"):
-        data.load(SimpleNamespace(name="shapes", dir="images", holdout=0))
+        data.load(SimpleNamespace(name="shapes", dir="images", holdout=0, limit=None))
 
 
 def test_verify_compares_the_drawn_images_with_the_recorded_sum() -> None:

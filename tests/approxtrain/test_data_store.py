@@ -17,8 +17,9 @@ from approxtrain.data import store
 from approxtrain.errors import ConfigError, DataError, DiskError
 
 
-def config(name: str, folder: Path | None = None, holdout: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(name=name, dir=None if folder is None else str(folder), holdout=holdout)
+def config(name: str, folder: Path | None = None, holdout: int = 0, limit: int | None = None) -> SimpleNamespace:
+    place = None if folder is None else str(folder)
+    return SimpleNamespace(name=name, dir=place, holdout=holdout, limit=limit)
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +125,8 @@ def test_train_size_reads_no_image_and_counts_the_holdout(tmp_path: Path, tiny, 
     assert data.train_size(config("cifar10", holdout=5_000)) == 45_000
     assert data.train_size(config("shapes", holdout=1_000)) == 9_000
     assert data.train_size(config("mine", folder, holdout=30)) == 70
+    assert data.train_size(config("mine", folder, holdout=30, limit=50)) == 50
+    assert data.train_size(config("mine", folder, holdout=30, limit=90)) == 70
     with pytest.raises(ConfigError, match="between 0 and 99"):
         data.train_size(config("mine", folder, holdout=100))
 

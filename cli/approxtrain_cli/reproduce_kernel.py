@@ -1,0 +1,70 @@
+"""Table 1 in a reproduction: `bench-kernel` on the paper's shapes, and how its times grow with the sizes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from approxtrain.errors import ConfigError
+from approxtrain_cli import bench_kernel
+from approxtrain_cli import bench_kernel_options as option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = "table1.json"
+
+
+def announce(console: Console, out: Path, rounds: int) -> None:
+    """Say what there is of it, or what will be measured."""
+    if there := _there(out):
+        device = bench_kernel.device_text(there["environment"])
+        console.print(f"table1    measured on {device}; remove {out / FILE} to measure it anew")
+    else:
+        console.print(f"table1    8 shapes, {rounds} rounds, to be measured; it says itself how long that takes")
+
+
+def run(console: Console, out: Path, rounds: int) -> bool:
+    """Measure it, unless it is there, and say whether the paper's second observation holds. → whether all was right."""
+    from approxtrain.bench import scaling
+    from approxtrain.disk import write_json
+
+    document, right = _there(out), True
+    if document is None:
+        import jax
+
+        dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
+        asked = option.asked(None, None, {}, dtypes, option.Part.WGRAD, None, option.Cache.COLD, rounds)
+        console.print("\ntable1", style="bold")
+        rows, document = bench_kernel.measure(console, asked, None)
+        bench_kernel.show(console, rows, asked.cache.shown)
+        document["scaling"] = scaling.of_document(document) | {"paper": scaling.of_paper()}
+        write_json(out / FILE, document)
+        console.print(f"written   {out / FILE}")
+        right = not any(row.wrong for row in rows)
+    for where, fits in document["scaling"].items():
+        console.print(f"growth    {where}: {_growth(fits)}")
+    return right
+
+
+def _growth(fits: dict[str, Any]) -> str:
+    parts = []
+    for name in ("dense", "kernel"):
+        powers = (f"{size}^{p:.2f} [{low:.2f}, {high:.2f}]" for size, (p, low, high) in fits[name]["exponents"].items())
+        parts.append(f"{name} {' · '.join(powers)}")
+    return f"{', '.join(parts)}: second observation {fits['second_observation']}"
+
+
+def _there(out: Path) -> dict[str, Any] | None:
+    """What was measured before."""
+    path = out / FILE
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if found["command"] == "bench-kernel" and found["scaling"]:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ConfigError(f"`{path}` is no Table 1 of `approxtrain reproduce`: take it away, or choose another --out.")
