@@ -74,6 +74,8 @@ def _deviations(selection: Selection) -> Iterable[str]:
     for key, paper in _PAPER.items():
         if (ours := protocol.setting("train", key)) != paper:
             yield f"`train.{key}` is {_plain(ours)}; the paper has {_plain(paper)}."
+    if protocol.limit:
+        yield f"A trial: no more than {protocol.limit} images to train on, and as many to validate on."
     if protocol.validation == "holdout":
         yield "Validated on training images that were set aside; the paper validates on the test images."
 

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from approxtrain import experiments
+from approxtrain.bench import scaling
 from approxtrain.experiments import KernelRow
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.inputs import Measured
@@ -31,18 +32,45 @@ def is_table1(measured: Measured) -> bool:
     return measured.values.get("method") == "approx" and measured.values.get("part", "wgrad") == "wgrad"
 
 
-def table(measured: Measured, name: str) -> Table:
-    """A row of the paper each that was measured, and the paper's others as not run."""
-    found: dict[tuple[int, ...], dict[str, Any]] = {}
-    for row in measured.values["rows"]:
-        if row["dtype"] == measured.values["rows"][0]["dtype"]:  # of several precisions the first
-            found.setdefault(_key(row["shape"]), row)
+def dtypes(measured: Measured) -> list[str]:
+    """The precisions that it has rows of."""
+    return list(dict.fromkeys(row["dtype"] for row in measured.values["rows"]))
+
+
+def table(measured: Measured, dtype: str, name: str) -> Table:
+    """A row of the paper each that was measured in this precision, and the paper's others as not run."""
+    found = {_key(row["shape"]): row for row in measured.values["rows"] if row["dtype"] == dtype}
     rows, records = [], []
     for paper in experiments.get("table1").kernel_rows:
         row = found.get((BATCH, paper.in_channels, paper.out_channels, paper.size, paper.size, 3, 3, 1, 1))
         rows.append(_cells(paper, row))
         records.append(_record(paper, row))
     return Table(name, HEADER, tuple(rows), tuple(records))
+
+
+def growth(measured: Measured, name: str) -> Table | None:
+    """How the times grow with channels and map, of the paper and of ours; None where too few shapes were measured."""
+    try:
+        fits = {"paper": scaling.of_paper()} | scaling.of_document(measured.values)
+    except ValueError:  # the shapes do not tell the two apart
+        return None
+    rows, records = [], []
+    for where, found in fits.items():
+        powers = [(part, size) for part in ("dense", "kernel") for size in (scaling.CHANNELS, scaling.MAP)]
+        exponents = {(part, size): found[part]["exponents"][size] for part, size in powers}
+        texts = [f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in exponents.values()]
+        rows.append((Cell(where), *map(Cell, texts), Cell(found["second_observation"])))
+        flat = {f"{part} {size}": value for (part, size), (value, _, _) in exponents.items()}
+        records.append({"where": where, **flat, "second_observation": found["second_observation"]})
+    header = (
+        "times of",
+        "dense: C_i to the",
+        "H·W to the",
+        "kernel: C_i to the",
+        "H·W to the",
+        "the paper's observation",
+    )
+    return Table(name, header, tuple(rows), tuple(records)) if len(rows) > 1 else None
 
 
 def _cells(paper: KernelRow, row: dict[str, Any] | None) -> tuple[Cell, ...]:

@@ -96,8 +96,8 @@ def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None) -
         return Verdict("differs" if every else "inconclusive", f"{len(runs.diverged)} diverged")
     if difference is None:
         return Verdict("not run", "no exact run with its seed" if runs.finished else "")
-    if not selection.protocol.real:
-        return Verdict("inconclusive", "not CIFAR-10")
+    if not selection.protocol.real or selection.protocol.limit:
+        return Verdict("inconclusive", "a trial on a few images" if selection.protocol.real else "not CIFAR-10")
     ours = estimate(list(accuracies(selection.full, "best").values()))
     assert ours is not None  # else there would be no difference
     return judge(difference, paper, _stated(selection.full.row) or ours.mean)

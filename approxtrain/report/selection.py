@@ -62,8 +62,14 @@ class Protocol:
         return self.data.startswith(REAL)
 
     @property
+    def limit(self) -> int | None:
+        """Images of a trial, to train and to validate on."""
+        return self.setting("data", "limit")
+
+    @property
     def title(self) -> str:
-        return f"{self.data}, {counted(self.epochs, 'epoch')}"
+        limit = f" (the first {self.limit} images)" if self.limit else ""
+        return f"{self.data}{limit}, {counted(self.epochs, 'epoch')}"
 
 
 @dataclass(frozen=True)
