@@ -19,7 +19,7 @@ RULE = (
     "further apart than their 95 % errors together (ours by Student's t over the seeds; the paper's, two single "
     f"accuracies, by the binomial law on {TEST_IMAGES:,} images); it **agrees** where they are not, and these errors "
     f"together are at most {MARGIN:g} point; otherwise, and always with one seed, with a seed that diverged, or on "
-    "images that are not CIFAR-10's, it is **inconclusive**."
+    "images that are not CIFAR-10's or a few of them, it is **inconclusive**."
 )
 
 
