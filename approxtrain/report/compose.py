@@ -45,6 +45,13 @@ class Report:
     selections: tuple[Selection, ...]
     judged: tuple[tuple[Selection, tuple[Outcome, ...]], ...]
     """The tables among the selections, with their rows."""
+    given: int
+    """Runs that were given."""
+
+    @property
+    def placed(self) -> int:
+        """Runs of them that stand in a row of the paper's tables and figures."""
+        return len({id(archive) for one in self.selections for archive in one.archives})
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -69,7 +76,7 @@ def compose(inputs: Inputs) -> Report:
         *([Section("other-runs", "Runs that stand in no table", (other,))] if other else []),
         Section("closing", "What agrees, what does not, what was not run", closing.blocks(judged)),
     ]
-    return Report(Document(TITLE, tuple(sections)), selections, judged)
+    return Report(Document(TITLE, tuple(sections)), selections, judged, len(inputs.archives))
 
 
 def _head(inputs: Inputs, selections: Sequence[Selection]) -> Section:

@@ -93,6 +93,8 @@ def lines(
     if zoom:
         _zoom(axes, found)
     axes.margins(x=0.02)
+    if len({at for line in found for at in line.x}) == 1:  # a single epoch has no width of its own
+        axes.set_xlim(found[0].x[0] - 1, found[0].x[0] + 1)
     _label_ends(axes, found)
     return picture(name, alt, figure, [record for line in found for record in line.records(x)])
 

@@ -32,8 +32,8 @@ def report(
 
     found = folder.write(runs or [], out)
     document, verdicts = found.document, found.verdicts
-    runs_drawn = len({id(archive) for one in found.selections for archive in one.archives})
-    print(f"{runs_drawn} runs in {len(document.tables)} tables and {len(document.pictures)} pictures")
+    print(f"{found.placed} of {found.given} runs in the paper's rows; tables {len(document.tables)}, ", end="")
+    print(f"pictures {len(document.pictures)}")
     print("rows: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
     print(f"page      {out / 'report.html'}")
     print(f"markdown  {out / 'report.md'}")
