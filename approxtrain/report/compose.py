@@ -109,23 +109,15 @@ def _kernels(inputs: Inputs) -> list[Section]:
 
 
 def _table(one: Selection, rows: Sequence[Outcome]) -> Section:
-    sources = list(dict.fromkeys(outcome.speed_up.source for outcome in rows if outcome.speed_up))
-    said = []
-    if sources == [RUNS]:
-        said.append(
-            "Speed-ups are of the runs' own steady steps, paired by seed: of runs one after the other, not interleaved."
-        )
-    elif len(sources) == 1:
-        said.append(f"Speed-ups are of interleaved steps measured by `bench-step`: {sources[0]}.")
-    elif sources:
-        said.append(
-            "Speed-ups are of the steps that the column names: interleaved ones where a file of `bench-step` has them."
-        )
-    said.append("**At most** counts the replaced weight gradients as free, in operations of the convolutions.")
+    notes = {row.label: row.note for row in one.experiment.rows if row.note}
+    about = [
+        f"{one.protocol.title}; the paper trained about {one.paper_epochs} epochs.",
+        *(f"{label}: {note}." for label, note in notes.items()),
+    ]
     blocks: list[Block] = [
-        Paragraph(f"{one.protocol.title}; the paper trained about {one.paper_epochs} epochs."),
+        Paragraph(" ".join(about)),
         paper_tables.accuracy(one, rows),
-        Paragraph(" ".join(said)),
+        Paragraph(f"{_speed_source(rows)} **At most** counts the replaced weight gradients as free, in operations."),
         paper_tables.speed(one, rows),
     ]
     if smaller := paper_tables.against_smaller(one, rows):
@@ -136,6 +128,18 @@ def _table(one: Selection, rows: Sequence[Outcome]) -> Section:
             smaller,
         ]
     return Section(one.experiment.name, one.experiment.title, tuple(blocks))
+
+
+def _speed_source(rows: Sequence[Outcome]) -> str:
+    """What was timed for the speed-ups of a table."""
+    match list(dict.fromkeys(outcome.speed_up.source for outcome in rows if outcome.speed_up)):
+        case []:
+            return "No step of a row could be held against an exact one."
+        case [source] if source == RUNS:
+            return "Speed-ups are of the runs' own steady steps, paired by seed, one run after the other."
+        case [source]:
+            return f"Speed-ups are of interleaved steps measured by `bench-step`: {source}."
+    return "Speed-ups are of the steps that the column names: interleaved where a file of `bench-step` has them."
 
 
 def _curves(selections: Sequence[Selection]) -> list[Section]:

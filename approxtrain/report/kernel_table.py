@@ -58,7 +58,7 @@ def growth(measured: Measured, name: str) -> Table | None:
     for where, found in fits.items():
         powers = [(part, size) for part in ("dense", "kernel") for size in (scaling.CHANNELS, scaling.MAP)]
         exponents = {(part, size): found[part]["exponents"][size] for part, size in powers}
-        texts = [f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in exponents.values()]
+        texts = [f"{value:.2f} ({low:.2f} to {high:.2f})".replace("-", "−") for value, low, high in exponents.values()]
         rows.append((Cell(where), *map(Cell, texts), Cell(found["second_observation"])))
         flat = {f"{part} {size}": value for (part, size), (value, _, _) in exponents.items()}
         records.append({"where": where, **flat, "second_observation": found["second_observation"]})

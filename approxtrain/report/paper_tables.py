@@ -51,10 +51,10 @@ def speed(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
 
 
 def _table(
-    name: str, columns: Columns, outcomes: Sequence[Outcome], record: Callable[[Outcome], dict[str, Any]]
+    file: str, columns: Columns, outcomes: Sequence[Outcome], record: Callable[[Outcome], dict[str, Any]]
 ) -> Table:
     return Table(
-        name=name,
+        name=file,
         header=tuple(heading for heading, _ in columns),
         rows=tuple(tuple(cell(outcome) for _, cell in columns) for outcome in outcomes),
         records=tuple(record(outcome) for outcome in outcomes),
