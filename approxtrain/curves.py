@@ -49,16 +49,20 @@ def plot(folder: Path) -> Path:
 def title(config: dict[str, Any]) -> str:
     """What a resolved configuration trains: model, schedule and its methods, data set, seeds."""
     first, count = config["train"]["seed"], config["train"].get("seeds", 1)
-    schedule = config["schedule"]
-    name = schedule.get("name") or ("grid" if "grid" in schedule else "rules")
-    methods = [rule["method"] for rule in [schedule, *schedule.get("rules", [])] if "method" in rule]
     parts = [
         config["model"]["name"],
-        " ".join([name, *dict.fromkeys(methods)]),
+        schedule_title(config["schedule"]),
         f"data: {config['data']['name']}",
         f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}",
     ]
     return " · ".join(parts)
+
+
+def schedule_title(schedule: dict[str, Any]) -> str:
+    """A [schedule] table in a few words: "schedule1 approx", "rules pooled"."""
+    name = schedule.get("name") or ("grid" if "grid" in schedule else "rules")
+    methods = [rule["method"] for rule in [schedule, *schedule.get("rules", [])] if "method" in rule]
+    return " ".join([name, *dict.fromkeys(methods)])
 
 
 def _by_seed(found: list[dict[str, Any]]) -> list[dict[str, list[float]]]:

@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from approxtrain import experiments
+from approxtrain.archive import Archive, identity
+from approxtrain.config import plain
 from approxtrain.data import cifar
 
 
@@ -118,3 +121,91 @@ def make_official(monkeypatch: pytest.MonkeyPatch, tiny: TinyCifar) -> Callable[
         monkeypatch.setattr(cifar, "LAYOUTS", tuple(layouts))
 
     return make
+
+
+PLACE = {
+    "device": "cpu",
+    "device_platform": "cpu",
+    "device_count": 1,
+    "processor": "AMD EPYC",
+    "cpu_count": 2,
+    "python": "3.11.7",
+    "versions": {"approxtrain": "0.1.0", "jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.8"},
+    "xla_flags": "",
+    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+}
+"""Where a made run ran."""
+
+
+def made_run(
+    name: str,
+    seed: int = 0,
+    *,
+    best: float = 0.9,
+    final: float | None = None,
+    epochs: int = 8,
+    done: int | None = None,
+    data: str = "cifar10-jpeg75",
+    message: str = "",
+    step_ms: float = 100.0,
+    overrides: tuple[str, ...] = (),
+    place: dict | None = None,
+) -> Archive:
+    """A run of the row `name` (`experiments.rows`) that nobody trained: it rises to `best` in its last epoch but one,
+    and ends with `final`. With a `message` it diverged or was stopped, after `done` epochs."""
+    row = next(row for row in experiments.rows() if row.name == name)
+    settings = [
+        f"train.epochs={epochs}",
+        f"train.seed={seed}",
+        "train.validate_every=1",
+        f"data.name={data}",
+        *overrides,
+    ]
+    config = row.config(settings)
+    images = {"name": data, "sha256": hashlib.sha256(data.encode()).hexdigest(), "validation": "test"}
+    status = "finished" if not message else "diverged" if message.startswith("diverged") else "unfinished"
+    final = best if final is None else final
+    rows, steps = [], 390
+    for epoch in range(1, (epochs if done is None else done) + 1):
+        share = final if epoch == epochs else best * (1 - 0.6 * (1 - min(1, epoch / max(1, epochs - 1))) ** 2)
+        rows.append(
+            {
+                "epoch": epoch,
+                "step": steps * epoch,
+                "train_loss": 2.3 / epoch**0.5 + 0.02 * seed,
+                "train_accuracy": 0.98 * share,
+                "learning_rate": 0.001 * 0.9**epoch,
+                "validation_loss": 2.2 / epoch**0.5,
+                "validation_accuracy": share,
+                "seconds": steps * step_ms / 1e3,
+                "steps": steps,
+                "images_per_second": 128e3 / step_ms,
+            }
+        )
+    summary = {
+        "final_accuracy": final,
+        "best_accuracy": max(best, final),
+        "best_epoch": epochs - 1,
+        "final_train_loss": 0.5,
+        "step_ms": {"median": step_ms, "q1": 0.98 * step_ms, "q3": 1.02 * step_ms, "n": steps * epochs - 1},
+        "compile_seconds": 5.0,
+    }
+    return Archive(
+        name=f"{name}-s{seed}",
+        status=status,
+        message=message,
+        identity=identity(config, images),
+        trajectory=1,
+        config=plain(config),
+        data=images,
+        epochs=rows,
+        summary=summary if status == "finished" else {},
+        environment=PLACE if place is None else place,
+        probes=[],
+    )
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Archive]:
+    """`make_run("cnn2-zero", seed=1, best=0.7)`: an archive that no training made; the arguments of `made_run`."""
+    return made_run

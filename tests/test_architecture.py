@@ -27,6 +27,7 @@ JAX_FREE = [
     "approxtrain.cost",
     "approxtrain.data",
     "approxtrain.models",
+    "approxtrain.report.folder",
     "approxtrain.schedule",
     "approxtrain_cli.main",
     "approxtrain_kernels",

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from approxtrain import archive
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "configs/README.md"]
 BLOCKS = [
@@ -69,12 +71,14 @@ def test_readme_has_the_blocks_that_these_tests_know():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SINGLE)
-def test_a_command_of_readme_does_what_readme_says(command, tiny, tmp_path):
+def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_path):
     program, subcommand, *arguments = shlex.split(command)
     assert program == "approxtrain", f"no test knows how to run {command!r}"
     if "FOLDER" in command:
         command = command.replace("FOLDER", str(tiny.folder(tmp_path / "images", tiny.binary)))
         command += " train.batch_size=20"
+    elif subcommand == "report":
+        archive.write(tmp_path / arguments[0] / "run.json", make_run("cnn2-full"))
     elif subcommand == "train":
         command = f"{command} {SHORT}"
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "cli", ROOT / "kernels")))
@@ -88,6 +92,8 @@ def test_a_command_of_readme_does_what_readme_says(command, tiny, tmp_path):
             assert re.search(r"largest possible speed-up +\d+\.\d%", out)
             images = [arguments[at + 1] for at, option in enumerate(arguments) if option == "--image"]
             assert all((tmp_path / image).read_bytes().startswith(b"\x89PNG") for image in images)
+        case "report":
+            assert (tmp_path / arguments[-1] / "report.html").read_text("utf-8").count("<svg") == 2
         case "ls":
             assert all(
                 re.search(rf"^{name}\b", out, re.M) for name in ("quickstart", "resnet20", "approx", "schedule1")

@@ -3,7 +3,7 @@
     0 ok   2 usage or configuration   3 data   4 diverged   5 checkpoint unusable   6 disk   7 folder locked
     130 interrupted   143 terminated
 
-A command's module imports jax inside its function: `--help`, `ls` and `schedule-show` answer without it.
+A command's module imports jax inside its function: `--help`, `ls`, `schedule-show` and `report` answer without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 
 from approxtrain import host_memory
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
-from approxtrain_cli import bench_kernel, bench_step, data, ls, reproduce, schedule_show, train
+from approxtrain_cli import bench_kernel, bench_step, data, ls, report, reproduce, schedule_show, train
 
 app = typer.Typer(
     name="approxtrain",
@@ -34,6 +34,7 @@ app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
 app.command("bench-step")(bench_step.bench_step)
 app.command("reproduce")(reproduce.reproduce)
+app.command("report")(report.report)
 app.command("ls")(ls.ls)
 app.add_typer(data.app, name="data")
 

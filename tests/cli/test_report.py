@@ -1,0 +1,46 @@
+"""`approxtrain report`: what it prints and writes, how it ends, and what it does not import."""
+
+from __future__ import annotations
+
+import pytest
+
+from approxtrain import archive
+
+
+@pytest.fixture
+def runs(make_run, tmp_path):
+    for name in ("cnn2-full", "cnn2-zero"):
+        archive.write(tmp_path / f"runs/{name}.json", make_run(name))
+    archive.write(tmp_path / "runs/short.json", make_run("cnn2-full", epochs=3))
+    return tmp_path / "runs"
+
+
+def test_it_says_what_it_found_and_where_the_page_is(call, runs, tmp_path):
+    ended = call("report", runs, "--out", tmp_path / "report")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("2 of 3 runs in the paper's rows; tables 3, pictures 3\n")
+    assert "rows: 0 agrees, 0 differs, 1 inconclusive, 3 not run\n" in ended.out
+    assert f"page      {tmp_path / 'report/report.html'}" in ended.out
+    assert (tmp_path / "report/report.html").is_file()
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["."]])
+def test_nothing_to_report_is_an_error_of_the_user_s(call, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    ended = call("report", *arguments)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(call, runs, tmp_path):
+    ended = call("report", runs, "--out", runs)
+    assert ended.code == 2
+    assert "new or empty folder" in ended.err
+
+
+def test_it_does_not_import_jax(program, runs):
+    code = "import atexit; atexit.register(lambda: print(sorted({'jax', 'flax'} & sys.modules.keys()))); main()"
+    done = program("report", str(runs), code=code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
