@@ -136,7 +136,7 @@ def _speed_source(rows: Sequence[Outcome]) -> str:
         case []:
             return "No step of a row could be held against an exact one."
         case [source] if source == RUNS:
-            return "Speed-ups are of the runs' own steady steps, paired by seed, one run after the other."
+            return "Speed-ups are of the runs' own steps, the median epoch's, paired by seed, one run after the other."
         case [source]:
             return f"Speed-ups are of interleaved steps measured by `bench-step`: {source}."
     return "Speed-ups are of the steps that the column names: interleaved where a file of `bench-step` has them."

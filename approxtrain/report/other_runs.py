@@ -10,6 +10,7 @@ from approxtrain.report.document import Cell, Table
 from approxtrain.report.outcome import short_failure
 from approxtrain.report.paper_tables import NOTHING
 from approxtrain.report.selection import Protocol, Selection, counted
+from approxtrain.report.speed_up import step_seconds
 
 HEADER = ("run", "network", "schedule", "seed", "images", "epochs", "best, %", "final, %", "step, ms", "why it is here")
 
@@ -63,6 +64,6 @@ def _record(archive: Archive, why: str) -> dict[str, object]:
         "status": archive.message or archive.status,
         "best_accuracy": 100 * archive.summary["best_accuracy"] if done else None,
         "final_accuracy": 100 * archive.summary["final_accuracy"] if done else None,
-        "step_ms": archive.summary.get("step_ms", {}).get("median"),
+        "step_ms": None if (seconds := step_seconds(archive)) is None else 1e3 * seconds,
         "why": why,
     }

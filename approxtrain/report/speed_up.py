@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from approxtrain import models
@@ -32,7 +33,7 @@ class SpeedUp:
 
 
 def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> SpeedUp | None:
-    """Of interleaved steps where they were measured, else of the runs' own steady ones; None where there are none."""
+    """Of interleaved steps where they were measured, else of the runs' own; None where there are none."""
     return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
 
 
@@ -47,9 +48,16 @@ def bound(selection: Selection, row: Row) -> float:
 
 
 def step_seconds(archive: Archive) -> float | None:
-    """The median steady step of a finished run; of several seeds at once, the share of one."""
-    median = archive.summary.get("step_ms", {}).get("median")
-    return None if median is None else median / 1e3 / archive.summary.get("seeds", 1)
+    """The mean step of the median epoch of a finished run, by the process that ended it; of several seeds at once, the
+    share of one.
+
+    Not the median step: where the steps of two columns alternate, it is one of either, and not what a step costs.
+    """
+    if not archive.summary:
+        return None
+    begun = archive.summary.get("measured_from_step", 0)  # what was before may have been another machine's
+    epochs = [row["seconds"] / row["steps"] for row in archive.epochs if row["step"] > begun and row.get("steps")]
+    return median(epochs) / archive.summary.get("seeds", 1) if epochs else None
 
 
 def training_seconds(archive: Archive, *, compiling: bool = True) -> float | None:

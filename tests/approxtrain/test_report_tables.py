@@ -154,6 +154,23 @@ def test_the_speed_up_is_the_paper_s_and_of_the_same_seeds(three):
     assert (found.value, found.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
 
 
+def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_run):
+    exact, zero = make_run("cnn2-full", step_ms=100), make_run("cnn2-zero", step_ms=90)
+    every_other = {"step_ms": {"median": 100.0, "mean": 90.0, "q1": 80.0, "q3": 100.0, "n": 3119}}  # 80, 100, 80, …
+    found = rows("table2", [exact, replace(zero, summary=zero.summary | every_other)])["cnn2-zero"].speed_up
+    assert found is not None
+    assert found.value == pytest.approx(10)
+
+
+def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine(make_run):
+    moved = make_run("cnn2-zero", step_ms=90)
+    slow = [row | {"seconds": 10 * row["seconds"]} if row["epoch"] <= 6 else row for row in moved.epochs]
+    moved = replace(moved, epochs=slow, summary=moved.summary | {"measured_from_step": 6 * 390})
+    found = rows("table2", [make_run("cnn2-full", step_ms=100), moved])["cnn2-zero"].speed_up
+    assert found is not None
+    assert found.value == pytest.approx(10)
+
+
 def test_times_of_two_machines_are_not_held_against_each_other(make_run):
     there = make_run("cnn2-zero", place={**make_run("cnn2-full").environment, "processor": "another"})
     assert rows("table2", [make_run("cnn2-full"), there])["cnn2-zero"].speed_up is None
