@@ -91,13 +91,13 @@ def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None) -
         return Verdict("reference")
     if paper is None:
         return Verdict("not in the paper")
-    if runs.diverged:
-        every = len(runs.diverged) > 1 and not runs.finished
-        return Verdict("differs" if every else "inconclusive", f"{len(runs.diverged)} diverged")
-    if difference is None:
+    if difference is None and not runs.diverged:
         return Verdict("not run", "no exact run with its seed" if runs.finished else "")
     if not selection.protocol.real or selection.protocol.limit:
         return Verdict("inconclusive", "a trial on a few images" if selection.protocol.real else "not CIFAR-10")
+    if runs.diverged or difference is None:
+        every = len(runs.diverged) > 1 and not runs.finished
+        return Verdict("differs" if every else "inconclusive", f"{len(runs.diverged)} diverged")
     ours = estimate(list(accuracies(selection.full, "best").values()))
     assert ours is not None  # else there would be no difference
     return judge(difference, paper, _stated(selection.full.row) or ours.mean)

@@ -17,9 +17,10 @@ RULE = (
     "Compared is the difference to `full` in best validation accuracy, because after fewer epochs than the paper's a "
     "plain accuracy cannot agree: a row **differs** where our difference (paired by seed) and the paper's are "
     "further apart than their 95 % errors together (ours by Student's t over the seeds; the paper's, two single "
-    f"accuracies, by the binomial law on {TEST_IMAGES:,} images); it **agrees** where they are not, and these errors "
-    f"together are at most {MARGIN:g} point; otherwise, and always with one seed, with a seed that diverged, or on "
-    "images that are not CIFAR-10's or a few of them, it is **inconclusive**."
+    f"accuracies, by the binomial law on {TEST_IMAGES:,} images), or where every one of several seeds diverged; it "
+    f"**agrees** where they are not, and these errors together are at most {MARGIN:g} point; otherwise, and always "
+    "with one seed, where some seeds diverged, or on images that are not CIFAR-10's or a few of them, it is "
+    "**inconclusive**."
 )
 
 
@@ -38,8 +39,9 @@ def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
     if ours.half_width is None:
         return Verdict("inconclusive", "one seed")
     apart = abs(ours.mean - paper)
-    error = math.hypot(ours.half_width, NORMAL * math.sqrt(2) * binomial_sd(full_accuracy))
-    figures = f"{apart:.2f} points apart, error {error:.2f}"
+    theirs = NORMAL * math.sqrt(2) * binomial_sd(full_accuracy)
+    error = math.hypot(ours.half_width, theirs)
+    figures = f"{apart:.2f} points apart, error {error:.2f}, the paper's alone {theirs:.2f}"
     if apart > error:
         return Verdict("differs", figures)
     return Verdict("agrees" if error <= MARGIN else "inconclusive", figures)

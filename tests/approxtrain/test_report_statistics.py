@@ -82,6 +82,6 @@ def test_a_verdict_weighs_both_errors(ours, paper, word):
 
 def test_a_verdict_says_how_far_apart_and_how_sure():
     found = judge(Estimate(-1.4, 0.3, 5), -1.0, 91.8)
-    assert found.why == f"0.40 points apart, error {math.hypot(0.3, ERROR):.2f}"
+    assert found.why == f"0.40 points apart, error {math.hypot(0.3, ERROR):.2f}, the paper's alone 0.76"
     assert math.hypot(0.3, ERROR) < MARGIN
     assert judge(Estimate(-1.4, None, 1), -1.0, 91.8).why == "one seed"

@@ -118,7 +118,9 @@ def test_rows_without_the_exact_run_of_their_seed_are_not_judged(make_run):
 def test_drawn_images_and_trials_judge_nothing(make_run):
     for more in ({"data": "shapes"}, {"overrides": ("data.limit=512",)}):
         runs = [make_run(name, seed, **more) for name in ("cnn2-full", "cnn2-zero") for seed in (0, 1)]
-        assert rows("table2", runs)["cnn2-zero"].verdict.word == "inconclusive"
+        lost = [make_run("cnn2-random", seed, message="diverged at step 8: the loss is nan", **more) for seed in (0, 1)]
+        found = rows("table2", [*runs, *lost])
+        assert found["cnn2-zero"].verdict.word == found["cnn2-random"].verdict.word == "inconclusive"
 
 
 def test_runs_of_other_images_or_epochs_are_not_averaged_with_the_rest(make_run):
