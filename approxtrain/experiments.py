@@ -108,10 +108,10 @@ def matches(row: Row, config: Mapping[str, Any]) -> bool:
     if config["model"]["name"] != row.model:
         return False
     try:
-        found = ScheduleConfig.model_validate(config["schedule"])
-    except ValidationError:  # of another version of this program
+        found = _cells(ScheduleConfig.model_validate(config["schedule"]), row.model)
+    except (ValidationError, ConfigError):  # of another version of this program, or only possible in longer epochs
         return False
-    return _cells(found, row.model) == _cells(row.config().schedule, row.model)
+    return found == _cells(row.config().schedule, row.model)
 
 
 def names() -> tuple[str, ...]:

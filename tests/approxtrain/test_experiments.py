@@ -38,6 +38,12 @@ def test_a_schedule_that_this_version_cannot_read_is_no_rows():
     assert not any(experiments.matches(row, strange) for row in ROWS.values())
 
 
+def test_a_schedule_that_counts_steps_against_epochs_is_no_rows():
+    rule = {"method": "zero", "layers": [2], "steps": {"start": 100}, "epochs": {"to": 3}}  # fine, with 390 an epoch
+    config = PLAIN["cnn2-zero"] | {"schedule": {"rules": [rule]}}
+    assert not any(experiments.matches(row, config) for row in ROWS.values())
+
+
 @pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
 def test_an_accuracy_table_has_the_baselines_both_scales_and_what_the_paper_does_not_have(name):
     table = experiments.get(name)
