@@ -32,8 +32,8 @@ _PAPER = (
 )
 _GROWTH = (
     "The paper observes that dense times grow with C_i · H·W and its kernel's with C_i alone. Fitted are powers of "
-    "both, with 95 % intervals over the shapes; C_o equals C_i in all of them, so the power of C_i is that of both "
-    "together."
+    "both, with 95 % intervals over the shapes, the paper's kernel without its transposes; C_o equals C_i in all of "
+    "them, so the power of C_i is that of both together."
 )
 
 

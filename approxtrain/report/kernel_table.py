@@ -14,11 +14,13 @@ from approxtrain.report.inputs import Measured
 NOTHING = "–"
 BATCH = 128
 """Of the paper's training; its table does not state one."""
-CACHES = {"cold": "inputs out of the cache", "hot": "inputs in the cache"}
+_COLD = "inputs out of the cache"
+CACHES = {"cold": _COLD, "both": _COLD, "hot": "inputs in the cache"}
+"""What was asked of `bench-kernel` → where the inputs of a row's own times were."""
 HEADER = (
     "shape",
     "paper: cuDNN, ms",
-    "kernel, ms",
+    "kernel and transposes, ms",
     "times faster",
     "ours: dense, ms",
     "kernel, ms",
@@ -28,8 +30,9 @@ HEADER = (
 
 
 def is_table1(measured: Measured) -> bool:
-    """Whether it measured weight gradients of `approx`, which is what the paper's table is about."""
-    return measured.values.get("method") == "approx" and measured.values.get("part", "wgrad") == "wgrad"
+    """Whether it measured weight gradients of `approx` in a shape of the paper's: what the paper's table is about."""
+    approximated = measured.values.get("method") == "approx" and measured.values.get("part", "wgrad") == "wgrad"
+    return approximated and bool(_of_the_paper(measured))
 
 
 def dtypes(measured: Measured) -> list[str]:
@@ -42,16 +45,17 @@ def table(measured: Measured, dtype: str, name: str) -> Table:
     found = {_key(row["shape"]): row for row in measured.values["rows"] if row["dtype"] == dtype}
     rows, records = [], []
     for paper in experiments.get("table1").kernel_rows:
-        row = found.get((BATCH, paper.in_channels, paper.out_channels, paper.size, paper.size, 3, 3, 1, 1))
+        row = found.get(_paper_key(paper))
         rows.append(_cells(paper, row))
         records.append(_record(paper, row))
     return Table(name, HEADER, tuple(rows), tuple(records))
 
 
 def growth(measured: Measured, name: str) -> Table | None:
-    """How the times grow with channels and map, of the paper and of ours; None where too few shapes were measured."""
+    """How the times of the paper's shapes grow with channels and map, the paper's and ours; None where too few of them
+    were measured."""
     try:
-        fits = {"paper": scaling.of_paper()} | scaling.of_document(measured.values)
+        fits = {"paper": scaling.of_paper()} | scaling.of_document({"rows": _of_the_paper(measured)})
     except ValueError:  # the shapes do not tell the two apart
         return None
     rows, records = [], []
@@ -108,6 +112,16 @@ def _record(paper: KernelRow, row: dict[str, Any] | None) -> dict[str, Any]:
         "times_faster_high": 1 / ratio["low"] if ratio else None,
         "verdict": ratio["verdict"] if ratio else None,
     }
+
+
+def _of_the_paper(measured: Measured) -> list[dict[str, Any]]:
+    """Its rows in shapes of the paper's."""
+    wanted = {_paper_key(paper) for paper in experiments.get("table1").kernel_rows}
+    return [row for row in measured.values["rows"] if _key(row["shape"]) in wanted]
+
+
+def _paper_key(paper: KernelRow) -> tuple[int, ...]:
+    return BATCH, paper.in_channels, paper.out_channels, paper.size, paper.size, 3, 3, 1, 1
 
 
 def _key(shape: dict[str, Any]) -> tuple[int, ...]:
