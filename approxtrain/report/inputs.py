@@ -41,13 +41,16 @@ def read(paths: Sequence[Path]) -> Inputs:
         raise ConfigError("there is nothing to report: name run folders, archives, or a folder that holds them.")
     bench: dict[str, list[Measured]] = {"bench-step": [], "bench-kernel": []}
     runs: list[Path] = []
+    read_before: set[Path] = set()
     for path in dict.fromkeys(paths):
         found = list(_jsons(path, archive.DEPTH))
-        for file, values in found:
-            if values.get("command") in bench:
+        measured = [(file, values) for file, values in found if values.get("command") in bench]
+        for file, values in measured:
+            if file.resolve() not in read_before:
+                read_before.add(file.resolve())
                 bench[values["command"]].append(Measured(file.name, values))
-        only_bench = bool(found) and not any(values.get("kind") == archive.KIND for _, values in found)
-        if not (only_bench and not _holds_folder(path)):
+        holds_run = any(values.get("kind") == archive.KIND for _, values in found) or _holds_folder(path)
+        if holds_run or not measured:  # of what holds neither, `load_all` says what is wrong
             runs.append(path)
     archives = archive.load_all(runs) if runs else []
     return Inputs(tuple(sorted(archives, key=_place)), tuple(bench["bench-step"]), tuple(bench["bench-kernel"]))

@@ -19,7 +19,7 @@ from approxtrain.config import Config, plain
 from approxtrain.experiments import Experiment, Row
 
 REAL = "cifar10"
-"""Data sets whose names begin so hold the images of CIFAR-10, re-encoded or not."""
+"""The images of CIFAR-10; "cifar10-jpeg75" and the like hold them as well, re-encoded."""
 DRAWN = "shapes"
 
 
@@ -59,7 +59,7 @@ class Protocol:
 
     @property
     def real(self) -> bool:
-        return self.data.startswith(REAL)
+        return self.data.partition("-")[0] == REAL
 
     @property
     def limit(self) -> int | None:

@@ -116,7 +116,7 @@ def test_rows_without_the_exact_run_of_their_seed_are_not_judged(make_run):
 
 
 def test_drawn_images_and_trials_judge_nothing(make_run):
-    for more in ({"data": "shapes"}, {"overrides": ("data.limit=512",)}):
+    for more in ({"data": "shapes"}, {"data": "cifar100"}, {"overrides": ("data.limit=512",)}):
         runs = [make_run(name, seed, **more) for name in ("cnn2-full", "cnn2-zero") for seed in (0, 1)]
         lost = [make_run("cnn2-random", seed, message="diverged at step 8: the loss is nan", **more) for seed in (0, 1)]
         found = rows("table2", [*runs, *lost])
@@ -223,6 +223,7 @@ def test_table_1_is_read_from_bench_kernel():
     assert growth.rows[0][0].text == "paper"
     few = Measured("few.json", kernels.values | {"rows": [first, kernels.values["rows"][1] | {"milliseconds": {}}]})
     missing = [row[-1].text for row in kernel_table.table(few, "float32", "table1").rows]
+    assert not kernel_table.is_table1(inputs.read([ROOT / "results/bench/kernel-networks-cpu.json"]).kernels[0])
     assert missing == ["FASTER", "wrong, so not timed", *["not run"] * 6]
     assert kernel_table.growth(few, "growth") is None
 
@@ -235,6 +236,8 @@ def test_what_is_given_is_sorted_by_what_it_is(make_run, tmp_path):
     assert [run.name for run in found.archives] == ["cnn2-zero-s0", "cnn2-full-s0"]
     assert {one.name for one in found.steps} == {f"step-{model}-cpu.json" for model in ("cnn2", "resnet20", "vgg19")}
     assert len(found.kernels) == 6
+    twice = inputs.read([ROOT / "results/bench", ROOT / "results/bench/kernel-paper-cpu.json"])
+    assert len(twice.kernels) == 6
 
 
 def test_nothing_to_report_is_an_error_that_says_what_to_do(tmp_path):
@@ -242,6 +245,8 @@ def test_nothing_to_report_is_an_error_that_says_what_to_do(tmp_path):
         inputs.read([])
     with pytest.raises(ConfigError, match="holds no run"):
         inputs.read([tmp_path])
+    with pytest.raises(ConfigError, match="holds no run"):
+        inputs.read([ROOT / "results/gpu"])  # a JSON of a command that is reported nowhere
     (tmp_path / "half.json").write_text('{"kind": "approx')
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
         inputs.read([tmp_path])
