@@ -143,7 +143,7 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
     """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
 
     A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
-    diverged one before the unfinished one, and then the first. In a folder, other files are passed over. ConfigError
+    diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are passed over. ConfigError
     where a path leads to no run, or a file is damaged.
     """
     found: dict[Any, Archive] = {}
@@ -151,9 +151,14 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
         here = _below(path, DEPTH) if path.is_dir() else iter([read(path)])
         for number, archive in enumerate(_at_least_one(path, here)):
             key = archive.identity or (path, number)
-            if key not in found or STATUSES.index(archive.status) < STATUSES.index(found[key].status):
+            if key not in found or _worth(archive) < _worth(found[key]):
                 found[key] = archive
     return list(found.values())
+
+
+def _worth(archive: Archive) -> tuple[int, bool]:
+    """The less, the more it tells."""
+    return STATUSES.index(archive.status), not archive.probes
 
 
 def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:

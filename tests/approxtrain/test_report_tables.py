@@ -240,6 +240,13 @@ def test_what_is_given_is_sorted_by_what_it_is(make_run, tmp_path):
     assert len(twice.kernels) == 6
 
 
+def test_of_two_finished_copies_of_a_run_the_probed_one_counts(make_run, tmp_path):
+    run = make_run("cnn2-zero")
+    archive.write(tmp_path / "a.json", run)
+    archive.write(tmp_path / "b.json", replace(run, name="probed", probes=[{"kind": "probe"}]))
+    assert [found.name for found in inputs.read([tmp_path]).archives] == ["probed"]
+
+
 def test_nothing_to_report_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(ConfigError, match="name run folders, archives"):
         inputs.read([])
