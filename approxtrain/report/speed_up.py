@@ -110,12 +110,12 @@ def _interleaved(selection: Selection, row: Row, steps: Sequence[Measured]) -> S
 
 
 def _files(model: str, selection: Selection, steps: Sequence[Measured]) -> list[Measured]:
-    """The measurements of a network at the batch and precision of the runs; on their device where there are any."""
+    """The measurements of a network at the batch and precision of the runs, on a device of theirs."""
     setting = selection.protocol.setting
     wanted = (model, setting("train", "batch_size"), setting("train", "precision"))
     found = [one for one in steps if tuple(one.values[name] for name in ("model", "batch", "precision")) == wanted]
     here = {_device(archive.environment) for archive in selection.archives}
-    return [one for one in found if _device(one.values["environment"]) in here] or found
+    return [one for one in found if _device(one.values["environment"]) in here]
 
 
 def _device(environment: Mapping[str, Any]) -> tuple[Any, Any]:

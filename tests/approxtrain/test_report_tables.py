@@ -199,6 +199,10 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     assert (zero.n, zero.source) == (20, file.name)
     assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
     assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
+    elsewhere = replace(steps[0], values=steps[0].values | {"environment": {"device": "NVIDIA H200"}})
+    own = rows("table3", three, (elsewhere,))["resnet20-schedule1-zero"].speed_up
+    assert own is not None
+    assert own.source == "steps of the runs"
 
 
 def test_resnet20_is_held_against_the_smaller_network(three, make_run):
