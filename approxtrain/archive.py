@@ -143,8 +143,8 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
     """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
 
     A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
-    diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are passed over. ConfigError
-    where a path leads to no run, or a file is damaged.
+    diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are
+    passed over. ConfigError where a path leads to no run, or a file is damaged.
     """
     found: dict[Any, Archive] = {}
     for path in paths:

@@ -90,6 +90,11 @@ class Experiment:
     kernel_rows: tuple[KernelRow, ...] = ()
 
     @property
+    def short(self) -> str:
+        """ "Table 3" """
+        return self.title.partition(".")[0]
+
+    @property
     def baseline(self) -> Row:
         """The exact run that the others are held against."""
         return next(row for row in self.rows if row.label == FULL)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from approxtrain import experiments
 from approxtrain.report.document import Block, Bullets, Paragraph
 from approxtrain.report.outcome import Outcome
-from approxtrain.report.paper_tables import interval, name, signed
 from approxtrain.report.selection import Selection
 from approxtrain.report.statistics import TEST_IMAGES, binomial_sd
 from approxtrain.report.verdict import JUDGED, RULE, Word
+from approxtrain.report.wording import interval, signed
 
 _HEADINGS: dict[Word, str] = {
     "agrees": "Agrees",
@@ -48,7 +48,6 @@ def counts(judged: Judged) -> dict[str, int]:
 
 
 def _item(selection: Selection, outcome: Outcome) -> str:
-    table = selection.experiment.name.replace("table", "Table ")
     paper, ours = outcome.paper_difference, outcome.difference["best"]
     figures = f"the paper {signed(paper)} points to full" if paper is not None else ""
     if ours is not None:
@@ -56,7 +55,7 @@ def _item(selection: Selection, outcome: Outcome) -> str:
     reasons = [part for part in (outcome.verdict.why, *outcome.failures) if part]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     length = f", after {selection.protocol.epochs} of {selection.paper_epochs} epochs" if ours is not None else ""
-    return f"{table}, {name(outcome)}: {figures}{length}{why}"
+    return f"{selection.experiment.short}, {outcome.name}: {figures}{length}{why}"
 
 
 def _noise(judged: Judged) -> list[str]:

@@ -12,7 +12,8 @@ from approxtrain.experiments import Row
 from approxtrain.report import drawing
 from approxtrain.report.document import Figure, Picture
 from approxtrain.report.drawing import Line, Look
-from approxtrain.report.selection import RowRuns, Selection, counted
+from approxtrain.report.selection import RowRuns, Selection
+from approxtrain.report.wording import counted
 
 _COLOURS = {"Full": "ink", "Zero": "zero", "Random": "random", "Approx.": "approx", "Pooled": "pooled"}
 _MARKERS = {"schedule 1": "o", "schedule 2": "s", "schedule 3": "^"}
@@ -56,7 +57,7 @@ def short(row: Row) -> str:
 
 _PANELS = {
     "loss": ("train_loss", "training loss", 1.0, "{x:g}"),
-    "accuracy": ("validation_accuracy", "", 100.0, "{x:g} %"),
+    "accuracy": ("validation_accuracy", "validation accuracy", 100.0, "{x:g} %"),
 }
 
 
@@ -65,7 +66,6 @@ def _panel(selection: Selection, chosen: Sequence[RowRuns], group: str, kind: st
     lines = [line for runs in chosen if (line := _line(runs, key, factor)) is not None]
     if not lines:
         return None
-    heading = heading or "validation accuracy"
     heading += f", {group}" if group else ""
     name = "-".join([selection.experiment.name, *group.split(), kind]).replace("schedule-", "schedule")
     alt = f"{selection.experiment.title}: {heading} by epoch, {counted(len(lines), 'line')}"

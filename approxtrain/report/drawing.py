@@ -28,7 +28,7 @@ COLOURS = {
     "smaller": "#8f6500",
 }
 """Name → colour in the files; on the page `var(--NAME)` takes its place."""
-DASHES = {"solid": (0, ()), "dashed": (0, (5, 2)), "dotted": (0, (1.2, 1.6))}
+DASHES = {"solid": (0, ()), "dashed": (0, (5, 2))}
 SIZE = (4.9, 3.3)
 """Inches: so narrow that text of 10 points stays readable on a phone."""
 FEW = 20

@@ -8,7 +8,8 @@ from typing import Any
 from approxtrain.archive import Archive
 from approxtrain.report.document import Facts
 from approxtrain.report.inputs import Measured
-from approxtrain.report.selection import DRAWN, Protocol, Selection, counted
+from approxtrain.report.selection import DRAWN, Protocol, Selection
+from approxtrain.report.wording import counted
 
 _PAPER = {"batch_size": 128, "validate_every": 10, "augment": True, "precision": "float32"}
 _NOT_STATED = (
@@ -23,8 +24,13 @@ def facts(selections: Sequence[Selection], archives: Sequence[Archive], benches:
     runs = [archive for selection in selections for archive in selection.archives] or list(archives)
     items: list[tuple[str, tuple[str, ...]]] = [
         ("images", _distinct(runs, lambda one: data_text(Protocol.of(one)))),
-        ("epochs", tuple(f"{_short(s)}: {s.protocol.epochs}, the paper {s.paper_epochs}" for s in _tables(selections))),
-        ("seeds", tuple(f"{_short(s)}: {', '.join(map(str, s.seeds))}" for s in _tables(selections))),
+        (
+            "epochs",
+            tuple(
+                f"{s.experiment.short}: {s.protocol.epochs}, the paper {s.paper_epochs}" for s in _tables(selections)
+            ),
+        ),
+        ("seeds", tuple(f"{s.experiment.short}: {', '.join(map(str, s.seeds))}" for s in _tables(selections))),
         ("optimiser", _distinct(runs, lambda one: _optimiser(Protocol.of(one)))),
         ("device", _distinct([*runs, *benches], lambda one: device_text(_environment(one)))),
         ("versions", _distinct([*runs, *benches], lambda one: _versions(_environment(one)))),
@@ -48,7 +54,7 @@ def deviations(selections: Sequence[Selection]) -> tuple[str, ...]:
     said: dict[str, list[str]] = {}
     for selection in _tables(selections):
         for text in _deviations(selection):
-            said.setdefault(text, []).append(_short(selection))
+            said.setdefault(text, []).append(selection.experiment.short)
     everywhere = len(_tables(selections))
     sentences = [text if len(where) == everywhere else f"{', '.join(where)}: {text}" for text, where in said.items()]
     if selections:
@@ -82,10 +88,6 @@ def _deviations(selection: Selection) -> Iterable[str]:
 
 def _tables(selections: Sequence[Selection]) -> list[Selection]:
     return [selection for selection in selections if selection.experiment.kind == "table"]
-
-
-def _short(selection: Selection) -> str:
-    return selection.experiment.name.replace("table", "Table ")
 
 
 def _optimiser(protocol: Protocol) -> str:

@@ -10,8 +10,8 @@ from approxtrain.bench import scaling
 from approxtrain.experiments import KernelRow
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.inputs import Measured
+from approxtrain.report.wording import NOTHING
 
-NOTHING = "–"
 BATCH = 128
 """Of the paper's training; its table does not state one."""
 _COLD = "inputs out of the cache"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from approxtrain.archive import Archive
 from approxtrain.curves import schedule_title
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.outcome import short_failure
-from approxtrain.report.paper_tables import NOTHING
-from approxtrain.report.selection import Protocol, Selection, counted
+from approxtrain.report.selection import Protocol, Selection
 from approxtrain.report.speed_up import step_seconds
+from approxtrain.report.wording import NOTHING, counted, decimal
 
 HEADER = ("run", "network", "schedule", "seed", "images", "epochs", "best, %", "final, %", "step, ms", "why it is here")
 
@@ -35,7 +36,7 @@ def _why(archive: Archive, selection: Selection | None) -> str:
     own, chosen = Protocol.of(archive), selection.protocol
     if own == chosen:
         return "its row has a run of this seed already"
-    title = selection.experiment.name.replace("table", "Table ").replace("figure", "Figure ")
+    title = selection.experiment.short
     if own.title != chosen.title:
         return f"{title} is of {chosen.data}, {counted(chosen.epochs, 'epoch')}"
     return f"{title} has runs with other settings, images or program"
@@ -47,12 +48,12 @@ def _cells(archive: Archive, why: str) -> tuple[Cell, ...]:
         accuracies = [Cell(f"{record[key]:.2f}") for key in ("best_accuracy", "final_accuracy")]
     else:
         accuracies = [Cell(short_failure(archive), "missing"), Cell(NOTHING)]
-    step = Cell(NOTHING if record["step_ms"] is None else f"{record['step_ms']:.0f}")
+    step = Cell(decimal(record["step_ms"], 0))
     texts = [Cell(str(record[key])) for key in ("run", "model", "schedule", "seed", "data", "epochs")]
     return (*texts, *accuracies, step, Cell(why))
 
 
-def _record(archive: Archive, why: str) -> dict[str, object]:
+def _record(archive: Archive, why: str) -> dict[str, Any]:
     done = archive.status == "finished"
     return {
         "run": archive.name,

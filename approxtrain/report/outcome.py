@@ -38,6 +38,12 @@ class Outcome:
     """Training and compiling of one run."""
 
     @property
+    def name(self) -> str:
+        """The row as the tables call it, with its schedule where there are several; ours are marked."""
+        parts = [self.row.group, self.row.label]
+        return ", ".join(part for part in parts if part) + (" (ours)" if self.row.ours else "")
+
+    @property
     def failures(self) -> list[str]:
         """ "seed 1 diverged at step 812", for each run that did not finish."""
         return [f"seed {seed} {short_failure(archive)}" for seed, archive in sorted(self.runs.failed.items())]

@@ -10,11 +10,10 @@ from approxtrain.report.outcome import Outcome, accuracies
 from approxtrain.report.selection import Selection
 from approxtrain.report.speed_up import SpeedUp, place, step_seconds
 from approxtrain.report.statistics import Estimate, estimate, paired
+from approxtrain.report.wording import NOTHING, decimal, interval, signed
 
-NOTHING = "–"
 SMALLER = "resnet14"
 _KINDS = {"agrees": "agrees", "differs": "differs", "inconclusive": "inconclusive", "not run": "missing"}
-
 
 Columns = list[tuple[str, Callable[[Outcome], Cell]]]
 
@@ -23,13 +22,13 @@ def accuracy(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
     """What each row of an experiment came to in accuracy, beside the paper, with the verdict."""
     stated = any(outcome.paper_accuracy is not None for outcome in outcomes)
     columns: Columns = [
-        ("row", lambda o: Cell(name(o))),
-        *([("paper, %", lambda o: Cell(_number(o.paper_accuracy, 1)))] if stated else []),
+        ("row", lambda o: Cell(o.name)),
+        *([("paper, %", lambda o: Cell(decimal(o.paper_accuracy, 1)))] if stated else []),
         ("best, %", lambda o: _accuracy(o, "best")),
         ("final, %", lambda o: _accuracy(o, "final")),
         ("n", lambda o: Cell(str(len(o.runs.finished)))),
         ("to full, paper", lambda o: Cell(signed(None if _is_full(o) else o.paper_difference))),
-        ("to full, ours", lambda o: _difference(o)),
+        ("to full, ours", _difference),
         ("verdict", lambda o: Cell(o.verdict.word, _KINDS.get(o.verdict.word, ""), o.verdict.why)),
     ]
     return _table(selection.experiment.name, columns, outcomes, lambda o: _accuracy_record(selection, o))
@@ -39,7 +38,7 @@ def speed(selection: Selection, outcomes: Sequence[Outcome]) -> Table:
     """What each row of an experiment saves of a step, beside the paper, and how long a run took."""
     sources = {outcome.speed_up.source for outcome in outcomes if outcome.speed_up}
     columns: Columns = [
-        ("row", lambda o: Cell(name(o))),
+        ("row", lambda o: Cell(o.name)),
         ("paper, %", lambda o: Cell(_paper_speed(o))),
         ("ours, %", lambda o: Cell(NOTHING if _is_full(o) else speed_text(o.speed_up))),
         ("n", lambda o: Cell(str(o.speed_up.n) if o.speed_up else NOTHING)),
@@ -73,25 +72,10 @@ def against_smaller(selection: Selection, outcomes: Sequence[Outcome]) -> Table 
         if outcome is small or gain is None:
             continue
         longer = _step_ratio(outcome, small)
-        rows.append((Cell(name(outcome)), Cell(interval(gain, sign=True)), Cell(interval(longer))))
+        rows.append((Cell(outcome.name), Cell(interval(gain, sign=True)), Cell(interval(longer))))
         records.append({"row": outcome.row.name, **_flat("accuracy_difference", gain), **_flat("step_ratio", longer)})
     header = ("row", "best accuracy above ResNet-14's, points", "step over ResNet-14's")
     return Table(f"{selection.experiment.name}-resnet14", header, tuple(rows), tuple(records)) if rows else None
-
-
-def name(outcome: Outcome) -> str:
-    """The row as the table calls it; ours are marked."""
-    parts = [outcome.row.group, outcome.row.label]
-    return ", ".join(part for part in parts if part) + (" (ours)" if outcome.row.ours else "")
-
-
-def interval(found: Estimate | None, *, sign: bool = False, digits: int = 2) -> str:
-    """ "91.30 ± 0.21", "91.30 (n = 1)": a single value has no interval, and says so."""
-    if found is None:
-        return NOTHING
-    half = " (n = 1)" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
-    mean = signed(found.mean, digits) if sign else f"{found.mean:.{digits}f}"
-    return f"{mean}{half}"
 
 
 def speed_text(found: SpeedUp | None) -> str:
@@ -141,7 +125,7 @@ def _step_ratio(outcome: Outcome, small: Outcome) -> Estimate | None:
 def _accuracy_record(selection: Selection, outcome: Outcome) -> dict[str, Any]:
     return {
         "row": outcome.row.name,
-        "label": name(outcome),
+        "label": outcome.name,
         "data": selection.protocol.data,
         "epochs": selection.protocol.epochs,
         "seeds": " ".join(map(str, sorted(outcome.runs.finished))),
@@ -161,7 +145,7 @@ def _speed_record(outcome: Outcome) -> dict[str, Any]:
     paper, found = outcome.row.paper, outcome.speed_up
     return {
         "row": outcome.row.name,
-        "label": name(outcome),
+        "label": outcome.name,
         "paper_speed_up": paper.speed_up if paper else None,
         "speed_up": found.value if found else None,
         "speed_up_low": found.low if found else None,
@@ -180,15 +164,3 @@ def _flat(key: str, found: Estimate | None) -> dict[str, float | int | None]:
         f"{key}_high": found.high if found else None,
         f"{key}_n": found.n if found else 0,
     }
-
-
-def _number(value: float | None, digits: int) -> str:
-    return NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """With a true minus sign, and a plus where it is above nought."""
-    if value is None:
-        return NOTHING
-    text = f"{value:+.{digits}f}"
-    return (f"{0:.{digits}f}" if float(text) == 0 else text).replace("-", "−")

@@ -10,9 +10,10 @@ from approxtrain.report import curves, drawing
 from approxtrain.report.document import Figure, Picture
 from approxtrain.report.drawing import COLOURS, Look
 from approxtrain.report.outcome import accuracies
-from approxtrain.report.selection import Selection, counted
+from approxtrain.report.selection import Selection
 from approxtrain.report.speed_up import place, training_seconds
 from approxtrain.report.statistics import estimate
+from approxtrain.report.wording import counted
 
 _OFFSETS = (
     (7, 9),

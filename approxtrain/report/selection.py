@@ -17,6 +17,7 @@ from approxtrain import experiments
 from approxtrain.archive import ELSEWHERE, Archive
 from approxtrain.config import Config, plain
 from approxtrain.experiments import Experiment, Row
+from approxtrain.report.wording import counted
 
 REAL = "cifar10"
 """The images of CIFAR-10; "cifar10-jpeg75" and the like hold them as well, re-encoded."""
@@ -149,11 +150,6 @@ def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Sel
     inside = {id(archive) for runs in rows for archive in (*runs.finished.values(), *runs.failed.values())}
     others = {id(one): one for _, found in of_row for one in found if id(one) not in inside}
     return Selection(experiment, chosen, rows, tuple(others.values()))
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 epoch", "3 epochs" """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _row_runs(row: Row, found: Iterable[Archive]) -> RowRuns:
