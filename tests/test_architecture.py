@@ -23,10 +23,13 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "tensorboardX"}
 JAX_FREE = [
     "approxtrain",
+    "approxtrain.archive",
     "approxtrain.config",
     "approxtrain.cost",
     "approxtrain.data",
+    "approxtrain.experiments",
     "approxtrain.models",
+    "approxtrain.reproduction.estimate",
     "approxtrain.schedule",
     "approxtrain_cli.main",
     "approxtrain_kernels",
