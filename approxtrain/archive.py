@@ -72,15 +72,16 @@ class Archive:
         return self.config["train"]["seed"]
 
 
-def identity(config: Config, data: dict[str, Any], number: int = trajectory.TRAJECTORY) -> str:
-    """SHA-256 over what a run computes: configuration, name and SHA-256 of the data set, trajectory number.
+def identity(config: Config, data: dict[str, Any], number: int | None = None) -> str:
+    """SHA-256 over what a run computes: configuration, name and SHA-256 of the data set, trajectory number
+    (this program's, where none is given).
 
     Keys that change no step (ELSEWHERE) are left out, and so are keys at their defaults: a key that a later version
     adds changes no identity. Of several seeds it is that of the first.
     """
     plainest = config.model_copy(update={name: _reset(getattr(config, name), keys) for name, keys in ELSEWHERE.items()})
     table = plainest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    what = [table, data["name"], data["sha256"], number]
+    what = [table, data["name"], data["sha256"], trajectory.TRAJECTORY if number is None else number]
     return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

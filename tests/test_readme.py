@@ -106,6 +106,8 @@ def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_
             steps = re.findall(r"^(full|loop|switch|plain|.* with \w+) +\d+\.\d .*[A-Z]", out, re.M)
             assert [steps[0], steps[1], steps[-1]] == ["loop", "switch", "plain"]
             assert re.search(r"^schedule +speed-up", out, re.M)
+        case "reproduce":
+            assert re.search(r"^expected  6 of 6 runs, about .* on ", out, re.M)
         case _:
             pytest.fail(f"no test knows what {command!r} should do")
 

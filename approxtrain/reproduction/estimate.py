@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from approxtrain import config, disk, experiments
-from approxtrain.archive import Archive
+from approxtrain import config, disk
+from approxtrain.archive import ELSEWHERE, Archive
 from approxtrain.config import Config
 from approxtrain.reproduction.plan import Planned
 
@@ -50,7 +50,8 @@ def step(
     """
     timed = [each for each in archives if _seconds(each)]
     alike = [each for each in timed if _comparable(each.environment, each.config, planned.config, here)]
-    same = [each for each in alike if experiments.matches(planned.row, each.config)]
+    schedule = _schedule(config.plain(planned.config))
+    same = [each for each in alike if _schedule(each.config) == schedule]
     for found, name in ((same, planned.row.name), (alike, planned.config.model.name)):
         if found:
             runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
@@ -96,6 +97,10 @@ def _seconds(found: Archive) -> list[float]:
     if found.summary.get("seeds", 1) > 1:
         return []
     return [row["seconds"] / row["steps"] for row in found.epochs if row.get("steps")]
+
+
+def _schedule(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain["schedule"].items() if key not in ELSEWHERE["schedule"]}
 
 
 def _compiling(found: Archive) -> float:
