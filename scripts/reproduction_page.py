@@ -1,7 +1,7 @@
 """Renders docs/reproduction.md from results/: what stands between its two marks, and its pictures.
 
-    python scripts/reproduction_page.py            rewrite the page and docs/reproduction/*.png
-    python scripts/reproduction_page.py --print    print what belongs between the marks: a test holds the page to it
+python scripts/reproduction_page.py            rewrite the page and docs/reproduction/*.png
+python scripts/reproduction_page.py --print    print what belongs between the marks: a test holds the page to it
 """
 
 from __future__ import annotations
