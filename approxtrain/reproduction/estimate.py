@@ -1,6 +1,6 @@
 """How long a run will take here, from steps that were measured. Imports no jax.
 
-    steps · seconds a step + validations · images / batch · FORWARD · seconds a step + columns · compiling
+    steps · seconds a step + validations · images / batch · FORWARD · seconds a step + (columns + 1) · compiling
 
 A step's seconds come from the nearest of: runs of the same network and schedule, runs of the same network, a few steps
 of the exact network (`measure`). All on this device, at the same batch size and precision.
@@ -59,8 +59,7 @@ def step(
             return Step(taken, median(_compiling(each) for each in found), f"{runs} of {name}")
     for each in measured:
         if _comparable(each["environment"], each["config"], planned.config, here):
-            source = f"measured steps of {planned.config.model.name}"
-            return Step(each["step_seconds"], each["compile_seconds"], source)
+            return _of_entry(each)
     return None
 
 
@@ -71,7 +70,8 @@ def seconds(planned: Planned, found: Step, epochs_done: int, validation_images: 
     validations = sum(epoch % train.validate_every == 0 or epoch == train.epochs for epoch in left)
     steps = len(left) * config.steps_per_epoch(planned.config)
     forward = validations * validation_images / train.batch_size * FORWARD
-    return (steps + forward) * found.seconds + len(planned.schedule.columns) * found.compile_seconds
+    programs = len(planned.schedule.columns) + 1  # and the one that validates
+    return (steps + forward) * found.seconds + programs * found.compile_seconds
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -85,11 +85,17 @@ def read(folder: Path) -> list[dict[str, Any]]:
     )
 
 
-def add(folder: Path, of: Config, step_seconds: float, compile_seconds: float, environment: dict[str, Any]) -> None:
+def add(folder: Path, of: Config, step_seconds: float, compile_seconds: float, environment: dict[str, Any]) -> Step:
     """Write the measured step of the network of `of` to those in `folder`. DiskError."""
     times = {"step_seconds": step_seconds, "compile_seconds": compile_seconds}
     entry = {"config": config.plain(of), **times, "environment": environment}
     disk.write_json(folder / STEPS, [*read(folder), entry])
+    return _of_entry(entry)
+
+
+def _of_entry(entry: dict[str, Any]) -> Step:
+    source = f"measured steps of {entry['config']['model']['name']}"
+    return Step(entry["step_seconds"], entry["compile_seconds"], source)
 
 
 def _seconds(found: Archive) -> list[float]:

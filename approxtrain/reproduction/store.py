@@ -51,9 +51,9 @@ class Store:
         return self.root / RUNS
 
     def contents(self) -> list[Found]:
-        """All that is there: finished runs, then diverged ones, then others; of each, archives before folders.
+        """All that is there, each run once: finished ones, then diverged ones, then others.
 
-        ConfigError where a file is damaged.
+        A run that has both an archive and a folder is there as its archive. ConfigError where a file is damaged.
         """
         if not self.root.is_dir():
             return []
@@ -63,7 +63,11 @@ class Store:
             if (path / CONFIG).is_file():
                 seeds = [Found(each, path) for each in archive.of_folder(path)]
                 found += [each for each in seeds if each.ended or len(seeds) == 1]
-        return sorted(found, key=lambda each: archive.STATUSES.index(each.archive.status))
+        found.sort(key=lambda each: archive.STATUSES.index(each.archive.status))
+        known: dict[str, Found] = {}
+        return [
+            each for each in found if not each.archive.identity or known.setdefault(each.archive.identity, each) is each
+        ]
 
     def find(self, planned: Sequence[Planned]) -> list[Found | None]:
         """What there is of each of these runs. ConfigError where a file is damaged."""

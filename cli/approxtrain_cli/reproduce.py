@@ -122,7 +122,7 @@ class _Reproduction:
 
         programs.keep()
         here = record.environment()
-        lines = reproduce_plan.lines(self.console, store, planned, dataset, here)
+        lines = reproduce_plan.lines(self.console, store, planned, dataset, here) if dataset else []
         reproduce_plan.show(self.console, lines, here)
         if kernel:
             reproduce_kernel.announce(self.console, self.out, self.budget.rounds)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from approxtrain.config import Config
     from approxtrain.data import Dataset
+    from approxtrain.reproduction.estimate import Step
     from approxtrain.reproduction.plan import Planned
     from approxtrain.reproduction.store import Found, Store
 
@@ -44,7 +45,7 @@ class Line:
 
 
 def lines(
-    console: Console, store: Store, planned: Sequence[Planned], dataset: Dataset | None, here: dict[str, Any]
+    console: Console, store: Store, planned: Sequence[Planned], dataset: Dataset, here: dict[str, Any]
 ) -> list[Line]:
     """A line for each run. Measures a few steps of each network that no run and no earlier measurement tells about."""
     from approxtrain.reproduction import estimate
@@ -56,11 +57,7 @@ def lines(
             result.append(Line(each, found, 0.0, ""))
             continue
         step = estimate.step(each, archives, estimate.read(store.runs), here)
-        if step is None:
-            _measure(console, store, each.config, here)
-            step = estimate.step(each, archives, estimate.read(store.runs), here)
-        assert step is not None
-        assert dataset is not None
+        step = step or _measure(console, store, each.config, here)
         done = len(found.archive.epochs) if found else 0
         left = estimate.seconds(each, step, done, len(dataset.test_labels))
         result.append(Line(each, found, left, step.source))
@@ -99,9 +96,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 60 * 72 else f"{minutes / 60 / 24:.0f} days"
 
 
-def _measure(console: Console, store: Store, config: Config, here: dict[str, Any]) -> None:
+def _measure(console: Console, store: Store, config: Config, here: dict[str, Any]) -> Step:
     from approxtrain.reproduction import estimate, measure
 
     console.print(f"measuring a step of {config.model.name} …")
     step, compiling = measure.step(config)
-    estimate.add(store.runs, config, step, compiling, here)
+    return estimate.add(store.runs, config, step, compiling, here)

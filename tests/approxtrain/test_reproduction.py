@@ -91,6 +91,7 @@ def test_a_run_leaves_its_archive_and_is_not_trained_again_without_its_folder(ru
     first, steps = run(planned)
     assert (first.status, first.name, first.identity, steps) == ("finished", planned.name, planned.identity, 12)
     assert archive.read(tmp_path / f"{planned.name}.json") == first
+    assert [(found.archive, found.folder) for found in Store(tmp_path).contents()] == [(first, None)]
     shutil.rmtree(tmp_path / "runs")
     assert run(planned) == (first, 0)
     (tmp_path / "elsewhere").mkdir()

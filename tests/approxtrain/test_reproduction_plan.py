@@ -130,8 +130,8 @@ def test_what_is_left_of_a_run_is_steps_validations_and_compiling():
     run = planned("cnn2-zero", "train.epochs=6", "train.validate_every=2")
     step = estimate.Step(0.3, 5.0, "")
     whole = estimate.seconds(run, step, 0, validation_images=1280)
-    assert whole == pytest.approx(6 * 4 * 0.3 + 3 * 10 * 0.1 + 2 * 5)
-    assert estimate.seconds(run, step, 5, validation_images=1280) == pytest.approx(4 * 0.3 + 10 * 0.1 + 2 * 5)
+    assert whole == pytest.approx(6 * 4 * 0.3 + 3 * 10 * 0.1 + 3 * 5)
+    assert estimate.seconds(run, step, 5, validation_images=1280) == pytest.approx(4 * 0.3 + 10 * 0.1 + 3 * 5)
 
 
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', '[{"step_seconds": 1}]'])
