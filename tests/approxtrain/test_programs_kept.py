@@ -83,7 +83,7 @@ def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
 
 
 @pytest.mark.one_python
-def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path):
+def test_the_second_run_compiles_no_step_and_learns_the_same(tmp_path):
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -99,5 +99,7 @@ def test_the_second_run_writes_no_program_and_learns_the_same(tmp_path):
         found = (tmp_path / "cache/approxtrain/programs").rglob("*-cache")
         programs_on_disk.append({file.name for file in found})
     assert losses[0] == losses[1]
-    assert programs_on_disk[0] == programs_on_disk[1]
-    assert any(name.startswith("jit_step-") for name in programs_on_disk[0])
+    # On a busy machine a program that compiles in about SHORTEST seconds may be kept in one run and not in the other.
+    steps = [{name for name in names if name.startswith("jit_step")} for names in programs_on_disk]
+    assert steps[0]
+    assert steps[0] == steps[1]

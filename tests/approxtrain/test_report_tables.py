@@ -196,7 +196,7 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     assert zero is not None
     assert approx is not None
     assert zero.value == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
-    assert (zero.n, zero.source) == (20, file.name)
+    assert (zero.n, zero.source) == (steps[0].values["rounds"], file.name)
     assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
     assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
     elsewhere = replace(steps[0], values=steps[0].values | {"environment": {"device": "NVIDIA H200"}})
