@@ -10,7 +10,7 @@ import approxtrain
 from approxtrain import errors
 from approxtrain_cli import main
 
-COMMANDS = ["train", "schedule-show", "bench-kernel", "bench-step", "ls", "data"]
+COMMANDS = ["train", "schedule-show", "bench-kernel", "bench-step", "reproduce", "report", "ls", "data"]
 CODES = {
     errors.ConfigError: 2,
     errors.DataError: 3,
@@ -45,7 +45,8 @@ def test_every_kind_of_error_has_its_exit_code():
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", None))
 def test_an_error_is_a_message_on_stderr_and_an_exit_code(kind, code, failing, capsys):
-    assert failing(kind("the disk is full.")) == code
+    error = kind("the disk is full.", 812) if kind is errors.DivergedError else kind("the disk is full.")
+    assert failing(error) == code
     assert capsys.readouterr() == ("", "error: the disk is full.\n")
 
 
