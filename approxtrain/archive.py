@@ -53,7 +53,7 @@ class Archive:
     trajectory: int
     """Of the program that ran it; 0 where it is unknown."""
     config: dict[str, Any]
-    """Plain, as in its config.toml."""
+    """Plain, as in its config.toml, without `data.dir`."""
     data: dict[str, Any]
     """`name`, `sha256` and `validation` ("test" or "holdout"); empty where the run had not begun."""
     epochs: list[dict[str, Any]]
@@ -108,7 +108,7 @@ def of_folder(path: Path) -> list[Archive]:
                 message=message,
                 identity=identity(single, data, number) if data else "",
                 trajectory=number,
-                config=configuration.plain(single),
+                config=configuration.plain(_without_place(single)),
                 data=data,
                 epochs=_epochs(own, timing),
                 summary=_of_seed(summary, place),
@@ -160,6 +160,11 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
 def _worth(archive: Archive) -> tuple[int, bool]:
     """The less, the more it tells."""
     return STATUSES.index(archive.status), not archive.probes
+
+
+def _without_place(config: Config) -> Config:
+    """Where the images lay says nothing about the run, and something about its machine."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"dir": None})})
 
 
 def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:

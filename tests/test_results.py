@@ -92,3 +92,12 @@ def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
     assert re.fullmatch(r"[0-9a-f]{40}", environment["git_commit"]), "measured from files that were not committed"
     assert {"device", "processor", "cpu_count", "versions", "xla_flags"} <= environment.keys()
     assert "/" not in environment["xla_flags"]
+
+
+def test_the_page_of_the_reproduction_is_what_its_script_renders():
+    page = (ROOT / "docs/reproduction.md").read_text("utf-8")
+    command = [sys.executable, str(ROOT / "scripts/reproduction_page.py"), "--print"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=120)
+    rendered = done.stdout.strip()
+    assert rendered.startswith("## ")
+    assert rendered in page

@@ -60,6 +60,8 @@ def test_a_finished_run_is_archived_with_all_that_a_report_needs(finished):
     assert found.trajectory == TRAJECTORY
     assert found.data["name"] == "pictures"
     assert found.config["schedule"]["method"] == "zero"
+    assert "dir" in config.plain(config.load(str(finished / "config.toml")))["data"]
+    assert "dir" not in found.config["data"]
     assert found.summary == json.loads((finished / "summary.json").read_text())
     assert found.environment == found.summary["environment"]
     first, second = found.epochs
