@@ -11,11 +11,12 @@ from approxtrain.report.inputs import Measured
 from approxtrain.report.selection import DRAWN, Protocol, Selection
 from approxtrain.report.wording import counted
 
-_PAPER = {"batch_size": 128, "validate_every": 10, "augment": True, "precision": "float32"}
+_PAPER = {"batch_size": 128, "augment": True, "precision": "float32"}
 _NOT_STATED = (
     "The paper does not state, and ours may differ in: learning rate and its decay, initial weights (ours "
-    "He-normal), padding (SAME), crop padding (4), weight decay (none), batch norm's momentum; on the 2-layer CNN "
-    "the pooling (3×3, stride 2) and hidden units (384, 192); on ResNets the shortcuts (filled with zeros)."
+    "He-normal), padding (SAME), crop padding (4), weight decay (none), batch norm's momentum, how often was "
+    "validated; on the 2-layer CNN the pooling (3×3, stride 2) and hidden units (384, 192); on ResNets the shortcuts "
+    "(filled with zeros)."
 )
 
 
