@@ -20,6 +20,8 @@ from approxtrain.reproduction.plan import Planned
 from approxtrain.reproduction.store import Store
 from approxtrain.run_folder import RunFolder
 
+pytestmark = pytest.mark.one_python
+
 ZERO, RANDOM = "cnn2-zero", "cnn2-random"
 
 

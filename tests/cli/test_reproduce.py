@@ -18,6 +18,8 @@ from approxtrain.models import Model
 from approxtrain.run_folder import RunFolder
 from approxtrain_cli import bench_kernel
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).parents[2]
 SMALL = """
 from dataclasses import replace
