@@ -20,7 +20,7 @@ from approxtrain.archive import ELSEWHERE, Archive
 from approxtrain.config import Config
 from approxtrain.reproduction.plan import Planned
 
-STEPS = "steps.json"
+STEPS = ".steps.json"
 FORWARD = 1 / 3
 """Of a training step, what it takes to run the network forward on as many images."""
 COMPILING = 15.0

@@ -2,7 +2,7 @@
 
     DIR/NAME.json        the archive of a run that has ended; any JSON in DIR or in a folder below it counts
     DIR/runs/NAME/       the run itself: checkpoints, rows, curves
-    DIR/runs/steps.json  measured steps, to estimate from
+    DIR/runs/.steps.json measured steps, to estimate from
 
 A run is recognised by its identity, whatever its files are called. Nothing is ever written over: where a name is taken
 by another run, the next one free is used. Imports no jax.

@@ -82,7 +82,7 @@ def test_a_dry_run_shows_every_run_with_its_time_and_trains_nothing(call, comman
     assert all(re.search(r" 1   to run +\d+ s   measured steps of cnn2", line) for line in table)
     assert re.search(r"^expected  12 of 12 runs, about \d+ s on cpu: ", ended.out, re.M)
     assert lines(ended.out, "measuring") == ["measuring a step of cnn2 …"]
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["runs", "steps.json"]
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["runs", ".steps.json"]
     assert lines(call(*command, "--dry-run").out, "measuring") == []
 
 
