@@ -68,7 +68,7 @@ def _noise(judged: Judged) -> list[str]:
     return [
         f"One accuracy on {TEST_IMAGES:,} test images has a standard deviation of {binomial_sd(92):.2f} points at 92 "
         f"% and of {binomial_sd(70):.2f} at 70 %, from the choice of the images alone; a difference of two has up to "
-        "1.4 times that. The paper's differences of 0.1 to 0.8 points are of that size, and it has one run a cell.",
+        "1.4 times that. Half of the paper's differences are below 1 point, and it has one run a cell.",
         "The best of a curve is the largest of several noisy values, so it is biased upward, the more the more often "
         f"was validated.{bias}",
         "Runs with the same seed share initial weights, order of the images and augmentation, which is why their "

@@ -18,6 +18,8 @@ from approxtrain.report.statistics import estimate
 from approxtrain.schedule import Schedule
 
 RUNS = "steps of the runs"
+STEADY = 20
+"""Steps of a run that say what one takes."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,17 @@ def bound(selection: Selection, row: Row) -> float:
 
 def step_seconds(archive: Archive) -> float | None:
     """The mean step of the median epoch of a finished run, by the process that ended it; of several seeds at once, the
-    share of one.
+    share of one. None where there were fewer than STEADY.
 
     Not the median step: where the steps of two columns alternate, it is one of either, and not what a step costs.
     """
     if not archive.summary:
         return None
     begun = archive.summary.get("measured_from_step", 0)  # what was before may have been another machine's
-    epochs = [row["seconds"] / row["steps"] for row in archive.epochs if row["step"] > begun and row.get("steps")]
-    return median(epochs) / archive.summary.get("seeds", 1) if epochs else None
+    epochs = [row for row in archive.epochs if row["step"] > begun and row.get("steps")]
+    if sum(row["steps"] for row in epochs) < STEADY:
+        return None
+    return median(row["seconds"] / row["steps"] for row in epochs) / archive.summary.get("seeds", 1)
 
 
 def training_seconds(archive: Archive, *, compiling: bool = True) -> float | None:

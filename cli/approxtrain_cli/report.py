@@ -26,7 +26,7 @@ def report(
 
     \b
     approxtrain report runs --out report                              whatever is below runs/
-    approxtrain report results/reproduction results/bench/step-*.json --out report
+    approxtrain report reproduction results/bench/step-*.json --out report
     """
     from approxtrain.report import folder
 

@@ -45,9 +45,7 @@ def reproduce(
         BudgetName, typer.Option(help="smoke: minutes on drawn images; short: hours on a CPU; paper: its epochs.")
     ] = BudgetName.SMOKE,
     seeds: Annotated[int | None, typer.Option(help="Runs of each row; the budget's where left out.", min=1)] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the archives, and below it of the runs.")] = Path(
-        "results/reproduction"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the archives, and below it of the runs.")] = Path("reproduction"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the runs and what they will take; train none.")
     ] = False,

@@ -9,11 +9,13 @@ import jax
 import pytest
 
 from approxtrain import archive, data, experiments, models, record, trajectory
+from approxtrain.bench.step import Contender
 from approxtrain.errors import InterruptedRun, LockedError
+from approxtrain.interruption import Interruption
 from approxtrain.listener import Listener
 from approxtrain.models import Model
 from approxtrain.models import description as d
-from approxtrain.reproduction import plan
+from approxtrain.reproduction import measure, plan
 from approxtrain.reproduction.budget import BUDGETS
 from approxtrain.reproduction.execute import execute
 from approxtrain.reproduction.plan import Planned
@@ -223,3 +225,12 @@ def test_of_a_finished_run_the_archive_has_what_its_folder_had(runs, run, tmp_pa
     assert [row["accuracy"] for row in rows if row["kind"] == "validation"] == [
         row["validation_accuracy"] for row in found.epochs
     ]
+
+
+def test_a_signal_ends_the_measuring_of_a_step_after_the_call_that_is_under_way():
+    called = []
+    interruption = Interruption()
+    interruption.signal_number = 2
+    with pytest.raises(InterruptedRun) as caught:
+        measure._seconds(Contender("full", lambda: called.append(1)), interruption)
+    assert (called, caught.value.signal_number) == ([1], 2)
