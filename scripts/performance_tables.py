@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +62,22 @@ def places() -> Iterator[str]:
         yield f"| `{model}` | {' | '.join((*ratios, *memory))} |"
 
 
-def brief() -> Iterator[str]:
-    """The rows of `schedules` that the README has: one schedule a network, without `random`."""
-    for line in schedules():
-        name = line.split("|")[2].strip()
-        if line.startswith("| network") or "---" in name or (name.split()[0].endswith(BRIEF) and "random" not in name):
-            yield line
-
-
-def schedules() -> Iterator[str]:
+def schedules(keep: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
     yield "| network | schedule | time saved | at most | share of that reached |"
     yield "| --- | --- | --- | --- | --- |"
     for model in MODELS:
         for name, found in result(model)["schedules"].items():
+            if not keep(name):
+                continue
             share = found["share_of_bound"]
             reached = f"{100 * share['value']:.0f} % ({100 * share['low']:.0f} to {100 * share['high']:.0f})"
             most = f"{100 * found['bound_speed_up']['value']:.1f} %"
             yield f"| `{model}` | {name} | {interval(found['speed_up'], percent=True)} | {most} | {reached} |"
+
+
+def brief() -> Iterator[str]:
+    """The rows of `schedules` that the README has: one schedule a network, without `random`."""
+    return schedules(lambda name: name.split()[0].endswith(BRIEF) and "random" not in name)
 
 
 def tables() -> dict[str, str]:

@@ -1,7 +1,6 @@
-"""Renders docs/reproduction.md from results/: what stands between its two marks, and its pictures.
+"""Renders docs/reproduction.md from results/: what stands between its two marks, and the pictures beside it.
 
-python scripts/reproduction_page.py            rewrite the page and docs/reproduction/*.png
-python scripts/reproduction_page.py --print    print what belongs between the marks: a test holds the page to it
+With `--print` it prints what belongs between the marks, and writes nothing; a test holds the page to it.
 """
 
 from __future__ import annotations

@@ -137,6 +137,37 @@ PLACE = {
 """Where a made run ran."""
 
 
+STEPS = 390
+"""An epoch's, of a made run."""
+
+
+def _made_epoch(epoch: int, epochs: int, best: float, final: float, seed: int, step_ms: float) -> dict:
+    share = final if epoch == epochs else best * (1 - 0.6 * (1 - min(1, epoch / max(1, epochs - 1))) ** 2)
+    return {
+        "epoch": epoch,
+        "step": STEPS * epoch,
+        "train_loss": 2.3 / epoch**0.5 + 0.02 * seed,
+        "train_accuracy": 0.98 * share,
+        "learning_rate": 0.001 * 0.9**epoch,
+        "validation_loss": 2.2 / epoch**0.5,
+        "validation_accuracy": share,
+        "seconds": STEPS * step_ms / 1e3,
+        "steps": STEPS,
+        "images_per_second": 128e3 / step_ms,
+    }
+
+
+def _made_summary(epochs: int, best: float, final: float, step_ms: float) -> dict:
+    return {
+        "final_accuracy": final,
+        "best_accuracy": max(best, final),
+        "best_epoch": epochs - 1,
+        "final_train_loss": 0.5,
+        "step_ms": {"median": step_ms, "q1": 0.98 * step_ms, "q3": 1.02 * step_ms, "n": STEPS * epochs - 1},
+        "compile_seconds": 5.0,
+    }
+
+
 def made_run(
     name: str,
     seed: int = 0,
@@ -165,31 +196,7 @@ def made_run(
     images = {"name": data, "sha256": hashlib.sha256(data.encode()).hexdigest(), "validation": "test"}
     status = "finished" if not message else "diverged" if message.startswith("diverged") else "unfinished"
     final = best if final is None else final
-    rows, steps = [], 390
-    for epoch in range(1, (epochs if done is None else done) + 1):
-        share = final if epoch == epochs else best * (1 - 0.6 * (1 - min(1, epoch / max(1, epochs - 1))) ** 2)
-        rows.append(
-            {
-                "epoch": epoch,
-                "step": steps * epoch,
-                "train_loss": 2.3 / epoch**0.5 + 0.02 * seed,
-                "train_accuracy": 0.98 * share,
-                "learning_rate": 0.001 * 0.9**epoch,
-                "validation_loss": 2.2 / epoch**0.5,
-                "validation_accuracy": share,
-                "seconds": steps * step_ms / 1e3,
-                "steps": steps,
-                "images_per_second": 128e3 / step_ms,
-            }
-        )
-    summary = {
-        "final_accuracy": final,
-        "best_accuracy": max(best, final),
-        "best_epoch": epochs - 1,
-        "final_train_loss": 0.5,
-        "step_ms": {"median": step_ms, "q1": 0.98 * step_ms, "q3": 1.02 * step_ms, "n": steps * epochs - 1},
-        "compile_seconds": 5.0,
-    }
+    last = epochs if done is None else done
     return Archive(
         name=f"{name}-s{seed}",
         status=status,
@@ -198,8 +205,8 @@ def made_run(
         trajectory=1,
         config=plain(config),
         data=images,
-        epochs=rows,
-        summary=summary if status == "finished" else {},
+        epochs=[_made_epoch(epoch, epochs, best, final, seed, step_ms) for epoch in range(1, last + 1)],
+        summary=_made_summary(epochs, best, final, step_ms) if status == "finished" else {},
         environment=PLACE if place is None else place,
         probes=[],
     )
