@@ -1,6 +1,7 @@
 """Everything that needs a GPU, in one go: `make gpu-bench`.
 
     python scripts/gpu_bench.py [--minutes 8] [--only STAGE,...] [--data FOLDER --name NAME] [--out DIR] [--dry-run]
+    python scripts/gpu_bench.py --page --out DIR
 
 Each stage has its own time, JSON and log in results/gpu/; one that fails is recorded, and the others go on. The first
 matter most: a limit cuts off the last. Without a GPU: exit code 2, and nothing is done.
@@ -20,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
 
 from approxtrain.bench.gpu.stages import Outcome, Stage, run  # noqa: E402
-from approxtrain.bench.gpu.summary import summarise  # noqa: E402
+from approxtrain.bench.gpu.summary import sections, summarise  # noqa: E402
 
+GRAPHS = "--xla_gpu_enable_command_buffer=+CONVOLUTION"
 SANITIZER = "compute-sanitizer"
 SANITIZERS = ("/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sanitizer")
 """Where CUDA's tools lie without being on PATH."""
@@ -59,20 +61,30 @@ def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage
 
     def table(precision: str) -> Stage:  # one each: the command writes its JSON at the end
         arguments = ("bench-kernel", "--shapes", "paper", "--method", "approx", "--rounds", "8", "--dtype", precision)
-        return commanded(f"table1-{precision}", f"the paper's Table 1 in {precision}", 75, *arguments)
+        return commanded(f"table1-{precision}", f"the paper's Table 1 in {precision}", 130, *arguments)
+
+    def throughput(stage: str, what: str, flags: str) -> Stage:
+        found = measured("throughput", what, 130)
+        command = tuple(part.replace("throughput.json", f"{stage}.json") for part in found.command)
+        given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
+        own = environment | ({"XLA_FLAGS": given} if given else {})
+        return Stage(stage, what, command, 130, f"{stage}.json", own)
 
     network = ("bench-step", "resnet20-schedule1-approx", "data.name=shapes", "--rounds", "12")
     found = [
         measured("facts", "the device, its limits, plain operations against NumPy", 60, needed=True),
         measured("right", "every form of approx against float64; the same bits 20 times", 90),
         *map(table, ("tf32", "bfloat16", "float32")),
+        throughput("throughput", "images a second of resnet20: host, scan, switch, several seeds", ""),
         measured("steps", "steps of cnn2, resnet20, vgg19, resnet14 by each method", 150),
-        measured("forms", "each form of approx at the paper's shapes, for the cost model", 90),
+        measured("forms", "each form of approx at the paper's shapes, for the cost model", 110),
+        measured("cuts", "the kernel of the gather form, cut in many ways", 60),
     ]
     if data is not None:
         given = ("--data", str(data), "--name", name)
         found.append(measured("train", "resnet20, schedule 1, 2 epochs: pallas beside xla", 90, *given))
     found += [sanitized("memcheck", 70), sanitized("racecheck", 70)]
+    found.append(throughput("throughput-graph", "the same, convolutions in command buffers", GRAPHS))
     found.append(commanded("dispatch", "resnet20, schedule 1: host, switch, loop", 90, *network))
     return found
 
@@ -85,8 +97,12 @@ def main() -> int:
     parser.add_argument("--name", default="cifar10", help="what `data.name` is for it")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     parser.add_argument("--dry-run", action="store_true", help="list the stages")
+    parser.add_argument("--page", action="store_true", help="print what the JSON in --out says, and do nothing else")
     options = parser.parse_args()
     folder, data = options.out.resolve(), options.data.resolve() if options.data else None
+    if options.page:
+        print("\n\n".join(sections(folder)))
+        return 0
     with tempfile.TemporaryDirectory() as cache:
         found = stages(folder, data, options.name, cache)
         wanted = {name for name in options.only.split(",") if name}

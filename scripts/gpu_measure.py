@@ -62,6 +62,20 @@ def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"distance": distance(runs)}
 
 
+def throughput(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu import throughput
+
+    ways = ("host", "scan") if os.environ.get("XLA_FLAGS") else ("host", "scan", "switch", "seeds", "approx")
+    yield from throughput.run("resnet20-full", ("float32", "bfloat16"), ways)
+
+
+def cuts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu import cuts
+    from approxtrain_kernels.shapes import PAPER
+
+    yield from cuts.run([PAPER[place] for place in (0, 1, 4, 7)], ("tf32", "bfloat16"))
+
+
 def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What compute-sanitizer looks at: each form once, at the smallest shapes."""
     from approxtrain.bench.gpu import right
@@ -72,7 +86,7 @@ def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield right.row(case, runs=1)
 
 
-STAGES = {function.__name__: function for function in (facts, right, forms, steps, train, small)}
+STAGES = {function.__name__: function for function in (facts, right, forms, steps, train, throughput, cuts, small)}
 
 
 def main() -> int:

@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from approxtrain.bench.gpu import forms, right, steps
+from approxtrain.bench.gpu import cuts, forms, right, steps, throughput
 from approxtrain.bench.gpu.program import Program, Resources, Thunk, entries, resources
 from approxtrain.bench.gpu.stages import Stage, run
-from approxtrain.bench.gpu.summary import summarise
+from approxtrain.bench.gpu.summary import SECTIONS, sections, summarise
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.pallas.choose import FORMS
@@ -219,7 +221,45 @@ def test_the_summary_says_not_measured_where_there_is_nothing(tmp_path):
     run([stage("first", "raise SystemExit(1)")], tmp_path, 60)
     page = summarise(tmp_path)
     assert "| first | failed: exit code 1" in page
-    assert page.count("not measured") == 5
+    assert page.count("not measured") == len(SECTIONS)
+
+
+def test_the_page_of_the_h100_is_what_its_results_say():
+    page = (ROOT / "docs/gpu-h100.md").read_text("utf-8")
+    for section in sections(ROOT / "results/gpu/h100"):
+        assert section in page
+
+
+def test_a_cutting_is_one_kernel_with_one_result_and_the_models_choice_is_among_them(monkeypatch):
+    monkeypatch.setattr(cuts, "estimate", partial(cuts.estimate, interpret=True))
+    monkeypatch.setattr(cuts, "MOST", 3)
+    (row,) = cuts.run([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["bfloat16"])
+    assert row["right"]
+    assert len(row["cuts"]) == 3
+    assert row["cuts"][0]["plan"]["seconds"] <= row["cuts"][1]["plan"]["seconds"]
+
+
+def test_throughput_counts_the_images_of_all_networks_and_names_what_failed(monkeypatch):
+    monkeypatch.setattr(throughput, "STEPS", 2)
+    monkeypatch.setattr(throughput, "ROUNDS", 6)
+    as_it_is = throughput.Throughput.several
+
+    def several(self, name, *arguments, **named):
+        return replace(as_it_is(self, name, *arguments, **named), **({"call": broken} if name == "scan" else {}))
+
+    def broken():
+        raise ValueError("no such device")
+
+    monkeypatch.setattr(throughput.Throughput, "several", several)
+    monkeypatch.setattr(throughput, "SEEDS", (2,))
+    small = ["train.batch_size=4", "data.limit=64"]
+    (row,) = throughput.run("cnn2-full", ["float32"], ["host", "scan", "seeds"], small)
+    assert row["failed"] == {"scan": "ValueError: no such device"}
+    assert not row["right"]
+    assert set(row["images_a_second"]) == {"host", "seeds 2"}
+    for name, networks in (("host", 1), ("seeds 2", 2)):
+        seconds = median(row["milliseconds"][name]) / 1e3
+        assert row["images_a_second"][name] == pytest.approx(4 * networks / seconds)
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:

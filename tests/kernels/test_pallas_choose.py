@@ -1,6 +1,8 @@
-"""The written model of the GPU kernels: what it expects, not what was measured."""
+"""The written model of the GPU kernels: what it expects, and that its choice is what an H100 was measured to want."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,19 @@ def test_every_kernel_size_has_a_plan_whose_accumulators_fit_into_registers(kern
     for plan in found[:-1]:
         assert plan.blocks is not None
         assert plan.blocks.co * plan.blocks.ci * kernel**2 <= 80 * 32 * plan.blocks.warps
+
+
+def test_on_an_h100_the_choice_is_the_form_that_was_measured_fastest():
+    rows = json.loads((Path(__file__).parents[2] / "results/gpu/h100/forms.json").read_text())["rows"]
+    right = []
+    for row in rows:
+        known = row["shape"]
+        dtype, tf32 = PRECISIONS[row["precision"]]
+        chosen = choose(BY_SIZE[known["height"], known["in_channels"]], 1, dtype, tf32=tf32, device=H100).form
+        times = {name: sum(us for _, us in form["kernels_us"]) for name, form in row["forms"].items() if name != "full"}
+        right.append(chosen == min(times, key=times.__getitem__))
+        assert times[chosen] <= 1.25 * min(times.values())
+    assert (len(right), sum(right)) == (24, 22)
 
 
 def test_a_device_is_known_by_its_name():

@@ -30,6 +30,8 @@ from approxtrain_kernels.pallas.wgrad import estimate
 
 CACHE = 64 << 20
 MOST_SETS = 16
+CUDNN_ERROR = 10
+"""Times the tolerance: in strict float32 cuDNN takes Winograd's algorithm, whose error was up to 3.4e-5."""
 CHANNELS = 8
 """Output channels that are checked."""
 CALLS = 64
@@ -54,7 +56,8 @@ def run(shapes: Sequence[ConvShape], names: Sequence[str]) -> Iterator[dict[str,
             oracle = {method: _oracle(method, *sets[0], shape) for method in ("full", "approx")}
             rows = {}
             for name, (plan, function, method) in contenders.items():
-                found = _measure(function, sets, precision, oracle[method])
+                tolerance = precision.tolerance * (CUDNN_ERROR if method == "full" else 1)
+                found = _measure(function, sets, precision, oracle[method], tolerance)
                 rows[name] = {"model": asdict(plan)} | found
             yield {
                 "shape": asdict(shape),
@@ -98,6 +101,7 @@ def _measure(
     sets: list[tuple[jax.Array, jax.Array]],
     precision: Precision,
     oracle: np.ndarray,
+    tolerance: float,
 ) -> dict[str, Any]:
     try:
         with matmul_precision(precision):
@@ -106,7 +110,7 @@ def _measure(
     except Exception as error:  # one form that does not compile must not hide the others
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     error = float(np.abs(found - oracle).max() / np.abs(oracle).max())
-    if not error <= precision.tolerance:
+    if not error <= tolerance:
         return {"failed": f"relative error {error:.1e}"}
     samples = [_wall(call, sets) for _ in range(2 + SAMPLES)][2:]
     return {

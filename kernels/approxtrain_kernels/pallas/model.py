@@ -2,9 +2,9 @@
 
     seconds of a kernel = launch + max(bytes through HBM, L2 and L1, multiply-adds, steps · wait)
 
-The rates are the makers' peaks (`devices`). Which share of them a kernel reaches, what a step of a loop waits and what
-a launch costs are assumptions, written below: none is measured. They are meant to be replaced by what the GPU check
-finds.
+The rates are the makers' peaks (`devices`). Which share of them a kernel reaches and what a step of a loop waits were
+fitted to an H100: 8 shapes by 3 precisions, each form, and 112 cuttings of `gather` (results/gpu/h100/forms.json and
+cuts.json; docs/gpu.md has the fit). What a launch costs, and everything on another device, is an assumption.
 """
 
 from __future__ import annotations
@@ -21,16 +21,25 @@ MOST_ROUNDS = 16
 """Up to this k the entries are found one after the other by our kernel, beyond it by XLA's sort."""
 
 HBM_SHARE = 0.85
-L2_SHARE = 0.8
+FUSED_HBM_SHARE = 0.45  # a look at dO is over before the next one begins
+L2_SHARE = 0.85
 L1_SHARE = 0.5  # loads by index arrays: a pixel's channels are one piece, pixels are apart
-CUDNN_SHARE = 0.6  # of tensor cores, by a wgrad that fills its tiles
+CUDNN_SHARE = 0.6  # of tensor cores in half precision, by a wgrad that fills its tiles
+CUDNN_TF32_SHARE = 0.29
 CUDNN_FMA_SHARE = 0.75
 CUDNN_KERNELS = 3  # wgrad, the sum of its splits, the change of dw's layout
+CUDNN_START = 6e-6  # a wgrad of next to nothing takes 20 µs and more
 CUDNN_TILE = 64  # channels and taps·channels are padded to this in the smallest tile
 GATHER_FMA_SHARE = 0.4  # addresses, masks and conversions are issued between the multiply-adds
 TENSOR_SHARE = 0.3  # 16 rows of output channels: half of a tensor core's smallest efficient tile
-STEP_SECONDS = 0.8e-6  # pixels from L2, whose addresses were loaded one step before
-LOOK_SECONDS = 0.8e-6  # one tile of dO from HBM
+STEP_SECONDS = {  # bytes of a number, numbers a thread holds of a tap → one entry of one image, all taps
+    2: {1: 1.1e-6, 2: 1.3e-6, 4: 0.85e-6, 8: 0.7e-6},
+    4: {1: 1.1e-6, 2: 1.75e-6, 4: 1.4e-6, 8: 1.2e-6},
+}
+TENSOR_STEP_SECONDS = 2.1e-6
+TENSOR_START = 3e-6
+LOOK_SECONDS = 0.8e-6  # for the largest dO of an image, and for each number of a tile that a thread holds
+LOOK_NUMBER_SECONDS = 0.25e-6
 SORT_PASSES = 40  # XLA's top-k beyond MOST_ROUNDS, in passes over dO
 L1_BYTES = 200e3
 REGISTER_FILE = 65536  # of a multiprocessor
@@ -80,11 +89,11 @@ def full(layer: Layer) -> Plan:
     n, ho, wo, co = shape.y_shape
     flops = 2.0 * n * ho * wo * _padded(co) * _padded(columns)
     if layer.dtype == "float32":
-        rate = device.tf32 * CUDNN_SHARE if layer.tf32 else 2 * device.fma * CUDNN_FMA_SHARE
+        rate = device.tf32 * CUDNN_TF32_SHARE if layer.tf32 else 2 * device.fma * CUDNN_FMA_SHARE
     else:
         rate = device.half * CUDNN_SHARE
     moved = layer.x_bytes + layer.dy_bytes + layer.itemsize * columns * co
-    seconds = CUDNN_KERNELS * device.launch + max(flops / rate, moved / (device.hbm * HBM_SHARE))
+    seconds = CUDNN_START + CUDNN_KERNELS * device.launch + max(flops / rate, moved / (device.hbm * HBM_SHARE))
     return Plan(form="full", seconds=seconds, bytes=moved, flops=shape.flops, kernels=CUDNN_KERNELS)
 
 
@@ -118,7 +127,7 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     share = ceil(shape.batch / blocks.splits)
     resident = _resident(layer, form, blocks)
     waves = max(co_blocks * ci_blocks * blocks.splits / (device.sms * resident), 1.0)
-    steps = ceil(share / blocks.images) * layer.k * STEP_SECONDS
+    steps = ceil(share / blocks.images) * layer.k * _step(layer, form, blocks)
 
     fetched = layer.macs * layer.itemsize
     image = shape.height * shape.width * blocks.ci * layer.itemsize
@@ -129,8 +138,8 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     kernels, before = 2, select(layer)
     if form == "fused":
         # Every block of input channels looks at dO for itself.
-        tiles = ceil(prod(shape.y_shape[1:3]) / blocks.pixels)
-        steps += share * tiles * layer.k * LOOK_SECONDS
+        numbers = blocks.pixels * blocks.co / (32 * blocks.warps)
+        steps += share * layer.k * (LOOK_SECONDS + numbers * LOOK_NUMBER_SECONDS)
         from_l2 += layer.dy_bytes * layer.k * ci_blocks
         from_hbm += layer.dy_bytes
         kernels, before = 1, 0.0
@@ -139,12 +148,13 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
         # Through shared memory once more, on the way to a tensor core.
         fetched * (2 if form == "tensor" else 1) / (device.l1 * L1_SHARE),
         from_l2 / (device.l2 * L2_SHARE),
-        from_hbm / (device.hbm * HBM_SHARE),
+        from_hbm / (device.hbm * (FUSED_HBM_SHARE if form == "fused" else HBM_SHARE)),
         _multiply(layer, form, blocks),
         waves * steps,
     )
     dw_bytes = 4 * layer.taps * shape.in_channels * shape.out_channels
-    seconds = before + device.launch + busy + blocks.splits * dw_bytes / (device.l2 * L2_SHARE)
+    start = TENSOR_START if form == "tensor" else 0.0
+    seconds = before + device.launch + start + busy + blocks.splits * dw_bytes / (device.l2 * L2_SHARE)
     if blocks.splits > 1:
         seconds += device.launch + (blocks.splits + 1) * dw_bytes / (device.l2 * L2_SHARE)
         kernels += 1
@@ -168,6 +178,15 @@ def _resident(layer: Layer, form: str, blocks: Blocks) -> int:
     if form == "tensor":
         programs = min(programs, L1_BYTES / shared_bytes(blocks, layer))
     return max(int(programs), 1)
+
+
+def _step(layer: Layer, form: str, blocks: Blocks) -> float:
+    """Seconds that a program waits for one entry: those of a thread's loads that are under way at once decide."""
+    if form == "tensor":
+        return TENSOR_STEP_SECONDS
+    known = STEP_SECONDS[layer.itemsize]
+    numbers = blocks.co * blocks.ci // (32 * blocks.warps)
+    return known[min(max(numbers, 1), max(known))]
 
 
 def _multiply(layer: Layer, form: str, blocks: Blocks) -> float:
