@@ -25,16 +25,18 @@ from approxtrain.data import cifar
 def _convolutions_that_the_cache_can_keep(request: pytest.FixtureRequest) -> Iterator[None]:
     """Training runs of tests compute with XLA's convolutions: jax cannot keep a program with a call of oneDNN, and
     would compile the same step again for each test and process. Tests of the kernels, and modules with ONEDNN = True,
-    use it.
+    compute with the fast ones, oneDNN's and our own.
     """
     if "kernels" in request.path.parts or getattr(request.module, "ONEDNN", False):
         yield
         return
-    from approxtrain_kernels import onednn
+    from approxtrain_kernels import native, onednn
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("APPROXTRAIN_ONEDNN", "0")  # for the processes that a test starts
+        patch.setenv("APPROXTRAIN_NATIVE", "0")
         patch.setattr(onednn, "available", lambda: False)
+        patch.setattr(native, "available", lambda: False)
         yield
 
 

@@ -6,15 +6,10 @@ The custom call `__onednn$convolution` of XLA's CPU backend computes, for channe
 
     y[b, o, co] = Σ_{t, ci}  x[b, o·stride + t·dilation − lo, ci] · w[t, ci, co]
 
-and the three parts of a convolution are written as this one call:
+and two of the three parts of a convolution are written as this one call (the third is `native`):
 
     forward   as it stands
     dgrad     y = dx from dy and the flipped, transposed w; a stride of s is s² such calls, one for each phase
-    wgrad     b = 1, and the sum runs over the images: x is read with N channels, dO as its kernel. In one of two ways,
-              since as a 2-D convolution of [H, W] with [Ho, Wo] there would be three outputs a row for the registers:
-              a volume [H, W, Ci] with the kernel [Ho, Wo, 1], o = (i, j, ci); or rows [H, W·Ci], o = (i, j·Ci + ci),
-              in which neighbours of the kernel are s·Ci apart. Rows are faster for few images, and a loop over groups
-              of a few images finds them in the cache.
 
 The call is no public interface of jaxlib, so it is used only in the versions in which the tests of this package ran it,
 and `APPROXTRAIN_ONEDNN=0` turns it off. Everywhere else `canonical` computes the same.
@@ -25,24 +20,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import distribution
-from math import prod
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from approxtrain_kernels.geometry import ConvShape, Pair
 
 TESTED = ("0.10.2", "0.11.2", "0.12.0")
 """Versions of jaxlib, to the third number, in which the call was tested."""
-GROUP_IMAGES, GROUP_BYTES = 16, 6 * 2**20
-"""Images that `in_groups` takes at a time; half of them where their x and dO are larger than a cache."""
-SUMMED_BYTES = 2**22
-"""A dW that is too large to be written and added up for every group."""
 
 
 @cache
@@ -150,59 +138,6 @@ def _phase(dy, flipped, shape: ConvShape, phase: Pair) -> jax.Array:
         return jnp.zeros((shape.batch, *sizes, shape.in_channels), dy.dtype)
     dy, padding = _cropped(dy, padding)
     return convolution(dy, sub, padding=padding, strides=(1, 1), dilation=(1, 1))
-
-
-def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
-    """dw `[Kh, Kw, Ci, Co]`."""
-    return _of_volume(x, dy, shape) if group_images(shape) is None else in_groups(_of_rows, x, dy, shape)
-
-
-def in_groups(
-    part: Callable[[jax.Array, jax.Array, ConvShape], jax.Array], x: jax.Array, dy: jax.Array, shape: ConvShape
-) -> jax.Array:
-    """Σ part(x, dy, shape) over groups of a few images, one after the other: what a group needs stays in the cache."""
-    images = group_images(shape)
-    if images is None or images >= shape.batch:
-        return part(x, dy, shape)
-    whole, rest = divmod(shape.batch, images)
-    group = replace(shape, batch=images)
-
-    def add_group(number, total):
-        first = number * images
-        own_x, own_dy = (lax.dynamic_slice_in_dim(image, first, images) for image in (x, dy))
-        return total + part(own_x, own_dy, group)
-
-    dw = lax.fori_loop(0, whole, add_group, jnp.zeros(shape.w_shape, jnp.float32))
-    return dw + part(x[-rest:], dy[-rest:], replace(shape, batch=rest)) if rest else dw
-
-
-def group_images(shape: ConvShape) -> int | None:
-    """How many images `in_groups` takes at a time; None where it takes all at once (docs/cpu.md)."""
-    if 4 * prod(shape.w_shape) > SUMMED_BYTES:
-        return None
-    group = 4 * (prod(shape.x_shape) + prod(shape.y_shape)) // shape.batch * GROUP_IMAGES
-    return GROUP_IMAGES if group <= GROUP_BYTES else GROUP_IMAGES // 2
-
-
-def _of_rows(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
-    x, (rows, cols) = _cropped(x, shape.wgrad_padding)
-    n, height, width, ci = x.shape
-    image = jnp.transpose(x, (1, 2, 3, 0)).reshape(1, height, width * ci, n)
-    kernel = jnp.transpose(dy, (1, 2, 0, 3))
-    padding = (rows, (cols[0] * ci, cols[1] * ci))
-    sh, sw = shape.strides
-    dw = convolution(image, kernel, padding=padding, strides=(1, 1), dilation=(sh, sw * ci))
-    return dw.reshape(shape.w_shape)
-
-
-def _of_volume(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
-    n, ho, wo, co = dy.shape
-    x, padding = _cropped(x, shape.wgrad_padding)
-    volume = jnp.transpose(x, (1, 2, 3, 0))[None]
-    kernel = jnp.transpose(dy, (1, 2, 0, 3)).reshape(ho, wo, 1, n, co)
-    dilation = (*shape.strides, 1)
-    dw = convolution(volume, kernel, padding=(*padding, (0, 0)), strides=(1, 1, 1), dilation=dilation)
-    return dw.reshape(shape.w_shape)
 
 
 def _cropped(image: jax.Array, padding: Sequence[Pair]) -> tuple[jax.Array, list[Pair]]:

@@ -16,11 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain_kernels import dense, onednn
+from approxtrain_kernels import dense, native
 from approxtrain_kernels.geometry import ConvShape
 
-CACHED_BYTES = 2**22
-"""An x whose box sums a CPU's cache holds."""
 UNROLLED = 16
 """Blocks of up to this many entries are summed slice by slice."""
 
@@ -41,11 +39,11 @@ class _Strip:
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
     """dw `[Kh, Kw, Ci, Co]` from x `[N, H, W, Ci]` and dy `[N, Ho, Wo, Co]` with blocks of r×r."""
     whole = partial(_wgrad, shape=shape, r=r)
-    if x.nbytes <= CACHED_BYTES or not onednn.computes(shape, x.dtype):
+    _, ho, wo, _ = shape.y_shape
+    if ho % r or wo % r or not native.computes(shape, x.dtype):
         return whole(x, dy)
-    # Box sums of all images would go to memory and back; those of a few images stay in the cache.
-    in_groups = partial(onednn.in_groups, partial(_wgrad, r=r), shape=shape)
-    return lax.platform_dependent(x, dy, cpu=in_groups, default=whole)
+    # All in one pass over a few images: box sums of all of them would go to memory and back.
+    return lax.platform_dependent(x, dy, cpu=partial(native.wgrad, shape=shape, r=r), default=whole)
 
 
 def _wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:

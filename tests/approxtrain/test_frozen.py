@@ -22,7 +22,7 @@ from approxtrain_kernels.methods import all_methods, make
 pytestmark = pytest.mark.one_python
 
 ONEDNN = True
-CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="__onednn\$convolution"'
+CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="(?:__onednn\$convolution|approxtrain_wgrad_\w+)"'
 NAMES = {"F": "full", "Z": "zero", "S": "skip", "R": "random", "A": "approx"}
 CASES = [
     ("pocket", "ZFF"),

@@ -38,7 +38,7 @@ from approxtrain_kernels.methods.approx import Approx
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's convolutions are calls into cuDNN")
 
 ONEDNN = True
-CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="__onednn\$convolution"'
+CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="(?:__onednn\$convolution|approxtrain_wgrad_\w+)"'
 WITHOUT_WGRAD = ["zero", "skip", "random", "approx"]
 FULL, ZERO, RANDOM, SKIP = ["full"] * 3, ["zero"] * 3, ["random"] * 3, ["full", "skip", "zero"]
 MIXED = ["zero", "full", "random"]

@@ -15,6 +15,7 @@ carries 1/N, and the cell ends up 128 times too small; 1.0 is the default.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite, prod
 
 from approxtrain_kernels.method import Method
@@ -53,7 +54,9 @@ class Approx(Method):
         return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, dtype, key, implementation):
-        from approxtrain_kernels import dense, sparse
+        from jax import lax
+
+        from approxtrain_kernels import dense, native, sparse
         from approxtrain_kernels.pallas.platform import on_cuda, supports
         from approxtrain_kernels.pallas.wgrad import estimate as by_kernels
 
@@ -61,12 +64,19 @@ class Approx(Method):
             kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
             return sparse.wgrad(x, *kept, shape, gather_on_cpu=self.gathers(shape))
 
+        def fastest(x, dy):
+            if self.k > 1 or not self.gathers(shape) or not native.computes(shape, x.dtype):
+                return by_xla(x, dy)
+            return lax.platform_dependent(x, dy, cpu=partial(native.largest_entries, shape=shape), default=by_xla)
+
         if self.k >= shape.y_shape[1] * shape.y_shape[2]:
             dw = dense.wgrad(x, dy, shape)
         elif implementation == "reference":
             dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
-        elif implementation == "xla" or (implementation is None and not supports(x.dtype.name)):
+        elif implementation == "xla":
             dw = by_xla(x, dy)
+        elif implementation is None and not supports(x.dtype.name):
+            dw = fastest(x, dy)
         elif not supports(x.dtype.name):
             raise ValueError(
                 f"`implementation` (={implementation!r}) has kernels for float32, bfloat16 and float16, on NVIDIA GPUs "
@@ -75,7 +85,7 @@ class Approx(Method):
         elif implementation == "pallas-interpret":
             dw = by_kernels(x, dy, shape, self.k, interpret=True)
         else:
-            dw = on_cuda(x, dy, shape, self.k, None if implementation == "pallas" else by_xla)
+            dw = on_cuda(x, dy, shape, self.k, None if implementation == "pallas" else fastest)
         scale = self.factor(shape)
         return (dw if scale == 1.0 else dw * scale).astype(dtype)
 

@@ -1,0 +1,154 @@
+"""How a weight gradient on a CPU is cut: into parts for threads, groups of images for a cache, tiles for registers.
+
+A group is as many images as a core's second-level cache holds with their dO, since every tile reads them again.
+Parts are shares of the images, each with a dW of its own, or of the output channels where dW is large. Imports no jax.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, prod
+
+from approxtrain_kernels.geometry import ConvShape
+
+GROUP_BYTES = 2**19
+"""Of x and dO of a group: half of a second-level cache of 1 MB."""
+SUMMED_BYTES = 2**23
+"""Of all parts' dW together; what is larger is cut by output channels."""
+FEW_CHANNELS = 32
+"""Below this many input channels a tile has several taps."""
+TOTALS = {16: 24, 8: 12, 4: 24}
+"""Numbers a register holds → registers that hold totals: of 32, of 16 (AVX2), of 32 (Neon)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a wgrad of `shape` is cut, for `threads` threads and registers of `lanes` numbers."""
+
+    shape: ConvShape
+    threads: int
+    lanes: int
+    r: int = 1
+    """Rows and columns of a block of dO that is replaced by its mean; they divide Ho and Wo."""
+
+    @property
+    def by_tap(self) -> bool:
+        return self.shape.in_channels >= FEW_CHANNELS
+
+    @property
+    def line(self) -> int:
+        """Neighbouring numbers of x that tiles share: those of a tap, or of a row of taps."""
+        return self.shape.in_channels * (1 if self.by_tap else self.shape.kernel_size[1])
+
+    @cached_property
+    def tile(self) -> tuple[int, int]:
+        """(rows, columns): the tile that needs the fewest loads for a multiply-add, its rows about equal."""
+        found = []
+        for vectors in range(1, min(4, ceil(self.shape.out_channels / self.lanes)) + 1):
+            most = TOTALS[self.lanes] // vectors
+            rows = ceil(self.line / ceil(self.line / most))
+            found.append(((rows + vectors) / (rows * vectors), rows, vectors * self.lanes))
+        _, rows, columns = min(found)
+        return rows, columns
+
+    @property
+    def rows(self) -> list[tuple[int, int, int]]:
+        """(first, rows, how many) of the tiles along a line: equal ones, and what is left."""
+        return pieces(self.line, self.tile[0])
+
+    @property
+    def blocks(self) -> list[tuple[int, int, int]]:
+        """(first, columns, how many) of the tiles along the output channels."""
+        return pieces(self.shape.out_channels, self.tile[1])
+
+    @cached_property
+    def by_images(self) -> int:
+        """Shares of the batch, each with a dW of its own."""
+        fit = max(SUMMED_BYTES // (4 * prod(self.shape.w_shape)), 1)
+        return min(self.threads, self.shape.batch, fit)
+
+    @cached_property
+    def by_channels(self) -> int:
+        return min(max(self.threads // self.by_images, 1), max(self.blocks[0][2], 1))
+
+    @property
+    def parts(self) -> int:
+        return self.by_images * self.by_channels
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Rows and columns of x from one row, and one column, of dO or its means to the next."""
+        return self.shape.strides[0] * self.r, self.shape.strides[1] * self.r
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Rows and columns of dO, or of its means."""
+        return self.shape.y_shape[1] // self.r, self.shape.y_shape[2] // self.r
+
+    @cached_property
+    def bordered(self) -> tuple[int, int]:
+        """Rows and columns of an image, or of its box sums, with the border, as far as any tap reaches."""
+        sizes = zip(self.outputs, self.strides, self.shape.kernel_size, strict=True)
+        height, width = ((out - 1) * s + k for out, s, k in sizes)
+        return height, width
+
+    @cached_property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns of an image with its border, as far as any box reaches."""
+        height, width = (size + (self.r - 1) * s for size, s in zip(self.bordered, self.shape.strides, strict=True))
+        return height, width
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        return self.shape.padding[0][0], self.shape.padding[1][0]
+
+    @property
+    def copies(self) -> bool:
+        """Whether the tiles read x from the workspace: summed, or with a border."""
+        as_it_is = self.by_tap or (self.padded == (self.shape.height, self.shape.width) and self.corner == (0, 0))
+        return self.r > 1 or not as_it_is
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Rows and columns of what the tiles read for an image."""
+        return self.bordered if self.copies else (self.shape.height, self.shape.width)
+
+    def reach(self, axis: int, tap: int) -> tuple[int, int]:
+        """(first, count) of the outputs along an axis for which a tap sees more than the border."""
+        lo, s = self.corner[axis], self.strides[axis]
+        low = max(lo - (self.r - 1) * self.shape.strides[axis], 0)
+        high = min(lo + (self.shape.height, self.shape.width)[axis], self.bordered[axis])
+        first = max(-(-(low - tap) // s), 0)
+        return first, max(min((high - 1 - tap) // s + 1, self.outputs[axis]) - first, 0)
+
+    @cached_property
+    def images(self) -> int:
+        """Images of a group."""
+        return min(max(GROUP_BYTES // (4 * (self.image + self.gradient)), 1), ceil(self.shape.batch / self.by_images))
+
+    @property
+    def image(self) -> int:
+        """Numbers of what the tiles read for an image."""
+        return prod(self.plane) * self.shape.in_channels
+
+    @property
+    def gradient(self) -> int:
+        """Numbers of dO, or of its means, for an image."""
+        return prod(self.outputs) * self.shape.out_channels
+
+    @property
+    def own(self) -> int:
+        """Numbers of a part's own workspace: a group of images; with r > 1 also their means, an image and a row."""
+        summed = self.images * self.gradient + (self.padded[0] + 1) * self.padded[1] * self.shape.in_channels
+        return self.images * self.image + (summed if self.r > 1 else 0) if self.copies else 0
+
+    @property
+    def workspace(self) -> int:
+        """Numbers: the dW of all shares but the first, then what each part has of its own."""
+        return max((self.by_images - 1) * prod(self.shape.w_shape) + self.parts * self.own, 1)
+
+
+def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
+    whole, rest = divmod(size, piece)
+    return [found for found in ((0, piece, whole), (whole * piece, rest, 1)) if found[1] * found[2]]

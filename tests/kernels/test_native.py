@@ -1,0 +1,308 @@
+"""Weight gradients by code of our own: right for every shape and cutting, wherever a program may put them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from approxtrain_kernels import canonical, conv_shape, dense, native, pooling, weight_gradient
+from approxtrain_kernels.methods.approx import Approx
+from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.methods.pooled import Pooled
+from approxtrain_kernels.native import engine, entries, generate
+from approxtrain_kernels.native.cut import Cut
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+
+
+numbers = count()
+"""A name can be registered once."""
+
+
+def shape_of(n, h, w, ci, co, k, stride, padding):
+    return conv_shape((n, h, w, ci), co, (k, k), (stride, stride), padding)
+
+
+def arrays(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(shape.x_shape, np.float32), rng.standard_normal(shape.y_shape, np.float32)
+
+
+def exact(x, dy, shape, r=1):
+    """r = 0: of the largest entries."""
+    method = {0: Approx(), 1: Full()}.get(r) or Pooled(r)
+    return method.oracle(x.astype(np.float64), dy.astype(np.float64), shape)
+
+
+def by(cut, x, dy, largest=False):
+    """dW by the code of this cutting, under a name of its own; `largest`: that of the largest entries."""
+    name = f"test_{next(numbers)}"
+    code, size = (entries.module(cut), entries.workspace(cut)) if largest else (generate.module(cut), cut.workspace)
+    engine.register(name, str(code), cut.parts)
+    kh, kw, ci, co = cut.shape.w_shape
+    result = (co, kh, kw, ci) if largest else cut.shape.w_shape
+    kinds = (jax.ShapeDtypeStruct(result, jnp.float32), jax.ShapeDtypeStruct((size,), jnp.float32))
+    dw = np.asarray(jax.jit(lambda x, dy: jax.ffi.ffi_call(name, kinds)(x, dy)[0])(x, dy))
+    return dw.transpose(1, 2, 3, 0) if largest else dw
+
+
+# N, H, W, Ci, Co, K, stride, padding, r
+CASES = {
+    "3x3": (5, 8, 8, 16, 16, 3, 1, "SAME", 1),
+    "taps of their own": (4, 6, 7, 40, 48, 3, 1, "SAME", 1),
+    "few channels": (4, 9, 7, 3, 32, 3, 1, "SAME", 1),
+    "fewer outputs than a register": (3, 6, 5, 4, 10, 3, 1, "SAME", 1),
+    "one output channel": (2, 5, 5, 33, 1, 3, 1, "SAME", 1),
+    "a rest beside registers": (3, 5, 6, 7, 21, 3, 1, "SAME", 1),
+    "a rest beside blocks": (3, 4, 4, 64, 530, 3, 1, "SAME", 1),
+    "stride 2": (6, 8, 8, 16, 32, 3, 2, "SAME", 1),
+    "stride 2, odd": (4, 9, 7, 33, 32, 3, 2, "SAME", 1),
+    "1x1 stride 2": (3, 8, 8, 32, 32, 1, 2, "SAME", 1),
+    "5x5": (4, 10, 10, 3, 64, 5, 1, "SAME", 1),
+    "valid": (4, 9, 9, 5, 16, 3, 2, "VALID", 1),
+    "no border, but a corner": (4, 5, 5, 8, 16, 2, 3, ((1, 0), (1, 0)), 1),
+    "explicit padding": (4, 8, 9, 4, 16, 3, 2, ((2, 0), (1, 3)), 1),
+    "padding beyond the kernel": (2, 5, 5, 40, 16, 3, 1, ((4, 3), (0, 5)), 1),
+    "stride beyond the image": (2, 5, 6, 4, 16, 3, 4, "SAME", 1),
+    "a tap that sees nothing": (3, 1, 2, 32, 16, 3, 1, "SAME", 1),
+    "pooled": (5, 8, 8, 16, 16, 3, 1, "SAME", 2),
+    "pooled by 3": (4, 12, 6, 3, 32, 3, 1, "SAME", 3),
+    "pooled, stride 2": (6, 8, 8, 16, 32, 3, 2, "SAME", 2),
+    "pooled, 1x1": (3, 16, 8, 16, 32, 1, 2, "SAME", 4),
+    "pooled, taps of their own": (4, 8, 8, 40, 16, 3, 1, "SAME", 2),
+    "pooled, 5x5, explicit padding": (4, 12, 12, 32, 16, 5, 2, ((3, 1), (0, 4)), 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_is_the_sum_that_defines_it(case):
+    shape, r = shape_of(*case[:-1]), case[-1]
+    x, dy = arrays(shape)
+    found = np.asarray(jax.jit(partial(native.wgrad, shape=shape, r=r))(x, dy))
+    expected = exact(x, dy, shape, r)
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("inputs", ["random", "ties", "zeros"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_largest_entries_are_those_of_the_definition(case, inputs):
+    shape = shape_of(*case[:-1])
+    x, dy = arrays(shape)
+    if inputs == "ties":
+        dy = np.sign(dy)
+    elif inputs == "zeros":
+        dy[..., ::2] = 0
+    found = np.asarray(jax.jit(partial(native.largest_entries, shape=shape))(x, dy))
+    expected = exact(x, dy, shape, 0)
+    assert np.abs(found - expected).max() <= 2e-6 * max(np.abs(expected).max(), 1e-9)
+
+
+@pytest.mark.parametrize("largest", [False, True])
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize(
+    ("threads", "group", "summed"),
+    [(1, 2**30, 2**30), (2, 0, 2**30), (3, 2**14, 2**30), (16, 0, 0), (7, 2**12, 2**14), (64, 2**30, 2**30)],
+)
+@pytest.mark.parametrize("name", ["a rest beside blocks", "few channels", "pooled", "pooled, taps of their own"])
+def test_every_cutting_gives_the_same(name, threads, group, summed, lanes, largest, monkeypatch):
+    """One thread and more than there are images; one image a group and all; parts of images, of channels, of both."""
+    if lanes > (engine.lanes() or 0):
+        pytest.skip("this processor has smaller registers")
+    monkeypatch.setattr("approxtrain_kernels.native.cut.GROUP_BYTES", group)
+    monkeypatch.setattr("approxtrain_kernels.native.cut.SUMMED_BYTES", summed)
+    case = CASES[name]
+    cut = Cut(replace(shape_of(*case[:-1]), batch=9), threads, lanes, 1 if largest else case[-1])
+    x, dy = arrays(cut.shape)
+    expected = exact(x, dy, cut.shape, 0 if largest else cut.r)
+    assert np.abs(by(cut, x, dy, largest) - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_cuttings_are_of_all_kinds():
+    large, small = shape_of(128, 4, 4, 512, 512, 3, 1, "SAME"), shape_of(128, 8, 8, 64, 64, 3, 1, "SAME")
+    assert (Cut(large, 2, 16).by_images, Cut(large, 2, 16).by_channels) == (1, 2)
+    assert (Cut(small, 2, 16).by_images, Cut(small, 2, 16).by_channels) == (2, 1)
+    assert not Cut(small, 2, 16).copies  # x is read as it lies
+    assert Cut(replace(small, in_channels=16), 2, 16).copies
+    assert Cut(small, 2, 16).workspace == 64 * 64 * 9
+
+
+layers = st.tuples(
+    st.integers(1, 4), st.integers(1, 7), st.integers(1, 7), st.integers(1, 40), st.integers(1, 40),
+    st.integers(1, 4), st.integers(1, 3),
+    st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2), st.integers(1, 3), st.integers(1, 5),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers)
+def test_random_layers(layer):
+    *case, r, threads = layer
+    try:
+        shape = shape_of(*case)
+    except ValueError:
+        return  # the kernel does not fit
+    r = r if shape.y_shape[1] % r == 0 == shape.y_shape[2] % r else 1
+    x, dy = arrays(shape)
+    for rule in (r, 0):
+        expected = exact(x, dy, shape, rule)
+        found = by(Cut(shape, threads, engine.lanes() or 8, max(rule, 1)), x, dy, largest=rule == 0)
+        assert np.abs(found - expected).max() <= 3e-6 * max(np.abs(expected).max(), 1e-3)
+
+
+def test_blocks_that_do_not_fit_are_refused():
+    shape = shape_of(2, 7, 8, 16, 16, 3, 1, "SAME")
+    with pytest.raises(ValueError, match=r"`r` \(=2\) .* 7×8"):
+        native.wgrad(*map(jnp.asarray, arrays(shape)), shape, r=2)
+
+
+def test_long_sums_keep_their_digits():
+    shape = shape_of(128, 32, 32, 4, 16, 3, 1, "SAME")
+    x, dy = arrays(shape)
+    expected = exact(np.abs(x), dy, shape)
+    found = np.asarray(native.wgrad(jnp.abs(x), jnp.asarray(dy), shape))
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_a_nan_reaches_its_channel_and_no_other():
+    shape = shape_of(3, 6, 6, 16, 16, 3, 1, "SAME")
+    x, dy = arrays(shape)
+    dy[1, 2, 3, 5] = np.nan
+    found = np.asarray(native.wgrad(jnp.asarray(x), jnp.asarray(dy), shape))
+    assert np.isnan(found[..., 5]).all()
+    assert np.isfinite(np.delete(found, 5, axis=-1)).all()
+    found = np.asarray(native.largest_entries(jnp.asarray(x), jnp.asarray(dy), shape))
+    assert np.isnan(found[1, 1, :, 5]).all()  # the tap that lies within the image wherever the entry is
+    assert np.isfinite(np.delete(found, 5, axis=-1)).all()
+
+
+def test_it_runs_in_loops_branches_and_batches():
+    shape = shape_of(3, 6, 6, 8, 16, 3, 1, "SAME")
+    x, dy = arrays(shape)
+    wgrad = partial(dense.wgrad, shape=shape)
+    expected = np.asarray(canonical.wgrad(jnp.asarray(x), jnp.asarray(dy), shape))
+    xs = jnp.stack([x, 2 * x])
+
+    def branch(carry, x):
+        return carry, lax.switch(carry, [lambda x: wgrad(x, dy), lambda x: 0 * wgrad(x, dy)], x)
+
+    in_loop = jax.jit(lambda xs: lax.scan(branch, jnp.int32(0), xs)[1])(xs)
+    batched = jax.jit(jax.vmap(lambda x: wgrad(x, dy)))(xs)
+    for found in (in_loop, batched):
+        np.testing.assert_allclose(found, [expected, 2 * expected], rtol=1e-5, atol=1e-5)
+
+
+def test_many_at_once_neither_wait_for_each_other_nor_differ():
+    """More callers than threads, each of which leaves tasks behind that may begin when its call is over."""
+    shape = shape_of(16, 8, 8, 16, 16, 3, 1, "SAME")
+    x, dy = arrays(shape)
+    several = jax.jit(lambda x, dy: [native.wgrad(x * number, dy, shape) for number in range(1, 13)])
+    first = [np.asarray(one) for one in several(x, dy)]
+    found: list[list[np.ndarray]] = []
+    callers = [
+        threading.Thread(target=lambda: found.extend([np.asarray(one) for one in several(x, dy)] for _ in range(15)))
+        for _ in range(6)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(120)
+        assert not caller.is_alive()
+    assert len(found) == 90
+    for run in found:
+        for one, same in zip(run, first, strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+def test_pooled_takes_it_where_blocks_fit_and_sums_the_edges_otherwise():
+    for side, calls in ((8, 1), (7, 3)):  # the corner's one pixel is a matrix product
+        shape = shape_of(4, side, side, 16, 16, 3, 1, "SAME")
+        x, dy = arrays(shape)
+        program = jax.jit(partial(pooling.wgrad, shape=shape, r=2)).lower(x, dy).compile()
+        assert program.as_text().count('custom_call_target="approxtrain_wgrad_') == calls
+        expected = exact(x, dy, shape, 2)
+        assert np.abs(np.asarray(program(x, dy)) - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_approx_takes_it_with_one_entry_on_maps_that_are_not_tiny():
+    for side, k, implementation, calls in ((8, 1, None, 1), (8, 2, None, 0), (2, 1, None, 0), (8, 1, "xla", 0)):
+        shape = shape_of(4, side, side, 16, 16, 3, 1, "SAME")
+        x, dy = arrays(shape)
+        rule = partial(weight_gradient, kernel_size=(3, 3), method="approx", k=k, implementation=implementation)
+        program = jax.jit(rule).lower(x, dy).compile()
+        assert program.as_text().count('custom_call_target="approxtrain_entries_') == calls
+        expected = Approx(k).oracle(x, dy, shape)
+        assert np.abs(np.asarray(program(x, dy)) - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_a_cpu_program_holds_the_call_and_a_gpu_program_does_not():
+    shape = shape_of(2, 6, 6, 8, 16, 3, 1, "SAME")
+    traced = jax.jit(partial(dense.wgrad, shape=shape)).trace(*arrays(shape))
+    assert "approxtrain_wgrad_2_6_6_8_16_3_3" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    gpu = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "approxtrain_wgrad" not in gpu
+    assert "stablehlo.convolution" in gpu
+
+
+def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack():
+    """24 registers of totals stay where they are: a spill in the innermost loop would double its time."""
+    shape = shape_of(128, 8, 8, 64, 64, 3, 1, "SAME")
+    lanes = engine.lanes() or 8
+    cut = Cut(shape, 2, lanes)
+    text = engine.assembly(str(generate.module(cut)))
+    tile = text.partition(f"tile{cut.tile[0]}x{cut.tile[1]}:")[2].partition(".Lfunc_end")[0]
+    totals = cut.tile[0] * cut.tile[1] // lanes
+    assert tile.count("vfmadd") == totals
+    assert ("zmm" if lanes == 16 else "ymm") in tile
+    assert "(%rsp), %zmm" not in tile
+    assert "(%rsp), %ymm" not in tile
+
+
+def test_it_is_used_only_where_the_interface_is_known(monkeypatch, tmp_path):
+    folder = tmp_path / "xla/ffi/api"
+    folder.mkdir(parents=True)
+    header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    monkeypatch.setattr(jax.ffi, "include_dir", lambda: str(tmp_path))
+    known = engine.interface()
+
+    def read(text):
+        (folder / "c_api.h").write_text(text)
+        return engine.interface.__wrapped__()
+
+    assert read(header) == known
+    assert read(header.replace("XLA_FFI_API_MAJOR 0", "XLA_FFI_API_MAJOR 1")) is None
+    assert read(header.replace("STRUCT_FIELD(XLA_FFI_ThreadPool_Schedule)", "STRUCT_FIELD(XLA_FFI_Other)")) is None
+    assert read("") is None
+    (folder / "c_api.h").unlink()
+    assert engine.interface.__wrapped__() is None
+
+
+def test_other_types_and_other_systems_are_left_to_xla(monkeypatch):
+    shape = shape_of(2, 6, 6, 8, 16, 3, 1, "SAME")
+    assert native.computes(shape, jnp.float32)
+    assert not native.computes(shape, jnp.bfloat16)
+    assert not native.computes(replace(shape, batch=0), jnp.float32)
+    monkeypatch.setattr(native.platform, "system", lambda: "Darwin")
+    assert not native.available.__wrapped__()
+
+
+def test_an_environment_variable_turns_it_off():
+    code = "from approxtrain_kernels import native; print(native.available())"
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
+    environment = {**os.environ, "PYTHONPATH": paths, "APPROXTRAIN_NATIVE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "False"
