@@ -65,9 +65,10 @@ class Approx(Method):
             return sparse.wgrad(x, *kept, shape, gather_on_cpu=self.gathers(shape))
 
         def fastest(x, dy):
-            if self.k > 1 or not self.gathers(shape) or not native.computes(shape, x.dtype):
+            if self.k > 1 or not native.computes(shape, x.dtype):
                 return by_xla(x, dy)
-            return lax.platform_dependent(x, dy, cpu=partial(native.largest_entries, shape=shape), default=by_xla)
+            ours = partial(native.largest_entries, shape=shape, fetch=self.gathers(shape))
+            return lax.platform_dependent(x, dy, cpu=ours, default=by_xla)
 
         if self.k >= shape.y_shape[1] * shape.y_shape[2]:
             dw = dense.wgrad(x, dy, shape)

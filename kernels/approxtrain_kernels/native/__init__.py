@@ -20,7 +20,7 @@ from approxtrain_kernels.native import engine, entries, generate
 from approxtrain_kernels.native.cut import Cut
 
 _lock = Lock()
-_registered: dict[tuple[ConvShape, int], tuple[str, int]] = {}
+_registered: dict[tuple[str, ConvShape, int], tuple[str, int]] = {}
 
 
 @cache
@@ -44,31 +44,37 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int = 1) -> jax.Arra
     _, ho, wo, _ = shape.y_shape
     if ho % r or wo % r:
         raise ValueError(f"`r` (={r}) must divide the rows and columns of dO, which are {ho}×{wo}.")
-    name, numbers = _target(shape, r)
-    results = (jax.ShapeDtypeStruct(shape.w_shape, jnp.float32), jax.ShapeDtypeStruct((numbers,), jnp.float32))
-    dw, _ = jax.ffi.ffi_call(name, results, vmap_method="sequential")(x, dy)
-    return dw
+    return _call("wgrad", x, dy, shape, shape.w_shape, r)
 
 
-def largest_entries(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
-    """dw of dy with all but the largest entry of each plane set to 0, which carries the sum of its plane."""
-    name, numbers = _target(shape, 0)
+def largest_entries(x: jax.Array, dy: jax.Array, shape: ConvShape, *, fetch: bool) -> jax.Array:
+    """dw of dy with all but the largest entry of each plane set to 0, which carries the sum of its plane.
+
+    By fetching the patches of x that those entries saw (`entries`), or by the dense sum of what is left.
+    """
+    if not fetch:
+        return _call("thin", x, dy, shape, shape.w_shape)
     kh, kw, ci, co = shape.w_shape
-    results = (jax.ShapeDtypeStruct((co, kh, kw, ci), jnp.float32), jax.ShapeDtypeStruct((numbers,), jnp.float32))
-    dw, _ = jax.ffi.ffi_call(name, results, vmap_method="sequential")(x, dy)
-    return dw.transpose(1, 2, 3, 0)
+    return _call("entries", x, dy, shape, (co, kh, kw, ci)).transpose(1, 2, 3, 0)
 
 
-def _target(shape: ConvShape, r: int) -> tuple[str, int]:
-    """The name that this shape's code is registered by, and the numbers of its workspace; r = 0: `largest_entries`."""
+def _call(rule: str, x: jax.Array, dy: jax.Array, shape: ConvShape, result: tuple[int, ...], r: int = 1) -> jax.Array:
+    name, numbers = _target(rule, shape, r)
+    results = (jax.ShapeDtypeStruct(result, jnp.float32), jax.ShapeDtypeStruct((numbers,), jnp.float32))
+    return jax.ffi.ffi_call(name, results, vmap_method="sequential")(x, dy)[0]
+
+
+def _target(rule: str, shape: ConvShape, r: int) -> tuple[str, int]:
+    """The name that this shape's code is registered by, and the numbers of its workspace."""
     with _lock:
-        if (shape, r) not in _registered:
-            cut = Cut(shape, len(os.sched_getaffinity(0)), engine.lanes() or 0, max(r, 1))
+        if (rule, shape, r) not in _registered:
+            cut = Cut(shape, len(os.sched_getaffinity(0)), engine.lanes() or 0, r, rule == "thin")
+            fetch = rule == "entries"
             code, numbers = (
-                (generate.module(cut), cut.workspace) if r else (entries.module(cut), entries.workspace(cut))
+                (entries.module(cut), entries.workspace(cut)) if fetch else (generate.module(cut), cut.workspace)
             )
             sizes = (*shape.x_shape, shape.out_channels, *shape.kernel_size, *shape.strides, *sum(shape.padding, ()), r)
-            name = f"approxtrain_{'wgrad' if r else 'entries'}_{'_'.join(map(str, sizes))}_{cut.parts}"
+            name = f"approxtrain_{rule}_{'_'.join(map(str, sizes))}_{cut.parts}"
             engine.register(name, str(code), cut.parts)
-            _registered[shape, r] = name, numbers
-        return _registered[shape, r]
+            _registered[rule, shape, r] = name, numbers
+        return _registered[rule, shape, r]

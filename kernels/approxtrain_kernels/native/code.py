@@ -8,6 +8,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from approxtrain_kernels.native.cut import pieces
+
 FLOAT, INDEX, BYTE, BIT = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 FLOATS = FLOAT.as_pointer()
 
@@ -96,3 +98,12 @@ class Function:
         """A function that LLVM has, declared once a module."""
         kind = ir.FunctionType(result or ir.VoidType(), arguments)
         return self._module.globals.get(name) or ir.Function(self._module, kind, name)
+
+
+def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:
+    """(first, kind) of the vectors that hold so many neighbours: full registers, and what is left."""
+    return [
+        (first + number_ * size, ir.VectorType(FLOAT, size))
+        for first, size, many in pieces(columns, lanes)
+        for number_ in range(many)
+    ]

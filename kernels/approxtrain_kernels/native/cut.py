@@ -16,8 +16,8 @@ GROUP_BYTES = 2**19
 """Of x and dO of a group: half of a second-level cache of 1 MB."""
 SUMMED_BYTES = 2**23
 """Of all parts' dW together; what is larger is cut by output channels."""
-FEW_CHANNELS = 32
-"""Below this many input channels a tile has several taps."""
+FEW_CHANNELS = 16
+"""Below this many input channels a tile has several taps; with a stride, below twice as many."""
 TOTALS = {16: 24, 8: 12, 4: 24}
 """Numbers a register holds → registers that hold totals: of 32, of 16 (AVX2), of 32 (Neon)."""
 
@@ -31,10 +31,12 @@ class Cut:
     lanes: int
     r: int = 1
     """Rows and columns of a block of dO that is replaced by its mean; they divide Ho and Wo."""
+    thin: bool = False
+    """Whether all but the largest entry of each plane of dO are taken for 0, and that one carries the plane's sum."""
 
     @property
     def by_tap(self) -> bool:
-        return self.shape.in_channels >= FEW_CHANNELS
+        return self.shape.in_channels >= FEW_CHANNELS * (1 if self.shape.strides == (1, 1) else 2)
 
     @property
     def line(self) -> int:
@@ -139,9 +141,12 @@ class Cut:
 
     @property
     def own(self) -> int:
-        """Numbers of a part's own workspace: a group of images; with r > 1 also their means, an image and a row."""
-        summed = self.images * self.gradient + (self.padded[0] + 1) * self.padded[1] * self.shape.in_channels
-        return self.images * self.image + (summed if self.r > 1 else 0) if self.copies else 0
+        """Numbers of a part's own workspace: x and dO of a group where they change, and what changing them takes."""
+        x = self.images * self.image if self.copies else 0
+        dy = self.images * self.gradient if self.r > 1 or self.thin else 0
+        image = (self.padded[0] + 1) * self.padded[1] * self.shape.in_channels if self.r > 1 else 0
+        entries = 2 * self.shape.out_channels if self.thin else 0
+        return x + dy + image + entries
 
     @property
     def workspace(self) -> int:

@@ -17,16 +17,14 @@ from llvmlite import ir
 
 from approxtrain_kernels.native.code import FLOAT, FLOATS, INDEX, Function, number
 from approxtrain_kernels.native.cut import Cut, pieces
-from approxtrain_kernels.native.generate import bound, combine, vectors_of
-
-POSITION = ir.IntType(32)
-POSITIONS = POSITION.as_pointer()
+from approxtrain_kernels.native.generate import bound, combine
+from approxtrain_kernels.native.look import POSITIONS, look
 
 
 def module(cut: Cut) -> ir.Module:
     """`part(number, x, dy, dw, workspace)` and `combine(dw, workspace)`, which `entry.ll` calls."""
     found = ir.Module("approx")
-    looks = {columns: _look(found, cut, columns) for _, columns, _ in cut.blocks}
+    looks = {columns: look(found, cut, columns) for _, columns, _ in cut.blocks}
     _part(found, cut, looks, _fetch(found, cut))
     combine(found, cut)
     return found
@@ -39,38 +37,6 @@ def workspace(cut: Cut) -> int:
 
 def _own(cut: Cut) -> int:
     return 2 * cut.images * cut.shape.out_channels
-
-
-def _look(module: ir.Module, cut: Cut, columns: int) -> ir.Function:
-    """look(dy, position, total): of one image and so many channels, the place of the largest |dy|, and the sum."""
-    _, ho, wo, co = cut.shape.y_shape
-    code = Function(module, f"look{columns}", [FLOATS, POSITIONS, FLOATS])
-    build, (dy, position, total) = code.build, code.arguments
-    vectors = vectors_of(columns, cut.lanes)
-    first = []
-    for _, kind in vectors:
-        places = ir.VectorType(POSITION, kind.count)
-        first += [ir.Constant(kind, [-1.0] * kind.count), ir.Constant(places, [0] * kind.count)]
-        first.append(ir.Constant(kind, [0.0] * kind.count))
-    with code.loop(number(ho * wo), first) as (pixel, now):
-        here = build.trunc(pixel, POSITION)
-        for at, (offset, kind) in enumerate(vectors):
-            largest, place, total_ = now[3 * at : 3 * at + 3]
-            value = build.load(code.vector(code.at(dy, code.times(pixel, co)), offset, kind), align=4)
-            size = build.call(code.known(f"llvm.fabs.v{kind.count}f32", [kind], kind), [value])
-            larger = build.fcmp_ordered(">", size, largest)
-            everywhere = code.spread(here, ir.VectorType(POSITION, kind.count))
-            now[3 * at : 3 * at + 3] = [
-                build.select(larger, size, largest),
-                build.select(larger, everywhere, place),
-                build.fadd(total_, value),  # a NaN anywhere in the plane reaches dW through the sum
-            ]
-    for at, (offset, kind) in enumerate(vectors):
-        places = build.gep(position, [number(offset)])
-        build.store(now[3 * at + 1], build.bitcast(places, now[3 * at + 1].type.as_pointer()), align=4)
-        build.store(now[3 * at + 2], code.vector(total, offset, kind), align=4)
-    build.ret_void()
-    return code.function
 
 
 def _fetch(module: ir.Module, cut: Cut) -> ir.Function:

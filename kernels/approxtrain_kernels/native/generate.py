@@ -11,6 +11,7 @@ has to have its border, and the images of a group are first copied to where ther
 
 The work is cut into parts for threads (`cut`); `combine` adds up what they found, in a fixed order.
 With r > 1 it is that of `pooled`: box sums of x stand in place of x, means of dO in place of dO, and r·s in place of s.
+With `thin` it is that of `approx` in its dense form: dO is 0 but for one entry of each plane.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from llvmlite import ir
 
 from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native import prepare
-from approxtrain_kernels.native.code import FLOAT, FLOATS, INDEX, Function, number
-from approxtrain_kernels.native.cut import Cut, pieces
+from approxtrain_kernels.native.code import FLOATS, INDEX, Function, number, vectors_of
+from approxtrain_kernels.native.cut import Cut
+from approxtrain_kernels.native.look import look
 
 Tiles = dict[tuple[int, int], ir.Function]
 """(rows, columns) → function."""
@@ -36,7 +38,8 @@ def module(cut: Cut) -> ir.Module:
     tiles = {
         (rows, columns): _tile(found, cut, rows, columns) for _, rows, _ in cut.rows for _, columns, _ in cut.blocks
     }
-    _part(found, cut, tiles)
+    looks = {columns: look(found, cut, columns) for _, columns, _ in cut.blocks} if cut.thin else {}
+    _part(found, cut, tiles, looks)
     combine(found, cut)
     return found
 
@@ -69,16 +72,7 @@ def _tile(module: ir.Module, cut: Cut, rows: int, columns: int) -> ir.Function:
     return code.function
 
 
-def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:
-    """(first, kind) of the vectors that hold so many neighbours: full registers, and what is left."""
-    return [
-        (first + number_ * size, ir.VectorType(FLOAT, size))
-        for first, size, many in pieces(columns, lanes)
-        for number_ in range(many)
-    ]
-
-
-def _part(module: ir.Module, cut: Cut, tiles: Tiles) -> None:
+def _part(module: ir.Module, cut: Cut, tiles: Tiles, looks: prepare.Looks) -> None:
     """A share of the images and of the output channels, group by group."""
     shape = cut.shape
     co, weights = shape.out_channels, prod(shape.w_shape)
@@ -102,7 +96,7 @@ def _part(module: ir.Module, cut: Cut, tiles: Tiles) -> None:
     with code.loop(groups) as (group, _):
         start = build.add(first, code.times(group, cut.images))
         count = code.smaller(build.sub(last, start), number(cut.images))
-        x_group, dy_group = prepare.group(code, cut, own, x, dy, start, count)
+        x_group, dy_group = prepare.group(code, cut, looks, own, x, dy, start, count)
         _taps(code, cut, tiles, Group(x_group, dy_group, total, count, columns[0], columns[1], rest))
     build.ret_void()
 

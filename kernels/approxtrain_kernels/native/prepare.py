@@ -1,4 +1,4 @@
-"""What a group of images goes through before its tiles are summed: a border of zeros; for `pooled` box sums and means.
+"""What a group of images goes through before its tiles are summed: a border of zeros, box sums and means, a thinned dO.
 
     S[u, v] = Σ_{a, b < r}  x[u + a·s − lo, v + b·s − lo]        m[P, Q] = Σ_{a, b < r}  dO[P·r + a, Q·r + b] / r²
 
@@ -10,13 +10,20 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from approxtrain_kernels.native.code import FLOAT, Function, number
+from llvmlite import ir
+
+from approxtrain_kernels.native.code import FLOAT, INDEX, Function, number
+from approxtrain_kernels.native.look import POSITIONS
 
 if TYPE_CHECKING:
     from approxtrain_kernels.native.cut import Cut
 
 
-def group(code: Function, cut: Cut, own: Any, x: Any, dy: Any, start: Any, count: Any) -> tuple[Any, Any]:
+Looks = dict[int, ir.Function]
+"""Output channels → `look`."""
+
+
+def group(code: Function, cut: Cut, looks: Looks, own: Any, x: Any, dy: Any, start: Any, count: Any) -> tuple[Any, Any]:
     """(x, dO) of `count` images from image `start` on, as the tiles read them: in `own` where they change.
 
     The workspace is zero before the first group, and its borders stay so.
@@ -24,21 +31,37 @@ def group(code: Function, cut: Cut, own: Any, x: Any, dy: Any, start: Any, count
     shape = cut.shape
     images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
     gradients = code.at(dy, code.times(start, prod(shape.y_shape[1:])))
-    if not cut.copies:
-        return images, gradients
-    with code.loop(count) as (n, _):
-        image = code.at(images, code.times(n, prod(shape.x_shape[1:])))
-        place = code.at(own, code.times(n, cut.image))
-        if cut.r == 1:
-            _copy(code, cut, place, image)
-        else:
-            means = code.at(own, cut.images * cut.image)
-            bordered = code.at(means, cut.images * cut.gradient)
-            _copy(code, cut, bordered, image)
-            _boxes(code, cut, place, bordered, code.at(bordered, prod(cut.padded) * shape.in_channels))
+    new_dy = code.at(own, cut.images * cut.image if cut.copies else 0)
+    beyond = code.at(new_dy, cut.images * cut.gradient)
+    changes_dy = cut.r > 1 or cut.thin
+    if cut.copies or changes_dy:
+        with code.loop(count) as (n, _):
+            image = code.at(images, code.times(n, prod(shape.x_shape[1:])))
             gradient = code.at(gradients, code.times(n, prod(shape.y_shape[1:])))
-            _means(code, cut, code.at(means, code.times(n, cut.gradient)), gradient)
-    return own, gradients if cut.r == 1 else code.at(own, cut.images * cut.image)
+            to_x, to_dy = code.at(own, code.times(n, cut.image)), code.at(new_dy, code.times(n, cut.gradient))
+            if cut.r > 1:
+                _copy(code, cut, beyond, image)
+                _boxes(code, cut, to_x, beyond, code.at(beyond, prod(cut.padded) * shape.in_channels))
+                _means(code, cut, to_dy, gradient)
+            elif cut.copies:
+                _copy(code, cut, to_x, image)
+            if cut.thin:
+                _thin(code, cut, looks, to_dy, gradient, beyond)
+    return own if cut.copies else images, new_dy if changes_dy else gradients
+
+
+def _thin(code: Function, cut: Cut, looks: Looks, to: Any, gradient: Any, entries: Any) -> None:
+    """dO of an image with one entry for each channel: the sum of its plane, where the largest was."""
+    build, co = code.build, cut.shape.out_channels
+    places = build.bitcast(code.at(entries, co), POSITIONS)
+    for first, columns, many in cut.blocks:
+        with code.loop(number(many)) as (block, _):
+            at = build.add(number(first), code.times(block, columns))
+            build.call(looks[columns], [code.at(gradient, at), build.gep(places, [at]), code.at(entries, at)])
+    code.clear(to, number(cut.gradient))
+    with code.loop(number(co)) as (channel, _):
+        pixel = build.zext(build.load(build.gep(places, [channel])), INDEX)
+        build.store(build.load(code.at(entries, channel)), code.at(to, code.times(pixel, co), channel))
 
 
 def _copy(code: Function, cut: Cut, to: Any, image: Any) -> None:
