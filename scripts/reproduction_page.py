@@ -21,7 +21,8 @@ SHOWN = ("figure5", "figure6", "pareto")
 
 def report() -> Document:
     bench = ROOT / "results/bench"
-    paths = [ROOT / "results/reproduction", *sorted(bench.glob("step-*.json")), bench / "kernel-paper-cpu.json"]
+    kernels = [bench / "kernel-paper-cpu.json", ROOT / "results/gpu/h100/table1-tf32.json"]
+    paths = [ROOT / "results/reproduction", *sorted(bench.glob("step-*.json")), *kernels]
     return compose.compose(inputs.read(paths)).document
 
 

@@ -88,8 +88,8 @@ def _cells(paper: KernelRow, row: dict[str, Any] | None) -> tuple[Cell, ...]:
     between = f" ({record['times_faster_low']:.2f} to {record['times_faster_high']:.2f})"
     return (
         *printed,
-        Cell(f"{record['dense_ms']:.2f}"),
-        Cell(f"{record['kernel_ms']:.2f}"),
+        Cell(f"{record['dense_ms']:#.3g}"),
+        Cell(f"{record['kernel_ms']:#.3g}"),
         Cell(f"{record['times_faster']:.2f}{between}"),
         Cell(record["verdict"]),
     )
