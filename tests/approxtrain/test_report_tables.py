@@ -256,8 +256,9 @@ def test_nothing_to_report_is_an_error_that_says_what_to_do(tmp_path):
         inputs.read([])
     with pytest.raises(ConfigError, match="holds no run"):
         inputs.read([tmp_path])
+    (tmp_path / "check.json").write_text((ROOT / "results/gpu/check-h200.json").read_text())
     with pytest.raises(ConfigError, match="holds no run"):
-        inputs.read([ROOT / "results/gpu"])  # a JSON of a command that is reported nowhere
+        inputs.read([tmp_path])  # a JSON of a command that is reported nowhere
     (tmp_path / "half.json").write_text('{"kind": "approx')
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
         inputs.read([tmp_path])
