@@ -100,13 +100,16 @@ def test_a_planted_wrong_index_has_no_speed(call, monkeypatch, small_machine, tm
 
 @pytest.fixture
 def stretched(monkeypatch, small_machine):
-    """`stretched(f)`: a sample of the method takes f(number of the sample) times as long."""
+    """`stretched(f)`: every call lasts a millisecond, one of the method f(number of the sample) of them.
+
+    The clock is planted, since a busy machine would plant jitter of its own.
+    """
     right, counted = Loop._block, itertools.count()
 
     def stretch(factor) -> None:
         def block(contender, turn, calls):
-            seconds = right(contender, turn, calls)
-            return seconds * factor(next(counted)) if contender.name == "method" else seconds
+            right(contender, turn, calls)
+            return calls * 1e-3 * (factor(next(counted)) if contender.name == "method" else 1)
 
         monkeypatch.setattr(Loop, "_block", staticmethod(block))
 
