@@ -83,6 +83,7 @@ def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage
     if data is not None:
         given = ("--data", str(data), "--name", name)
         found.append(measured("train", "resnet20, schedule 1, 2 epochs: pallas beside xla", 90, *given))
+        found.append(measured("drift", "resnet20: how far two roundings of 20 steps are apart", 60, *given))
     found += [sanitized("memcheck", 70), sanitized("racecheck", 70)]
     found.append(throughput("throughput-graph", "the same, convolutions in command buffers", GRAPHS))
     found.append(commanded("dispatch", "resnet20, schedule 1: host, switch, loop", 90, *network))

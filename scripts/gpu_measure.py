@@ -1,6 +1,6 @@
 """One stage of `make gpu-bench`, on its own:
 
-    python scripts/gpu_measure.py facts|right|forms|steps|train|small --json FILE [--data FOLDER --name NAME]
+    python scripts/gpu_measure.py STAGE --json FILE [--data FOLDER --name NAME]
 
 The JSON is written again after each row, so that it holds what was measured when time ran out. Exits with 1 where
 something was wrong. Needs a GPU; APPROXTRAIN_ANY_DEVICE=1 lets it run on what there is, to try the program out.
@@ -62,6 +62,16 @@ def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"distance": distance(runs)}
 
 
+def drift(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from approxtrain.bench.gpu.train import Comparison
+    from approxtrain.config import load
+
+    overrides = [f"data.dir={options.data}", f"data.name={options.name}"]
+    for preset in ("resnet20-full", "resnet20-schedule1-approx"):
+        comparison = Comparison(load(preset, overrides))
+        yield {"preset": preset, "data": comparison.data} | comparison.drift()
+
+
 def throughput(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from approxtrain.bench.gpu import throughput
 
@@ -86,14 +96,16 @@ def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield right.row(case, runs=1)
 
 
-STAGES = {function.__name__: function for function in (facts, right, forms, steps, train, throughput, cuts, small)}
+STAGES = {
+    function.__name__: function for function in (facts, right, forms, steps, train, drift, throughput, cuts, small)
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="One stage of `make gpu-bench`.")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--data", type=Path, help="folder of CIFAR-10, for `train`")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10, for `train` and `drift`")
     parser.add_argument("--name", default="cifar10", help="what `data.name` is for it")
     options = parser.parse_args()
 

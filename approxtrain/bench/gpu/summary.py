@@ -85,6 +85,13 @@ def _train(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"| loss of step {number} | {pair[0]:.6f} | {pair[1]:.6f} |"
 
 
+def drift(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield f"| the losses of {len(rows[0]['first_losses'])} steps | {' | '.join(rows[0]['largest'])} |"
+    yield f"| --- | {' | '.join('---:' for _ in rows[0]['largest'])} |"
+    for row in rows:
+        yield f"| {row['preset']} | {' | '.join(f'{largest:.1e}' for largest in row['largest'].values())} |"
+
+
 def _rows(folder: Path, stage: str) -> list[dict[str, Any]]:
     found = _read(folder, f"{stage}.json")
     return found["rows"] if found else []
@@ -109,5 +116,6 @@ SECTIONS: dict[str, tuple[str, int, Callable[[list[dict[str, Any]]], Iterator[st
     "throughput-graph": ("The same with convolutions in command buffers (CUDA graphs)", 1, _throughput),
     "steps": ("Training steps, ms: every layer by one method (over `full`; 95 % interval)", 1, _steps),
     "train": ("ResNet-20, schedule 1, 2 epochs, one seed", 3, _train),
+    "drift": ("How far a run is from itself, largest difference of a loss", 2, drift),
 }
 """Stage → heading, the rows that it must have written to be shown, and what is shown of them."""
