@@ -17,7 +17,7 @@ import pytest
 from approxtrain.bench.gpu import cuts, forms, right, steps, throughput
 from approxtrain.bench.gpu.program import Program, Resources, Thunk, entries, resources
 from approxtrain.bench.gpu.stages import Stage, run
-from approxtrain.bench.gpu.summary import SECTIONS, sections, summarise
+from approxtrain.bench.gpu.summary import SECTIONS, drift, sections, summarise
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.pallas.choose import FORMS
@@ -228,6 +228,8 @@ def test_the_page_of_the_h100_is_what_its_results_say():
     page = (ROOT / "docs/gpu-h100.md").read_text("utf-8")
     for section in sections(ROOT / "results/gpu/h100"):
         assert section in page
+    control = json.loads((ROOT / "results/bench/drift-cpu.json").read_text("utf-8"))
+    assert "\n".join(drift(control["rows"])) in page
 
 
 def test_a_cutting_is_one_kernel_with_one_result_and_the_models_choice_is_among_them(monkeypatch):
