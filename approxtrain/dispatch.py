@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain import programs
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Column, Schedule
@@ -86,7 +85,7 @@ class Dispatch:
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
         function = jax.jit(function, donate_argnums=0)
-        self.compiled[program, steps] = programs.compiled(function, state, images, order, self.keys)
+        self.compiled[program, steps] = function.lower(state, images, order, self.keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)

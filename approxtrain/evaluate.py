@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from approxtrain import programs
 from approxtrain.batch import Images, plain_batch
 from approxtrain.step import Task, TrainState
 
@@ -33,7 +32,7 @@ class Evaluator:
         starts = [jnp.int32(start) for start in range(0, self.size, BATCH)]
         if self._batch is None:
             batch = jax.jit(partial(_batch_sums, self.task))
-            self._batch = programs.compiled(batch, state.params, state.stats, self.images, starts[0])
+            self._batch = batch.lower(state.params, state.stats, self.images, starts[0]).compile()
         sums = [self._batch(state.params, state.stats, self.images, start) for start in starts]
         loss, correct = (sum(float(part[i]) for part in sums) for i in (0, 1))
         return Evaluation(loss / self.size, correct / self.size)

@@ -33,7 +33,6 @@ import numpy as np
 import optax
 from jax import lax
 
-from approxtrain import programs
 from approxtrain.batch import Images, Keys
 from approxtrain.dispatch import Dispatch
 from approxtrain.in_flight import spread
@@ -104,7 +103,7 @@ class Probe:
     def _compile(self, cells: Cells, *arguments: Any) -> None:
         self._listener.compiling_probe(len(cells))
         start = time.perf_counter()
-        self._compiled[cells] = programs.compiled(jax.jit(self._function(cells)), *arguments)
+        self._compiled[cells] = jax.jit(self._function(cells)).lower(*arguments).compile()
         seconds = time.perf_counter() - start
         self._compile_seconds += seconds
         self._listener.compiled(seconds)

@@ -4,7 +4,7 @@ jax's own compilation cache, in `$XDG_CACHE_HOME/approxtrain/programs` (`~/.cach
 for each kind of processor, because a program for one may stop another. `JAX_COMPILATION_CACHE_DIR` names another
 folder, `JAX_ENABLE_COMPILATION_CACHE=0` turns it off. Nothing in it is needed: delete it when you like.
 
-A program that calls oneDNN cannot be written to it: jaxlib fails to serialise that call. Each process compiles it anew.
+Our own convolutions on a CPU are not in it: a program calls them by name, and each process compiles them anew.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import hashlib
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 import jax
 
 SHORTEST = 0.3
 """Seconds of compiling from which on a program is kept."""
-_LIMIT, _NEVER = "jax_persistent_cache_min_compile_time_secs", 1e9
 
 
 def keep(folder: Path | None = None) -> Path | None:
@@ -28,22 +26,9 @@ def keep(folder: Path | None = None) -> Path | None:
         return None
     folder = folder or _default_folder()
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update(_LIMIT, SHORTEST)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
-
-
-def compiled(function: Any, *arguments: Any) -> Any:
-    """`function`, which `jax.jit` returned, compiled for these arguments and kept where that can be."""
-    lowered = function.lower(*arguments)
-    if "__onednn$" not in lowered.as_text():
-        return lowered.compile()
-    shortest = getattr(jax.config, _LIMIT)
-    jax.config.update(_LIMIT, _NEVER)
-    try:
-        return lowered.compile()
-    finally:
-        jax.config.update(_LIMIT, shortest)
 
 
 def _default_folder() -> Path:

@@ -122,7 +122,7 @@ def environment() -> dict[str, Any]:
     """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
     import jax
 
-    from approxtrain_kernels import native, onednn
+    from approxtrain_kernels import native
 
     devices = jax.devices()
     return {
@@ -135,8 +135,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "cpu_convolutions": ("oneDNN for float32" if onednn.available() else "XLA")
-        + (", wgrad of our own" if native.available() else ""),
+        "cpu_convolutions": "our own for float32" if native.available() else "XLA",
         "freed_memory_kept": host_memory.kept,
         "git_commit": _git_commit(),
     }

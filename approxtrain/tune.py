@@ -148,7 +148,7 @@ def seeds_by(trial: Trial) -> Found:
     """How the update of several seeds is fastest here: "map" or "vmap".
 
     On a CPU "map" without a measurement: XLA's CPU convolutions have no fast form for several kernels at once, and
-    oneDNN's calls run one after the other anyway. "map" as well where "vmap" does not fit into the device's memory,
+    our own run one after the other anyway. "map" as well where "vmap" does not fit into the device's memory,
     which then holds what the backward pass keeps of all seeds at once.
     """
     if jax.default_backend() == "cpu":

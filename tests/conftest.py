@@ -22,20 +22,17 @@ from approxtrain.data import cifar
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _convolutions_that_the_cache_can_keep(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Training runs of tests compute with XLA's convolutions: jax cannot keep a program with a call of oneDNN, and
-    would compile the same step again for each test and process. Tests of the kernels, and modules with ONEDNN = True,
-    compute with the fast ones, oneDNN's and our own.
+def _convolutions_that_compile_in_no_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Training runs of tests compute with XLA's convolutions: they are of many small shapes, for each of which code of
+    our own is compiled in every process. Tests of the kernels, and modules with NATIVE = True, compute with that.
     """
-    if "kernels" in request.path.parts or getattr(request.module, "ONEDNN", False):
+    if "kernels" in request.path.parts or getattr(request.module, "NATIVE", False):
         yield
         return
-    from approxtrain_kernels import native, onednn
+    from approxtrain_kernels import native
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("APPROXTRAIN_ONEDNN", "0")  # for the processes that a test starts
-        patch.setenv("APPROXTRAIN_NATIVE", "0")
-        patch.setattr(onednn, "available", lambda: False)
+        patch.setenv("APPROXTRAIN_NATIVE", "0")  # for the processes that a test starts
         patch.setattr(native, "available", lambda: False)
         yield
 

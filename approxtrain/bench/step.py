@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain import data, models, programs
+from approxtrain import data, models
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.bench import torch_peer, torch_step
 from approxtrain.bench.plain import PlainNetwork
@@ -169,7 +169,7 @@ class StepBench:
             return lax.fori_loop(0, LOOP, lambda _, state: step(state, images, order, keys)[0], state)
 
         arguments = (self.images, self.order, self.keys)
-        program = programs.compiled(jax.jit(several, donate_argnums=0), state, *arguments)
+        program = jax.jit(several, donate_argnums=0).lower(state, *arguments).compile()
 
         def call() -> None:
             nonlocal state

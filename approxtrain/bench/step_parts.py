@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import programs
 from approxtrain.models import Model
 from approxtrain.schedule import Schedule
 from approxtrain_kernels import ConvShape, dense
@@ -82,7 +81,7 @@ class Parts:
             operands = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}
             for kind in PARTS if not first else ("forward", "wgrad"):
                 function = jax.jit(partial(getattr(dense, kind), shape=shape))
-                program = programs.compiled(function, *operands[kind])
+                program = function.lower(*operands[kind]).compile()
                 call = partial(_waited, program, *operands[kind])
                 yield Part(f"{kind} {numbers[0]}", kind, shape, tuple(numbers), call)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -268,7 +269,7 @@ def test_the_forward_pass_is_not_in_the_vjp():
     for program in contenders.programs(case(Zero())):
         if program.name == "vjp method":
             text = program.program.as_text()
-            assert text.count("convolution(") + text.count("__onednn$convolution") <= 1
+            assert text.count("convolution(") + len(re.findall(r"approxtrain_[dw]grad_\w+\"", text)) <= 1
 
 
 def test_pytorch_takes_part_where_it_is_installed():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain import checkpoint, disk, probe, programs, record
+from approxtrain import checkpoint, disk, probe, record
 from approxtrain.config import dump
 from approxtrain.listener import Listener
 from approxtrain.models import Model
@@ -227,12 +227,13 @@ def test_a_run_with_probes_is_bit_for_bit_the_run_without_and_its_steps_the_same
 ):
     texts, note = [], Note()
 
-    def compiled(function, *arguments):
-        lowered = function.lower(*arguments)
-        texts.append(lowered.as_text())
-        return lowered.compile()
+    as_it_is = jax.stages.Lowered.compile
 
-    monkeypatch.setattr(programs, "compiled", compiled)
+    def compiled(lowered, *options, **named):
+        texts.append(lowered.as_text())
+        return as_it_is(lowered, *options, **named)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
     schedule = TWO_COLUMNS | ({"dispatch": "switch"} if chunk > 1 else {})
     off, on = (configure(schedule, epochs=2, chunk=chunk, probe_every=every) for every in (None, 6))
     assert "probe_ms" not in start(tmp_path / "off", off)

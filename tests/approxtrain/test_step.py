@@ -13,7 +13,7 @@ from approxtrain.models import Model, network
 from approxtrain.models import description as d
 from approxtrain.step import set_up, update
 
-ONEDNN = True
+NATIVE = True
 FIRST, SECOND, THIRD = range(3)
 NAMES = ("first", "second", "third")
 B1, B2, EPSILON = 0.9, 0.999, 1e-8

@@ -1,8 +1,8 @@
-"""Weight gradients on a CPU by code of our own, compiled by LLVM for the shape and the processor (float32).
+"""The convolutions of a CPU by code of our own, compiled by LLVM for the shape and the processor (float32).
 
-oneDNN is reachable through jaxlib by its forward convolution alone, and a weight gradient in that form would have to
-turn x and dO first. Here nothing is turned (`generate`), and the threads are those of XLA (`entry.ll`).
-`APPROXTRAIN_NATIVE=0` turns it off; without it a weight gradient is XLA's own, and several times as slow.
+XLA's own take up to ten times as long, and more inside of loops and branches and on 2×2 maps (docs/cpu.md). Here
+forward and dgrad are one kind of code (`convolve`), a weight gradient another (`generate`, `entries`), which turns
+neither x nor dO; the threads are those of XLA (`entry.ll`). `APPROXTRAIN_NATIVE=0` turns it off.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from threading import Lock
 
 import jax
 import jax.numpy as jnp
+from llvmlite.ir import Module
 
 from approxtrain_kernels.geometry import ConvShape
-from approxtrain_kernels.native import engine, entries, generate
+from approxtrain_kernels.native import convolve, engine, entries, generate
 from approxtrain_kernels.native.cut import Cut
+from approxtrain_kernels.native.sweep import Sweep
 
 _lock = Lock()
 _registered: dict[tuple[str, ConvShape, int], tuple[str, int]] = {}
@@ -32,8 +34,18 @@ def available() -> bool:
 
 
 def computes(shape: ConvShape, dtype) -> bool:
-    """Whether this wgrad is one of those that are written here: float32, and something to compute."""
+    """Whether this convolution is one of those that are written here: float32, and something to compute."""
     return available() and dtype == jnp.float32 and shape.macs > 0
+
+
+def forward(x: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
+    """y `[N, Ho, Wo, Co]` from x `[N, H, W, Ci]` and w `[Kh, Kw, Ci, Co]`, in float32, on a CPU."""
+    return _call("forward", x, w, shape, shape.y_shape)
+
+
+def dgrad(dy: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
+    """dx `[N, H, W, Ci]` from dy `[N, Ho, Wo, Co]` and w, in float32, on a CPU."""
+    return _call("dgrad", dy, w, shape, shape.x_shape)
 
 
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int = 1) -> jax.Array:
@@ -58,23 +70,31 @@ def largest_entries(x: jax.Array, dy: jax.Array, shape: ConvShape, *, fetch: boo
     return _call("entries", x, dy, shape, (co, kh, kw, ci)).transpose(1, 2, 3, 0)
 
 
-def _call(rule: str, x: jax.Array, dy: jax.Array, shape: ConvShape, result: tuple[int, ...], r: int = 1) -> jax.Array:
+def _call(rule: str, a: jax.Array, b: jax.Array, shape: ConvShape, result: tuple[int, ...], r: int = 1) -> jax.Array:
     name, numbers = _target(rule, shape, r)
     results = (jax.ShapeDtypeStruct(result, jnp.float32), jax.ShapeDtypeStruct((numbers,), jnp.float32))
-    return jax.ffi.ffi_call(name, results, vmap_method="sequential")(x, dy)[0]
+    return jax.ffi.ffi_call(name, results, vmap_method="sequential")(a, b)[0]
 
 
 def _target(rule: str, shape: ConvShape, r: int) -> tuple[str, int]:
     """The name that this shape's code is registered by, and the numbers of its workspace."""
     with _lock:
         if (rule, shape, r) not in _registered:
-            cut = Cut(shape, len(os.sched_getaffinity(0)), engine.lanes() or 0, r, rule == "thin")
-            fetch = rule == "entries"
-            code, numbers = (
-                (entries.module(cut), entries.workspace(cut)) if fetch else (generate.module(cut), cut.workspace)
-            )
+            code, numbers, parts = _written(rule, shape, r)
             sizes = (*shape.x_shape, shape.out_channels, *shape.kernel_size, *shape.strides, *sum(shape.padding, ()), r)
-            name = f"approxtrain_{rule}_{'_'.join(map(str, sizes))}_{cut.parts}"
-            engine.register(name, str(code), cut.parts)
+            name = f"approxtrain_{rule}_{'_'.join(map(str, sizes))}_{parts}"
+            engine.register(name, str(code), parts)
             _registered[rule, shape, r] = name, numbers
         return _registered[rule, shape, r]
+
+
+def _written(rule: str, shape: ConvShape, r: int) -> tuple[Module, int, int]:
+    """The code, the numbers of its workspace, the parts of the work."""
+    threads, lanes = len(os.sched_getaffinity(0)), engine.lanes() or 0
+    if rule in ("forward", "dgrad"):
+        sweep = Sweep(shape, threads, lanes, backward=rule == "dgrad")
+        return convolve.module(sweep), sweep.workspace, sweep.parts
+    cut = Cut(shape, threads, lanes, r, rule == "thin")
+    if rule == "entries":
+        return entries.module(cut), entries.workspace(cut), cut.parts
+    return generate.module(cut), cut.workspace, cut.parts

@@ -19,12 +19,17 @@ def number(value: int) -> ir.Constant:
 
 
 class Function:
-    """A function `name(arguments) → void`; `build` is llvmlite's builder, at its end."""
+    """A function `name(arguments) → void`; `build` is llvmlite's builder, at its end.
 
-    def __init__(self, module: ir.Module, name: str, arguments: Sequence[ir.Type]) -> None:
+    Without `inline` it is compiled once, and not anew at each call.
+    """
+
+    def __init__(self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True) -> None:
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+        if not inline:
+            self.function.attributes.add("noinline")
         self.build = ir.IRBuilder(self.function.append_basic_block())
-        self._module = module
+        self.module = module
 
     @property
     def arguments(self) -> Sequence[Any]:
@@ -97,7 +102,7 @@ class Function:
     def known(self, name: str, arguments: Sequence[ir.Type], result: ir.Type | None = None) -> ir.Function:
         """A function that LLVM has, declared once a module."""
         kind = ir.FunctionType(result or ir.VoidType(), arguments)
-        return self._module.globals.get(name) or ir.Function(self._module, kind, name)
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
 
 def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:

@@ -18,8 +18,10 @@ SUMMED_BYTES = 2**23
 """Of all parts' dW together; what is larger is cut by output channels."""
 FEW_CHANNELS = 16
 """Below this many input channels a tile has several taps; with a stride, below twice as many."""
-TOTALS = {16: 24, 8: 12, 4: 24}
-"""Numbers a register holds → registers that hold totals: of 32, of 16 (AVX2), of 32 (Neon)."""
+REGISTERS = {16: 32, 8: 16}
+"""Numbers a register holds → registers: AVX-512, AVX2."""
+MOST_TOTALS = 24
+"""Registers of totals in a tile: more would not make it faster, and the compiler needs some for itself."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Cut:
         """(rows, columns): the tile that needs the fewest loads for a multiply-add, its rows about equal."""
         found = []
         for vectors in range(1, min(4, ceil(self.shape.out_channels / self.lanes)) + 1):
-            most = TOTALS[self.lanes] // vectors
+            most = most_rows(vectors, self.lanes)
             rows = ceil(self.line / ceil(self.line / most))
             found.append(((rows + vectors) / (rows * vectors), rows, vectors * self.lanes))
         _, rows, columns = min(found)
@@ -152,6 +154,15 @@ class Cut:
     def workspace(self) -> int:
         """Numbers: the dW of all shares but the first, then what each part has of its own."""
         return max((self.by_images - 1) * prod(self.shape.w_shape) + self.parts * self.own, 1)
+
+
+def most_rows(vectors: int, lanes: int) -> int:
+    """Rows of a tile of so many vectors: what it loads for a row needs registers too, beside the totals.
+
+    AVX-512 multiplies by a number in memory; AVX2 has to spread it over a register first.
+    """
+    free = min(REGISTERS[lanes] - vectors - (lanes < 16), MOST_TOTALS)
+    return max(free // vectors, 1)
 
 
 def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:

@@ -47,7 +47,7 @@ def module(cut: Cut) -> ir.Module:
 def _tile(module: ir.Module, cut: Cut, rows: int, columns: int) -> ir.Function:
     """tile(x, dy, dw, images, height, width): dw `[rows, columns]` += the sum over so many pixels of the images."""
     co, ci, (sh, sw) = cut.shape.out_channels, cut.shape.in_channels, cut.strides
-    code = Function(module, f"tile{rows}x{columns}", [FLOATS, FLOATS, FLOATS, INDEX, INDEX, INDEX])
+    code = Function(module, f"tile{rows}x{columns}", [*[FLOATS] * 3, *[INDEX] * 3], inline=False)
     build, (x, dy, dw, images, height, width) = code.build, code.arguments
     for pointer in (x, dy, dw):
         pointer.add_attribute("noalias")

@@ -19,7 +19,7 @@ POSITIONS = POSITION.as_pointer()
 def look(module: ir.Module, cut: Cut, columns: int) -> ir.Function:
     """look(dy, position, total): of one image and so many channels, the place of the largest |dy|, and the sum."""
     _, ho, wo, co = cut.shape.y_shape
-    code = Function(module, f"look{columns}", [FLOATS, POSITIONS, FLOATS])
+    code = Function(module, f"look{columns}", [FLOATS, POSITIONS, FLOATS], inline=False)
     build, (dy, position, total) = code.build, code.arguments
     vectors = vectors_of(columns, cut.lanes)
     first = []
