@@ -135,7 +135,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "cpu_convolutions": "our own for float32" if native.available() else "XLA",
+        "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
         "freed_memory_kept": host_memory.kept,
         "git_commit": _git_commit(),
     }

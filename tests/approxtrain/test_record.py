@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -146,6 +147,7 @@ def test_the_environment_says_where_a_number_was_measured(monkeypatch: pytest.Mo
     assert found["cpu_count"] >= 1
     assert {"approxtrain", "jax", "jaxlib", "flax", "optax", "numpy"} <= found["versions"].keys()
     assert found["xla_flags"] == "--xla_of_this_test"
+    assert re.fullmatch(r"XLA|our own for float32, AVX(2|-512)", found["cpu_convolutions"])
     assert json.loads(json.dumps(found)) == found
 
 

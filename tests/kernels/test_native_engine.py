@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,25 +14,36 @@ import jax.numpy as jnp
 import pytest
 
 from approxtrain_kernels import conv_shape, native
-from approxtrain_kernels.native import engine, generate
+from approxtrain_kernels.native import convolve, engine, generate
 from approxtrain_kernels.native.cut import Cut
+from approxtrain_kernels.native.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
 
 
-def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack():
-    """24 registers of totals stay where they are: a spill in the innermost loop would double its time."""
-    shape = conv_shape((128, 8, 8, 64), 64, (3, 3))
-    lanes = engine.lanes() or 8
-    cut = Cut(shape, 2, lanes)
-    text = engine.assembly(str(generate.module(cut)))
-    tile = text.partition(f"tile{cut.tile[0]}x{cut.tile[1]}:")[2].partition(".Lfunc_end")[0]
-    totals = cut.tile[0] * cut.tile[1] // lanes
+@pytest.mark.parametrize(
+    ("processor", "lanes"), [("haswell", 8), ("znver3", 8), ("skylake-avx512", 16), ("znver5", 16)]
+)
+@pytest.mark.parametrize("part", ["forward", "dgrad", "wgrad"])
+@pytest.mark.parametrize("channels", [16, 32, 64, 128])
+def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack(part, channels, processor, lanes):
+    """The totals stay in their registers: a spill in the innermost loop would double its time."""
+    shape = conv_shape((128, 16, 16, channels), channels, (3, 3))
+    if part == "wgrad":
+        cut = Cut(shape, 2, lanes)
+        (rows, columns), code = cut.tile, generate.module(cut)
+        name = f"tile{rows}x{columns}"
+    else:
+        plan = Sweep(shape, 2, lanes, part == "dgrad")
+        code, columns, box = convolve.module(plan), plan.columns, plan.box(plan.columns, 16, 16)
+        rows, name = box.pixels, f"tile{box.images}x{box.rows}x{box.columns}x{columns}"
+    tile = engine.assembly(str(code), processor).partition(f"\n{name}:")[2].partition(".Lfunc_end")[0]
+    totals = rows * columns // lanes
+    assert totals >= 8  # two a cycle, each four cycles
     assert tile.count("vfmadd") == totals
-    assert ("zmm" if lanes == 16 else "ymm") in tile
-    assert "(%rsp), %zmm" not in tile
-    assert "(%rsp), %ymm" not in tile
+    assert {"ymm", "zmm"}.intersection(re.findall("[yz]mm", tile)) == {"zmm" if lanes == 16 else "ymm"}
+    assert not re.findall(r"\(%rsp\), %[yz]mm|%[yz]mm\d+, .*\(%rsp\)", tile)
 
 
 def test_it_is_used_only_where_the_interface_is_known(monkeypatch, tmp_path):

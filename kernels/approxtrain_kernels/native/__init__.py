@@ -33,6 +33,11 @@ def available() -> bool:
     return engine.lanes() is not None and engine.interface() is not None
 
 
+def described() -> str | None:
+    """Which registers such code uses here: "AVX2" or "AVX-512"; None where there is none."""
+    return {8: "AVX2", 16: "AVX-512"}[engine.lanes() or 8] if available() else None
+
+
 def computes(shape: ConvShape, dtype) -> bool:
     """Whether this convolution is one of those that are written here: float32, and something to compute."""
     return available() and dtype == jnp.float32 and shape.macs > 0

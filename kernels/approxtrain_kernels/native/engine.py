@@ -62,35 +62,36 @@ def register(name: str, code: str, parts: int) -> None:
         raise RuntimeError("XLA's interface for foreign functions is not known in this jaxlib")
     text = files("approxtrain_kernels.native").joinpath("entry.ll").read_text("utf-8")
     entry = Template(text).substitute(known, PARTS=parts)
-    engine = binding.create_mcjit_compiler(_compiled(code, entry), _machine())
+    engine = binding.create_mcjit_compiler(_compiled(code, entry, _machine()), _machine())
     engine.finalize_object()
     _kept.append(engine)
     handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(engine.get_function_address("handler"))
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
 
 
-def assembly(code: str) -> str:
-    """What this processor is given to run, for those who want to read it."""
-    module = _compiled(code, "")
-    return _machine().emit_assembly(module)
+def assembly(code: str, processor: str | None = None) -> str:
+    """What this processor is given to run, or one that LLVM knows by name: for those who want to read it."""
+    machine = _machine(processor)
+    return machine.emit_assembly(_compiled(code, "", machine))
 
 
-def _compiled(code: str, entry: str) -> binding.ModuleRef:
+def _compiled(code: str, entry: str, machine: binding.TargetMachine) -> binding.ModuleRef:
     module = binding.parse_assembly(code)
     if entry:
         module.link_in(binding.parse_assembly(entry))
     module.verify()
     tuning = binding.PipelineTuningOptions(speed_level=3)
     tuning.slp_vectorization = tuning.loop_unrolling = False  # the tiles are written as they are meant
-    builder = binding.create_pass_builder(_machine(), tuning)
+    builder = binding.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
     return module
 
 
 @cache
-def _machine() -> binding.TargetMachine:
+def _machine(processor: str | None = None) -> binding.TargetMachine:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    features = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
+    features = "-prefer-256-bit"
+    if processor is None:
+        processor, features = binding.get_host_cpu_name(), f"{binding.get_host_cpu_features().flatten()},{features}"
+    return binding.Target.from_default_triple().create_target_machine(cpu=processor, features=features, opt=3)
