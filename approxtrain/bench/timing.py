@@ -1,4 +1,4 @@
-"""Timing side by side: A B C A B C …, so that what the machine does meanwhile falls on all alike.
+"""Timing side by side: A B C B A C …, so that what the machine does meanwhile falls on all alike.
 
 A ratio is that of medians, with a 95 % bootstrap interval. Where the times cannot say anything, the verdict is NOISY
 and no claim is made.
@@ -84,12 +84,17 @@ def interleaved(
     warm_up: int = 2,
     on_round: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
-    """Time each call once a round. A call must not return before its work is done."""
+    """Time each call once a round. A call must not return before its work is done.
+
+    Each round has an order of its own, drawn but always the same: whoever follows a call of a library whose threads
+    wait for more by spinning, as PyTorch's do, finds fewer cores.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    rng = np.random.default_rng(0)
     for number in range(-warm_up, rounds):
-        for name, call in calls.items():
+        for name in rng.permutation(list(calls)).tolist():
             start = time.perf_counter()
-            call()
+            calls[name]()
             if number >= 0:
                 taken[name].append(time.perf_counter() - start)
         on_round()
