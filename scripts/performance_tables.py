@@ -62,6 +62,16 @@ def places() -> Iterator[str]:
         yield f"| `{model}` | {' | '.join((*ratios, *memory))} |"
 
 
+def switching() -> Iterator[str]:
+    """Of a run of its own, long enough to see one percent."""
+    found = json.loads((BENCH / "switch-resnet20-cpu.json").read_text("utf-8"))
+    times = found["contenders"]
+    yield "| `resnet20`, exact step | ms | over it, in a loop | over it, under `lax.switch` | n |"
+    yield "| --- | --- | --- | --- | --- |"
+    ratios = " | ".join(interval(times[name]["ratio_to_full"]) for name in ("loop", "switch"))
+    yield f"| alone on the machine | {times['full']['median_ms']:.0f} | {ratios} | {found['rounds']} |"
+
+
 def schedules(keep: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
     yield "| network | schedule | time saved | at most | share of that reached |"
     yield "| --- | --- | --- | --- | --- |"
@@ -81,7 +91,7 @@ def brief() -> Iterator[str]:
 
 
 def tables() -> dict[str, str]:
-    return {part.__name__: "\n".join(part()) for part in (exact, split, places, schedules, brief)}
+    return {part.__name__: "\n".join(part()) for part in (exact, split, places, switching, schedules, brief)}
 
 
 if __name__ == "__main__":
