@@ -238,7 +238,8 @@ def test_what_is_given_is_sorted_by_what_it_is(make_run, tmp_path):
     (tmp_path / "runs/report.json").write_text('{"kind": "approxtrain report"}')
     found = inputs.read([tmp_path, ROOT / "results/bench"])
     assert [run.name for run in found.archives] == ["cnn2-zero-s0", "cnn2-full-s0"]
-    assert {one.name for one in found.steps} == {f"step-{model}-cpu.json" for model in ("cnn2", "resnet20", "vgg19")}
+    steps = {f"step-{model}-cpu.json" for model in ("cnn2", "resnet20", "vgg19")}
+    assert {one.name for one in found.steps} == steps | {"switch-resnet20-cpu.json"}
     assert len(found.kernels) == 6
     twice = inputs.read([ROOT / "results/bench", ROOT / "results/bench/kernel-paper-cpu.json"])
     assert len(twice.kernels) == 6
