@@ -81,7 +81,7 @@ def exact(a, w, shape, part):
 
 
 def by(plan, a, w):
-    """The result by the code of this cutting, under a name of its own, where there was NaN before."""
+    """The result by the code of this cutting, under a name of its own."""
     name = f"test_convolve_{next(numbers)}"
     engine.register(name, str(convolve.module(plan)), plan.parts)
     result = plan.shape.x_shape if plan.backward else plan.shape.y_shape

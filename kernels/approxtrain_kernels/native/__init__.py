@@ -87,7 +87,8 @@ def _target(rule: str, shape: ConvShape, r: int) -> tuple[str, int]:
         if (rule, shape, r) not in _registered:
             code, numbers, parts = _written(rule, shape, r)
             sizes = (*shape.x_shape, shape.out_channels, *shape.kernel_size, *shape.strides, *sum(shape.padding, ()), r)
-            name = f"approxtrain_{rule}_{'_'.join(map(str, sizes))}_{parts}"
+            # With the workspace in it: a program saved where that is smaller must not find this code.
+            name = f"approxtrain_{rule}_{'_'.join(map(str, sizes))}_{parts}_{numbers}"
             engine.register(name, str(code), parts)
             _registered[rule, shape, r] = name, numbers
         return _registered[rule, shape, r]

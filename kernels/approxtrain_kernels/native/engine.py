@@ -41,11 +41,12 @@ def interface() -> dict[str, int] | None:
         major, minor = (int(re.findall(rf"#define XLA_FFI_API_{name} (\d+)", text)[0]) for name in ("MAJOR", "MINOR"))
         functions = re.findall(r"_XLA_FFI_API_STRUCT_FIELD\((\w+)\);", text)
         offsets = {
-            name: 48 + 8 * functions.index(f"XLA_FFI_{name}") for name in ("ThreadPool_Schedule", "Error_Destroy")
+            name: FUNCTIONS + 8 * functions.index(f"XLA_FFI_{name}")
+            for name in ("ThreadPool_Schedule", "Error_Destroy")
         }
     except (OSError, IndexError, ValueError):
         return None
-    if major != 0:
+    if major != MAJOR:
         return None
     return {
         "MAJOR": major,
@@ -63,8 +64,8 @@ def register(name: str, code: str, parts: int) -> None:
     text = files("approxtrain_kernels.native").joinpath("entry.ll").read_text("utf-8")
     entry = Template(text).substitute(known, PARTS=parts)
     engine = binding.create_mcjit_compiler(_compiled(code, entry, _machine()), _machine())
+    _kept.append(engine)  # it owns the machine that all share
     engine.finalize_object()
-    _kept.append(engine)
     handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(engine.get_function_address("handler"))
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
 
