@@ -82,6 +82,8 @@ CASES = {
     "pooled, 1x1": (3, 16, 8, 16, 32, 1, 2, "SAME", 4),
     "pooled, taps of their own": (4, 8, 8, 40, 16, 3, 1, "SAME", 2),
     "pooled, 5x5, explicit padding": (4, 12, 12, 32, 16, 5, 2, ((3, 1), (0, 4)), 2),
+    "pooled over rows that no box holds": (3, 1, 6, 16, 16, 3, 2, ((2, 2), (0, 0)), 2),
+    "pooled over nothing but padding": (3, 4, 1, 3, 16, 1, 10, ((0, 7), (11, 0)), 2),
 }
 
 

@@ -142,13 +142,17 @@ class Cut:
         return prod(self.outputs) * self.shape.out_channels
 
     @property
+    def line_sums(self) -> int:
+        """Numbers of a row of an image with its border, summed over the rows of a block."""
+        return self.padded[1] * self.shape.in_channels if self.r > 1 else 0
+
+    @property
     def own(self) -> int:
         """Numbers of a part's own workspace: x and dO of a group where they change, and what changing them takes."""
         x = self.images * self.image if self.copies else 0
         dy = self.images * self.gradient if self.r > 1 or self.thin else 0
-        image = (self.padded[0] + 1) * self.padded[1] * self.shape.in_channels if self.r > 1 else 0
         entries = 2 * self.shape.out_channels if self.thin else 0
-        return x + dy + image + entries
+        return x + dy + self.line_sums + entries
 
     @property
     def workspace(self) -> int:

@@ -84,8 +84,7 @@ def _part(module: ir.Module, cut: Cut, tiles: Tiles, looks: prepare.Looks) -> No
     total = code.at(workspace, code.times(build.sub(share, number(1)), weights))
     total = build.select(build.icmp_signed("==", share, number(0)), dw, total)
     own = code.at(workspace, (cut.by_images - 1) * weights, code.times(part, cut.own))
-    if cut.own:
-        code.clear(own, number(cut.own))
+    prepare.borders(code, cut, own)
     low = code.times(columns[0], cut.tile[1])
     is_last = build.icmp_signed("==", side, number(cut.by_channels - 1))
     high = build.select(is_last, number(co), code.times(columns[1], cut.tile[1]))

@@ -3,30 +3,44 @@
     S[u, v] = Σ_{a, b < r}  x[u + a·s − lo, v + b·s − lo]        m[P, Q] = Σ_{a, b < r}  dO[P·r + a, Q·r + b] / r²
 
 Box sums are taken first down the rows, into a row of the workspace, and then along it: 2(r − 1) additions, not r² − 1.
+The image is read once and not copied: above and below it a box has fewer rows, and left and right of it the row of the
+workspace is zero.
 """
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import groupby
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from approxtrain_kernels.native.code import FLOAT, INDEX, Function, number
+from approxtrain_kernels.native.code import INDEX, Function, number, vectors_of
+from approxtrain_kernels.native.cut import pieces
 from approxtrain_kernels.native.look import POSITIONS
 
 if TYPE_CHECKING:
     from approxtrain_kernels.native.cut import Cut
 
-
+TOGETHER = 4
+"""Vectors of a sum that are added up in one turn of a loop."""
 Looks = dict[int, ir.Function]
 """Output channels → `look`."""
+
+
+def borders(code: Function, cut: Cut, own: Any) -> None:
+    """Zero what lies around the images that `group` copies, or around the row from which it takes box sums."""
+    if cut.r > 1:
+        code.clear(code.at(own, cut.images * (cut.image + cut.gradient)), number(cut.line_sums))
+    elif cut.copies:
+        code.clear(own, number(cut.images * cut.image))
 
 
 def group(code: Function, cut: Cut, looks: Looks, own: Any, x: Any, dy: Any, start: Any, count: Any) -> tuple[Any, Any]:
     """(x, dO) of `count` images from image `start` on, as the tiles read them: in `own` where they change.
 
-    The workspace is zero before the first group, and its borders stay so.
+    `borders` are zero before the first group, and stay so.
     """
     shape = cut.shape
     images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
@@ -40,8 +54,7 @@ def group(code: Function, cut: Cut, looks: Looks, own: Any, x: Any, dy: Any, sta
             gradient = code.at(gradients, code.times(n, prod(shape.y_shape[1:])))
             to_x, to_dy = code.at(own, code.times(n, cut.image)), code.at(new_dy, code.times(n, cut.gradient))
             if cut.r > 1:
-                _copy(code, cut, beyond, image)
-                _boxes(code, cut, to_x, beyond, code.at(beyond, prod(cut.padded) * shape.in_channels))
+                _boxes(code, cut, to_x, image, beyond)
                 _means(code, cut, to_dy, gradient)
             elif cut.copies:
                 _copy(code, cut, to_x, image)
@@ -77,13 +90,32 @@ def _copy(code: Function, cut: Cut, to: Any, image: Any) -> None:
         code.copy(code.at(first, code.times(row, width * ci)), source, number(columns * ci))
 
 
-def _boxes(code: Function, cut: Cut, to: Any, bordered: Any, line: Any) -> None:
-    ci, width, (sh, sw) = cut.shape.in_channels, cut.padded[1], cut.shape.strides
-    with code.loop(number(cut.bordered[0])) as (u, _):
-        above = code.at(bordered, code.times(u, width * ci))
-        _sum(code, line, [code.at(above, a * sh * width * ci) for a in range(cut.r)], width * ci)
-        row = code.at(to, code.times(u, cut.bordered[1] * ci))
-        _sum(code, row, [code.at(line, b * sw * ci) for b in range(cut.r)], cut.bordered[1] * ci)
+def _boxes(code: Function, cut: Cut, to: Any, image: Any, line: Any) -> None:
+    """The box sums of an image. `line`: a row of the workspace, zero where the border is."""
+    shape, (sh, sw) = cut.shape, cut.shape.strides
+    ci, (top, left), width = shape.in_channels, cut.corner, cut.bordered[1]
+    columns = min(shape.width, cut.padded[1] - left)
+    for first, many, terms in _runs(cut):
+        if columns <= 0 or not terms:  # nothing but padding
+            code.clear(code.at(to, first * width * ci), number(many * width * ci))
+            continue
+        with code.loop(number(many)) as (turn, _):
+            u = code.build.add(number(first), turn)
+            rows = [code.times(code.build.add(u, number(a * sh - top)), shape.width * ci) for a in terms]
+            _sum(code, cut, code.at(line, left * ci), [code.at(image, row) for row in rows], columns * ci)
+            row = code.at(to, code.times(u, width * ci))
+            _sum(code, cut, row, [code.at(line, b * sw * ci) for b in range(cut.r)], width * ci)
+
+
+def _runs(cut: Cut) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(first, how many, which a) of neighbouring rows of box sums whose boxes hold the same of their rows a."""
+    top, step = cut.corner[0], cut.shape.strides[0]
+
+    def held(u: int) -> tuple[int, ...]:
+        return tuple(a for a in range(cut.r) if 0 <= u + a * step - top < cut.shape.height)
+
+    runs = [(terms, list(rows)) for terms, rows in groupby(range(cut.bordered[0]), held)]
+    return [(rows[0], len(rows), terms) for terms, rows in runs]
 
 
 def _means(code: Function, cut: Cut, to: Any, gradient: Any) -> None:
@@ -91,16 +123,18 @@ def _means(code: Function, cut: Cut, to: Any, gradient: Any) -> None:
     with code.loop(number(cut.outputs[0])) as (p, _), code.loop(number(cut.outputs[1])) as (q, _):
         block = code.at(gradient, code.times(p, r * wo * co), code.times(q, r * co))
         mean = code.at(to, code.times(p, cut.outputs[1] * co), code.times(q, co))
-        _sum(code, mean, [code.at(block, (a * wo + b) * co) for a in range(r) for b in range(r)], co, 1 / r**2)
+        _sum(code, cut, mean, [code.at(block, (a * wo + b) * co) for a in range(r) for b in range(r)], co, 1 / r**2)
 
 
-def _sum(code: Function, to: Any, terms: list[Any], size: int, factor: float = 1.0) -> None:
-    """to[t] = factor · Σ terms[t] for t < size; the compiler makes vectors of it."""
+def _sum(code: Function, cut: Cut, to: Any, terms: list[Any], size: int, factor: float = 1.0) -> None:
+    """to[t] = factor · Σ terms[t] for t < size, TOGETHER vectors a turn."""
     build = code.build
-    with code.loop(number(size)) as (t, _):
-        total = build.load(code.at(terms[0], t))
-        for term in terms[1:]:
-            total = build.fadd(total, build.load(code.at(term, t)))
-        if factor != 1.0:
-            total = build.fmul(total, FLOAT(factor))
-        build.store(total, code.at(to, t))
+    for first, piece, many in pieces(size, TOGETHER * cut.lanes):
+        with code.loop(number(many)) as (turn, _):
+            at = build.add(number(first), code.times(turn, piece))
+            for offset, kind in vectors_of(piece, cut.lanes):
+                read = [build.load(code.vector(code.at(term, at), offset, kind), align=4) for term in terms]
+                total = reduce(build.fadd, read)
+                if factor != 1.0:
+                    total = build.fmul(total, ir.Constant(kind, [factor] * kind.count))
+                build.store(total, code.vector(code.at(to, at), offset, kind), align=4)

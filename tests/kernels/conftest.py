@@ -1,0 +1,23 @@
+"""No memory is zero by chance: what a kernel reads before it writes it shows."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterator
+
+import pytest
+
+_PERTURB = -6  # the number of <malloc.h>
+_FILL = 0x81  # fresh bytes are its complement, 0x7E: as float32 they read 8e37
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _memory_holds_large_numbers() -> Iterator[None]:
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_PERTURB, _FILL)
+    yield
+    libc.mallopt(_PERTURB, 0)
