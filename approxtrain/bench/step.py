@@ -7,7 +7,8 @@
     plain      the network on Flax's and XLA's own operations (`plain`)
     torch …    the network in PyTorch (`torch_step`)
 
-Every contender has its own state and consumes it. What a batch holds makes no difference to the time. In the same
+Every contender has its own state and consumes it. What a batch holds makes no difference to the time. Before each
+sample a contender takes a step that is not timed, since in training too the step before is one of its own. In the same
 rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step, and a schedule's bound.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,6 +54,13 @@ class Contender:
     steps: int = 1
     compiled: dict[Any, Any] = field(default_factory=dict)
     """The programs that it runs, filled by the first call."""
+    first: Callable[[], None] | None = None
+    """Takes one step, where a call takes several."""
+
+    @property
+    def before(self) -> Callable[[], None]:
+        """What comes untimed before a call: a step of its own, as one does in training, not of another contender."""
+        return self.first or self.call
 
     @property
     def temporaries(self) -> int | None:
@@ -119,7 +128,8 @@ class StepBench:
                     contenders.append(Contender(name, step))
         parts = Parts(self.model, self.config.train.batch_size, jnp.dtype(self.config.train.precision))
         calls = {contender.name: contender.call for contender in contenders} | parts.calls
-        taken = interleaved(calls, rounds, on_round=on_round)
+        before = {contender.name: contender.before for contender in contenders} | parts.before
+        taken = interleaved(calls, rounds, before=before, on_round=on_round)
         steps = dict.fromkeys(parts.calls, REPEATS) | {contender.name: contender.steps for contender in contenders}
         times = {
             name: Times(tuple(seconds / steps[name] for seconds in found.seconds)) for name, found in taken.items()
@@ -152,14 +162,14 @@ class StepBench:
         """Takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call."""
         dispatch, state = self._dispatch(schedule, mode, kind)
 
-        def call() -> None:
+        def take(steps: int) -> None:
             nonlocal state
             state = state._replace(step=jnp.zeros_like(state.step))
             for step in range(steps):
                 state, _ = dispatch(step, state, self.images, self.order)
             jax.block_until_ready(state)
 
-        return Contender(name, call, steps, dispatch.compiled)
+        return Contender(name, partial(take, steps), steps, dispatch.compiled, partial(take, 1))
 
     def _loop(self) -> Contender:
         dispatch, state = self._dispatch(self._full(), "host")

@@ -4,9 +4,10 @@
     bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
 
 `share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
-approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, REPEATS times in a row, so that its
-arrays are in the cache if they fit, as those are in a step that the operation before has just written. Inside of a step
-it may also overlap with another operation: the rest, and the share of a bound that is reached, have that in them.
+approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, REPEATS times in a row after UNTIMED
+ones, so that its arrays are in the cache if they fit, as those are in a step that the operation before has just
+written. Inside of a step it may find less in the cache, and overlap with another operation: the rest, and the share of
+a bound that is reached, have that in them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from approxtrain_kernels import ConvShape, dense
 PARTS = ("forward", "dgrad", "wgrad")
 REPEATS = 4
 """Runs of a part in one sample."""
+UNTIMED = 2
+"""Runs of a part before them. After a whole step the first takes up to twice as long, the second a little longer."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Part:
     kind: str
     shape: ConvShape
     layers: tuple[int, ...]
-    call: Callable[[], Any]
+    run: Callable[[int], None]
+    """Runs it so many times."""
 
 
 class Parts:
@@ -48,9 +52,14 @@ class Parts:
         self.parts = list(self._build())
 
     @property
-    def calls(self) -> dict[str, Callable[[], Any]]:
+    def calls(self) -> dict[str, Callable[[], None]]:
         """A call of each part, which runs it REPEATS times."""
-        return {part.name: part.call for part in self.parts}
+        return {part.name: partial(part.run, REPEATS) for part in self.parts}
+
+    @property
+    def before(self) -> dict[str, Callable[[], None]]:
+        """What comes before the call of each part."""
+        return {part.name: partial(part.run, UNTIMED) for part in self.parts}
 
     def total(self, kind: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Seconds of all layers' convolutions of a kind, in each round."""
@@ -82,10 +91,10 @@ class Parts:
             for kind in PARTS if not first else ("forward", "wgrad"):
                 function = jax.jit(partial(getattr(dense, kind), shape=shape))
                 program = function.lower(*operands[kind]).compile()
-                call = partial(_waited, program, *operands[kind])
-                yield Part(f"{kind} {numbers[0]}", kind, shape, tuple(numbers), call)
+                run = partial(_waited, program, operands[kind])
+                yield Part(f"{kind} {numbers[0]}", kind, shape, tuple(numbers), run)
 
 
-def _waited(program: Any, *operands: jax.Array) -> None:
-    for _ in range(REPEATS):
+def _waited(program: Any, operands: tuple[jax.Array, ...], times: int) -> None:
+    for _ in range(times):
         jax.block_until_ready(program(*operands))

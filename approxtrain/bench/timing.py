@@ -81,10 +81,13 @@ def interleaved(
     calls: Mapping[str, Callable[[], Any]],
     rounds: int,
     *,
+    before: Mapping[str, Callable[[], Any]] | None = None,
     warm_up: int = 2,
     on_round: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
     """Time each call once a round. A call must not return before its work is done.
+
+    `before`: by the name of a call, what is done each time before its time begins, to bring its arrays into the cache.
 
     Each round has an order of its own, drawn but always the same: whoever follows a call of a library whose threads
     wait for more by spinning, as PyTorch's do, finds fewer cores.
@@ -93,6 +96,8 @@ def interleaved(
     rng = np.random.default_rng(0)
     for number in range(-warm_up, rounds):
         for name in rng.permutation(list(calls)).tolist():
+            if before and name in before:
+                before[name]()
             start = time.perf_counter()
             calls[name]()
             if number >= 0:

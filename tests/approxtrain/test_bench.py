@@ -30,6 +30,20 @@ def test_calls_are_interleaved_and_the_first_rounds_do_not_count(monkeypatch):
     assert taken == {"A": Times((1, 1, 1)), "B": Times((2, 2, 2))}
 
 
+def test_what_comes_before_a_call_is_done_each_time_and_not_timed(monkeypatch):
+    clock, log = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def call(name: str, seconds: float) -> None:
+        log.append(name)
+        clock[0] += seconds
+
+    calls = {"A": lambda: call("A", 1), "B": lambda: call("B", 2)}
+    taken = interleaved(calls, 3, before={"B": lambda: call("before B", 7)}, warm_up=1)
+    assert taken == {"A": Times((1, 1, 1)), "B": Times((2, 2, 2))}
+    assert "".join(log).count("before BB") == log.count("B") == log.count("before B") == 4
+
+
 def test_the_interval_holds_the_true_ratio_nineteen_times_in_twenty_and_is_not_just_wide():
     rng = np.random.default_rng(1)
     found = [ratio(times(rng, 1.3, 0.05), times(rng, 1.0, 0.05)) for _ in range(200)]
