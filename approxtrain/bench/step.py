@@ -1,11 +1,12 @@
 """Whole training steps side by side: the exact one, in the places where a step can stand, schedules, and peers.
 
-    full       our network, every method `full`, one compiled step
-    loop       the same inside `lax.fori_loop`, per step
-    switch     the same as a branch of `lax.switch`
-    SCHEDULE   a whole period of a schedule from step 0, per step (at most PERIOD steps), as it is dispatched
-    plain      the network on Flax's and XLA's own operations (`plain`)
-    torch …    the network in PyTorch (`torch_step`)
+    full          our network, every method `full`, one compiled step
+    loop          the same inside `lax.fori_loop`, per step
+    switch        the same as a branch of `lax.switch`
+    switch loop   that inside of a loop, as chunks of steps take it
+    SCHEDULE      a whole period of a schedule from step 0, per step (at most PERIOD steps), as it is dispatched
+    plain         the network on Flax's and XLA's own operations (`plain`)
+    torch …       the network in PyTorch (`torch_step`)
 
 Every contender has its own state and consumes it. What a batch holds makes no difference to the time. Before each
 sample a contender takes a step that is not timed, since in training too the step before is one of its own. In the same
@@ -37,7 +38,7 @@ from approxtrain.schedule.config import Rule, StepRange
 from approxtrain.step import Task, TrainState, set_up
 
 LOOP = 2
-"""Steps in one call of `loop`."""
+"""Steps in one call of a loop."""
 PERIOD = 16
 """The most steps of a schedule that one call takes."""
 NEVER = 2**30
@@ -110,8 +111,9 @@ class StepBench:
         """Seconds a step of the exact step, of each schedule by its name that is not exact, and of the peers."""
         contenders = [
             self.single("full", self._full(), "host"),
-            self._loop(),
+            self._loop("loop", self._full(), "host"),
             self.single("switch", self._never_switched(), "switch"),
+            self._loop("switch loop", self._never_switched(), "switch"),
         ]
         built = {name: self._from(config) for name, config in schedules.items()}
         built = {name: schedule for name, schedule in built.items() if schedule != self._full()}
@@ -171,8 +173,8 @@ class StepBench:
 
         return Contender(name, partial(take, steps), steps, dispatch.compiled, partial(take, 1))
 
-    def _loop(self) -> Contender:
-        dispatch, state = self._dispatch(self._full(), "host")
+    def _loop(self, name: str, schedule: Schedule, mode: str) -> Contender:
+        dispatch, state = self._dispatch(schedule, mode)
         step = dispatch.step_function(0)
 
         def several(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> TrainState:
@@ -185,7 +187,7 @@ class StepBench:
             nonlocal state
             state = jax.block_until_ready(program(state, *arguments))
 
-        return Contender("loop", call, LOOP, {0: program})
+        return Contender(name, call, LOOP, {0: program})
 
 
 def period(schedule: Schedule) -> int:

@@ -12,7 +12,7 @@ from approxtrain import models
 from approxtrain.bench import torch_peer
 
 VERDICTS = {"FASTER", "SLOWER", "SAME", "NOISY"}
-OWN = ["full", "loop", "switch"]
+OWN = ["full", "loop", "switch", "switch loop"]
 
 
 @pytest.fixture

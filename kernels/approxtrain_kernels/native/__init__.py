@@ -1,8 +1,11 @@
 """The convolutions of a CPU by code of our own, compiled by LLVM for the shape and the processor (float32).
 
-XLA's own take up to ten times as long, and more inside of loops and branches and on 2×2 maps (docs/cpu.md). Here
-forward and dgrad are one kind of code (`convolve`), a weight gradient another (`generate`, `entries`), which turns
-neither x nor dO; the threads are those of XLA (`entry.ll`). `APPROXTRAIN_NATIVE=0` turns it off.
+XLA's own mostly take longer, inside of loops and branches several times as long (docs/cpu.md). Here forward and dgrad
+are one kind of code (`convolve`), a weight gradient another (`generate`, `entries`), which turns neither x nor dO; the
+threads are those of XLA (`entry.ll`). Code is compiled when a program that needs it is traced, once a process and
+shape. `APPROXTRAIN_NATIVE=0` turns it off.
+
+Operands of another type or shape than said are a ValueError: the code trusts its pointers.
 """
 
 from __future__ import annotations
@@ -45,12 +48,12 @@ def computes(shape: ConvShape, dtype) -> bool:
 
 def forward(x: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
     """y `[N, Ho, Wo, Co]` from x `[N, H, W, Ci]` and w `[Kh, Kw, Ci, Co]`, in float32, on a CPU."""
-    return _call("forward", x, w, shape, shape.y_shape)
+    return _call("forward", {"x": x, "w": w}, shape, shape.y_shape)
 
 
 def dgrad(dy: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
     """dx `[N, H, W, Ci]` from dy `[N, Ho, Wo, Co]` and w, in float32, on a CPU."""
-    return _call("dgrad", dy, w, shape, shape.x_shape)
+    return _call("dgrad", {"dy": dy, "w": w}, shape, shape.x_shape)
 
 
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int = 1) -> jax.Array:
@@ -61,7 +64,7 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int = 1) -> jax.Arra
     _, ho, wo, _ = shape.y_shape
     if ho % r or wo % r:
         raise ValueError(f"`r` (={r}) must divide the rows and columns of dO, which are {ho}×{wo}.")
-    return _call("wgrad", x, dy, shape, shape.w_shape, r)
+    return _call("wgrad", {"x": x, "dy": dy}, shape, shape.w_shape, r)
 
 
 def largest_entries(x: jax.Array, dy: jax.Array, shape: ConvShape, *, fetch: bool) -> jax.Array:
@@ -70,15 +73,22 @@ def largest_entries(x: jax.Array, dy: jax.Array, shape: ConvShape, *, fetch: boo
     By fetching the patches of x that those entries saw (`entries`), or by the dense sum of what is left.
     """
     if not fetch:
-        return _call("thin", x, dy, shape, shape.w_shape)
+        return _call("thin", {"x": x, "dy": dy}, shape, shape.w_shape)
     kh, kw, ci, co = shape.w_shape
-    return _call("entries", x, dy, shape, (co, kh, kw, ci)).transpose(1, 2, 3, 0)
+    return _call("entries", {"x": x, "dy": dy}, shape, (co, kh, kw, ci)).transpose(1, 2, 3, 0)
 
 
-def _call(rule: str, a: jax.Array, b: jax.Array, shape: ConvShape, result: tuple[int, ...], r: int = 1) -> jax.Array:
-    name, numbers = _target(rule, shape, r)
+def _call(
+    rule: str, operands: dict[str, jax.Array], shape: ConvShape, result: tuple[int, ...], r: int = 1
+) -> jax.Array:
+    sizes = {"x": shape.x_shape, "w": shape.w_shape, "dy": shape.y_shape}
+    for name, operand in operands.items():
+        if operand.shape != sizes[name] or operand.dtype != jnp.float32:
+            found, meant = f"{operand.dtype} of {operand.shape}", f"float32 of {sizes[name]}"
+            raise ValueError(f"`{name}` is {found}; for this convolution it must be {meant}.")
+    target, numbers = _target(rule, shape, r)
     results = (jax.ShapeDtypeStruct(result, jnp.float32), jax.ShapeDtypeStruct((numbers,), jnp.float32))
-    return jax.ffi.ffi_call(name, results, vmap_method="sequential")(a, b)[0]
+    return jax.ffi.ffi_call(target, results, vmap_method="sequential")(*operands.values())[0]
 
 
 def _target(rule: str, shape: ConvShape, r: int) -> tuple[str, int]:
