@@ -9,15 +9,20 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NEW, OLD = "avx512", "bench"
-"""A machine with AVX-512, and an earlier version on one with AVX2."""
+"""Folders of results/: a machine with AVX-512, and an earlier version on one with AVX2."""
 MODELS = ("cnn2", "resnet20", "vgg19")
 ALONE = ("vgg19",)
-"""Schedules in a run of their own, without the peers: with a plain step of 8 s there was time for few rounds."""
+"""Networks whose schedules and ways to stand have a run without the peers: a plain step of 8 s left time for few."""
 BRIEF = ("schedule1", "alternate", "pooled")
 
 
 def result(model: str, folder: str = NEW, kind: str = "step") -> dict[str, Any]:
     return json.loads((RESULTS / folder / f"{kind}-{model}-cpu.json").read_text("utf-8"))
+
+
+def kind(model: str) -> str:
+    """Of the file that has the network's schedules, and its ways to stand."""
+    return "schedules" if model in ALONE else "step"
 
 
 def interval(found: dict[str, Any], percent: bool = False) -> str:
@@ -64,8 +69,8 @@ def places() -> Iterator[str]:
     yield "| over the exact step alone | in a loop | under `lax.switch` | temporaries, MB: ours | plain |"
     yield "| --- | --- | --- | --- | --- |"
     for model in MODELS:
-        found = result(model)["contenders"]
-        ratios = (interval(found[name]["ratio_to_full"]) for name in ("loop", "switch"))
+        ways, found = result(model, kind=kind(model))["contenders"], result(model)["contenders"]
+        ratios = (interval(ways[name]["ratio_to_full"]) for name in ("loop", "switch"))
         memory = (f"{found[name]['temporaries_mb']:.0f}" for name in ("full", "plain"))
         yield f"| `{model}` | {' | '.join((*ratios, *memory))} |"
 
@@ -84,7 +89,7 @@ def schedules(keep: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
     yield "| network | schedule | time saved | at most | share of that reached |"
     yield "| --- | --- | --- | --- | --- |"
     for model in MODELS:
-        for name, found in result(model, kind="schedules" if model in ALONE else "step")["schedules"].items():
+        for name, found in result(model, kind=kind(model))["schedules"].items():
             if not keep(name):
                 continue
             share = found["share_of_bound"]

@@ -3,14 +3,15 @@
     full          our network, every method `full`, one compiled step
     loop          the same inside `lax.fori_loop`, per step
     switch        the same as a branch of `lax.switch`
-    switch loop   that inside of a loop, as chunks of steps take it
+    switch loop   that inside of a loop, as a chunk of steps is, but without their metrics
     SCHEDULE      a whole period of a schedule from step 0, per step (at most PERIOD steps), as it is dispatched
     plain         the network on Flax's and XLA's own operations (`plain`)
     torch …       the network in PyTorch (`torch_step`)
 
 Every contender has its own state and consumes it. What a batch holds makes no difference to the time. Before each
-sample a contender takes a step that is not timed, since in training too the step before is one of its own. In the same
-rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step, and a schedule's bound.
+sample a contender takes a step (a loop: all of its steps) that is not timed, since in training too the step before is
+one of its own. In the same rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step,
+and a schedule's bound.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def bench_step(
         list[str] | None,
         typer.Option("--peer", metavar="plain|torch|none", help="Peers in the same run; default: all that there are."),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Times that each contender is timed, interleaved.", min=3)] = 15,
+    rounds: Annotated[
+        int, typer.Option(help="Times that each contender is timed, interleaved; below 6 there is no verdict.", min=3)
+    ] = 15,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every sample and the environment here.")
     ] = None,

@@ -1,8 +1,9 @@
-"""No memory is zero by chance: what a kernel reads before it writes it shows."""
+"""Fresh memory is not zero by chance: what a kernel reads before it writes it shows, in all but the smallest blocks."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 
@@ -12,9 +13,9 @@ _PERTURB = -6  # the number of <malloc.h>
 _FILL = 0x81  # fresh bytes are its complement, 0x7E: as float32 they read 8e37
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _memory_holds_large_numbers() -> Iterator[None]:
-    if platform.libc_ver()[0] != "glibc":
+    if platform.libc_ver()[0] != "glibc" or "MALLOC_PERTURB_" in os.environ:
         yield
         return
     libc = ctypes.CDLL(None)

@@ -21,9 +21,10 @@ from approxtrain_kernels.native.cut import Cut
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
 
-SHAPE = conv_shape((9, 6, 6, 8), 16, (3, 3))
+SHAPE = conv_shape((64, 6, 6, 8), 16, (3, 3))
 PARTS = 4
-SCHEDULED = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p * 5))
+SCHEDULE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p * 5))
+DESTROY = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_void_p * 3))
 TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 ERROR = 0xBAD
 
@@ -36,7 +37,7 @@ class Pool:
         known = engine.interface()
         assert known is not None
         functions = (ctypes.c_void_p * 64)()
-        self._kept = [functions, SCHEDULED(partial(self._schedule, take)), SCHEDULED(self._destroy)]
+        self._kept = [functions, SCHEDULE(partial(self._schedule, take)), DESTROY(self._destroy)]
         for name, function in zip(("SCHEDULE", "DESTROY"), self._kept[1:], strict=True):
             functions[known[name] // 8] = ctypes.cast(function, ctypes.c_void_p).value
         self.address = ctypes.addressof(functions)
@@ -63,47 +64,51 @@ def handler() -> Callable[[int], int | None]:
     return caught[0]
 
 
-def call(handler, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    """dW by one call of the handler, and as it should be. Result and workspace hold NaN before."""
-    rng = np.random.default_rng(0)
-    x, dy = (rng.standard_normal(size, np.float32) for size in (SHAPE.x_shape, SHAPE.y_shape))
-    dw = np.full(SHAPE.w_shape, np.nan, np.float32)
-    workspace = np.full(Cut(SHAPE, PARTS, engine.lanes() or 0).workspace, np.nan, np.float32)
-    buffers = [(ctypes.c_int64 * 6)(48, 0, 11, array.ctypes.data) for array in (x, dy, dw, workspace)]
-    operands, results = ((ctypes.c_void_p * 2)(*map(ctypes.addressof, pair)) for pair in (buffers[:2], buffers[2:]))
-    lists = [[40, 0, 2, 0, ctypes.addressof(each)] for each in (operands, results)]
-    frame = (ctypes.c_int64 * 24)(0, 0, pool.address, 0, 0, *lists[0], *lists[1])
-    assert handler(ctypes.addressof(frame)) is None
-    return dw, Full().oracle(x.astype(np.float64), dy.astype(np.float64), SHAPE)
+class Call:
+    """One call of the handler. The arrays live as long as it; dw and the workspace hold NaN before."""
 
+    def __init__(self, handler, pool: Pool) -> None:
+        rng = np.random.default_rng(0)
+        x, dy = (rng.standard_normal(size, np.float32) for size in (SHAPE.x_shape, SHAPE.y_shape))
+        dw = np.full(SHAPE.w_shape, np.nan, np.float32)
+        workspace = np.full(Cut(SHAPE, PARTS, engine.lanes() or 0).workspace, np.nan, np.float32)
+        self.arrays = (x, dy, dw, workspace)
+        buffers = [(ctypes.c_int64 * 6)(48, 0, 11, array.ctypes.data) for array in self.arrays]
+        operands, results = ((ctypes.c_void_p * 2)(*map(ctypes.addressof, pair)) for pair in (buffers[:2], buffers[2:]))
+        lists = [[40, 0, 2, 0, ctypes.addressof(each)] for each in (operands, results)]
+        frame = (ctypes.c_int64 * 24)(0, 0, pool.address, 0, 0, *lists[0], *lists[1])
+        assert handler(ctypes.addressof(frame)) is None
 
-def right(found: tuple[np.ndarray, np.ndarray]) -> bool:
-    dw, expected = found
-    return bool(np.abs(dw - expected).max() <= 2e-6 * np.abs(expected).max())
+    @property
+    def right(self) -> bool:
+        x, dy, dw, _ = self.arrays
+        expected = Full().oracle(x.astype(np.float64), dy.astype(np.float64), SHAPE)
+        return bool(np.abs(dw - expected).max() <= 2e-6 * np.abs(expected).max())
 
 
 def test_a_pool_that_refuses_costs_speed_and_its_error_is_given_back(handler):
     pool = Pool(lambda task: False)
-    assert right(call(handler, pool))
+    assert Call(handler, pool).right
     assert (pool.given, pool.destroyed) == (1, [ERROR])  # after one refusal it asks no more
 
 
 def test_a_pool_that_runs_each_task_at_once(handler):
     pool = Pool(lambda task: task() is None)
-    assert right(call(handler, pool))
+    assert Call(handler, pool).right
     assert (pool.given, pool.destroyed) == (PARTS - 1, [])
 
 
 def test_a_task_that_begins_when_the_call_is_over_touches_nothing_of_it(handler):
     late: list[Callable[[], None]] = []
     pool = Pool(lambda task: late.append(task) is None)
-    dw, expected = call(handler, pool)
-    assert right((dw, expected))
-    before = dw.copy()
+    done = Call(handler, pool)
+    assert done.right
+    before = [array.copy() for array in done.arrays]
     assert len(late) == PARTS - 1
     for task in late:
         task()
-    np.testing.assert_array_equal(dw, before)
+    for array, then in zip(done.arrays, before, strict=True):
+        np.testing.assert_array_equal(array, then)
 
 
 def test_tasks_side_by_side(handler):
@@ -115,7 +120,9 @@ def test_tasks_side_by_side(handler):
         return True
 
     for _ in range(50):
-        assert right(call(handler, Pool(take)))
+        pool = Pool(take)
+        assert Call(handler, pool).right
+        assert (pool.given, pool.destroyed) == (PARTS - 1, [])
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
@@ -124,11 +131,11 @@ def test_tasks_side_by_side(handler):
 @pytest.mark.parametrize(
     ("name", "operand", "message"),
     [
-        ("x", jnp.zeros((9, 6, 6, 4)), r"`x` is float32 of \(9, 6, 6, 4\); .* float32 of \(9, 6, 6, 8\)"),
-        ("dy", jnp.zeros(SHAPE.y_shape, jnp.bfloat16), r"`dy` is bfloat16 .* float32 of \(9, 6, 6, 16\)"),
+        ("x", np.zeros((64, 6, 6, 4), np.float32), r"`x` is float32 of \(64, 6, 6, 4\); .* float32 of \(64, 6, 6, 8\)"),
+        ("dy", np.zeros(SHAPE.y_shape, jnp.bfloat16), r"`dy` is bfloat16 .* float32 of \(64, 6, 6, 16\)"),
     ],
 )
 def test_operands_of_another_type_or_shape_are_refused(name, operand, message):
-    operands = {"x": jnp.zeros(SHAPE.x_shape), "dy": jnp.zeros(SHAPE.y_shape), name: operand}
+    operands = {"x": jnp.zeros(SHAPE.x_shape), "dy": jnp.zeros(SHAPE.y_shape), name: jnp.asarray(operand)}
     with pytest.raises(ValueError, match=message):
         native.wgrad(**operands, shape=SHAPE)

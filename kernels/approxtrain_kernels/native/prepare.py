@@ -23,8 +23,8 @@ from approxtrain_kernels.native.look import POSITIONS
 if TYPE_CHECKING:
     from approxtrain_kernels.native.cut import Cut
 
-TOGETHER = 4
-"""Vectors of a sum that are added up in one turn of a loop."""
+TOGETHER, FEW_TERMS = 4, 16
+"""Vectors of a sum that are added up in one turn of a loop, if they have few terms: else the code would be long."""
 Looks = dict[int, ir.Function]
 """Output channels → `look`."""
 
@@ -127,9 +127,9 @@ def _means(code: Function, cut: Cut, to: Any, gradient: Any) -> None:
 
 
 def _sum(code: Function, cut: Cut, to: Any, terms: list[Any], size: int, factor: float = 1.0) -> None:
-    """to[t] = factor · Σ terms[t] for t < size, TOGETHER vectors a turn."""
-    build = code.build
-    for first, piece, many in pieces(size, TOGETHER * cut.lanes):
+    """to[t] = factor · Σ terms[t] for t < size."""
+    build, together = code.build, TOGETHER if len(terms) <= FEW_TERMS else 1
+    for first, piece, many in pieces(size, together * cut.lanes):
         with code.loop(number(many)) as (turn, _):
             at = build.add(number(first), code.times(turn, piece))
             for offset, kind in vectors_of(piece, cut.lanes):
