@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
@@ -29,6 +30,43 @@ SANITIZERS = ("/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sa
 """Where CUDA's tools lie without being on PATH."""
 
 
+class Commands(NamedTuple):
+    """Writes stages: each kind of command once, with JSON in `folder` and `environment` around it."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def measured(self, stage: str, what: str, seconds: float, *more: str, needed: bool = False) -> Stage:
+        command = (sys.executable, "scripts/gpu_measure.py", stage, "--json", self._json(stage), *more)
+        return Stage(stage, what, command, seconds, f"{stage}.json", self.environment, needed)
+
+    def commanded(self, stage: str, what: str, seconds: float, *arguments: str) -> Stage:
+        command = (sys.executable, "-m", "approxtrain_cli", *arguments, "--json", self._json(stage))
+        return Stage(stage, what, command, seconds, f"{stage}.json", self.environment)
+
+    def sanitized(self, tool: str, seconds: float) -> Stage:
+        stage = f"sanitizer-{tool}"
+        program = shutil.which(SANITIZER) or next(filter(os.path.exists, SANITIZERS), SANITIZER)
+        command = (program, "--tool", tool, "--error-exitcode", "9", sys.executable, "scripts/gpu_measure.py")
+        # Each array in an allocation of its own, so that reading past its end is seen.
+        own = self.environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        what = f"{SANITIZER} {tool} over the small shapes"
+        return Stage(stage, what, (*command, "small", "--json", self._json(stage)), seconds, f"{stage}.json", own)
+
+    def table(self, precision: str) -> Stage:  # one each: the command writes its JSON at the end
+        arguments = ("bench-kernel", "--shapes", "paper", "--method", "approx", "--rounds", "8", "--dtype", precision)
+        return self.commanded(f"table1-{precision}", f"the paper's Table 1 in {precision}", 130, *arguments)
+
+    def throughput(self, stage: str, what: str, flags: str) -> Stage:
+        command = (sys.executable, "scripts/gpu_measure.py", "throughput", "--json", self._json(stage))
+        given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
+        own = self.environment | ({"XLA_FLAGS": given} if given else {})
+        return Stage(stage, what, command, 130, f"{stage}.json", own)
+
+    def _json(self, stage: str) -> str:
+        return str(self.folder / f"{stage}.json")
+
+
 def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage]:
     """All stages. Programs that one stage has compiled are read back by the others."""
     environment = {
@@ -38,55 +76,24 @@ def stages(folder: Path, data: Path | None, name: str, cache: str) -> list[Stage
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "NO_COLOR": "1",
     }
-
-    def measured(stage: str, what: str, seconds: float, *more: str, needed: bool = False) -> Stage:
-        file = f"{stage}.json"
-        command = (sys.executable, "scripts/gpu_measure.py", stage, "--json", str(folder / file), *more)
-        return Stage(stage, what, command, seconds, file, environment, needed)
-
-    def commanded(stage: str, what: str, seconds: float, *arguments: str) -> Stage:
-        file = f"{stage}.json"
-        command = (sys.executable, "-m", "approxtrain_cli", *arguments, "--json", str(folder / file))
-        return Stage(stage, what, command, seconds, file, environment)
-
-    def sanitized(tool: str, seconds: float) -> Stage:
-        stage = f"sanitizer-{tool}"
-        file = f"{stage}.json"
-        program = shutil.which(SANITIZER) or next(filter(os.path.exists, SANITIZERS), SANITIZER)
-        command = (program, "--tool", tool, "--error-exitcode", "9", sys.executable, "scripts/gpu_measure.py")
-        # Each array in an allocation of its own, so that reading past its end is seen.
-        own = environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        what = f"{SANITIZER} {tool} over the small shapes"
-        return Stage(stage, what, (*command, "small", "--json", str(folder / file)), seconds, file, own)
-
-    def table(precision: str) -> Stage:  # one each: the command writes its JSON at the end
-        arguments = ("bench-kernel", "--shapes", "paper", "--method", "approx", "--rounds", "8", "--dtype", precision)
-        return commanded(f"table1-{precision}", f"the paper's Table 1 in {precision}", 130, *arguments)
-
-    def throughput(stage: str, what: str, flags: str) -> Stage:
-        found = measured("throughput", what, 130)
-        command = tuple(part.replace("throughput.json", f"{stage}.json") for part in found.command)
-        given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
-        own = environment | ({"XLA_FLAGS": given} if given else {})
-        return Stage(stage, what, command, 130, f"{stage}.json", own)
-
+    of = Commands(folder, environment)
     network = ("bench-step", "resnet20-schedule1-approx", "data.name=shapes", "--rounds", "12")
     found = [
-        measured("facts", "the device, its limits, plain operations against NumPy", 60, needed=True),
-        measured("right", "every form of approx against float64; the same bits 20 times", 90),
-        *map(table, ("tf32", "bfloat16", "float32")),
-        throughput("throughput", "images a second of resnet20: host, scan, switch, several seeds", ""),
-        measured("steps", "steps of cnn2, resnet20, vgg19, resnet14 by each method", 150),
-        measured("forms", "each form of approx at the paper's shapes, for the cost model", 110),
-        measured("cuts", "the kernel of the gather form, cut in many ways", 60),
+        of.measured("facts", "the device, its limits, plain operations against NumPy", 60, needed=True),
+        of.measured("right", "every form of approx against float64; the same bits 20 times", 90),
+        *map(of.table, ("tf32", "bfloat16", "float32")),
+        of.throughput("throughput", "images a second of resnet20: host, scan, switch, several seeds", ""),
+        of.measured("steps", "steps of cnn2, resnet20, vgg19, resnet14 by each method", 150),
+        of.measured("forms", "each form of approx at the paper's shapes, for the cost model", 110),
+        of.measured("cuts", "the kernel of the gather form, cut in many ways", 60),
     ]
     if data is not None:
         given = ("--data", str(data), "--name", name)
-        found.append(measured("train", "resnet20, schedule 1, 2 epochs: pallas beside xla", 90, *given))
-        found.append(measured("drift", "resnet20: how far two roundings of 20 steps are apart", 60, *given))
-    found += [sanitized("memcheck", 70), sanitized("racecheck", 70)]
-    found.append(throughput("throughput-graph", "the same, convolutions in command buffers", GRAPHS))
-    found.append(commanded("dispatch", "resnet20, schedule 1: host, switch, loop", 90, *network))
+        found.append(of.measured("train", "resnet20, schedule 1, 2 epochs: pallas beside xla", 90, *given))
+        found.append(of.measured("drift", "resnet20: how far two roundings of 20 steps are apart", 60, *given))
+    found += [of.sanitized("memcheck", 70), of.sanitized("racecheck", 70)]
+    found.append(of.throughput("throughput-graph", "the same, convolutions in command buffers", GRAPHS))
+    found.append(of.commanded("dispatch", "resnet20, schedule 1: host, switch, loop", 90, *network))
     return found
 
 

@@ -29,7 +29,7 @@ PARTS = ("forward", "dgrad", "wgrad")
 REPEATS = 4
 """Runs of a part in one sample."""
 UNTIMED = 2
-"""Runs of a part before them. After a whole step the first takes up to twice as long, the second a little longer."""
+"""Runs of a part before them. After a whole step the first takes much longer, the second a little."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from approxtrain import models
-from approxtrain.bench import torch_peer
+from approxtrain.bench import step, torch_peer
+from approxtrain.bench.timing import interleaved
 
 VERDICTS = {"FASTER", "SLOWER", "SAME", "NOISY"}
 OWN = ["full", "loop", "switch", "switch loop"]
@@ -46,6 +47,18 @@ def test_steps_schedules_and_peers_are_held_against_the_exact_step(step_argument
     lines = [line for line in ended.out.splitlines() if line.startswith((*OWN, *schedules, "plain"))]
     assert len(lines) == len(written["contenders"]) + len(schedules)
     assert "…" not in "".join(lines)  # nothing is cut off
+
+
+def test_before_each_sample_comes_something_of_the_same_kind(step_arguments, call, monkeypatch, no_torch):
+    found = {}
+
+    def kept(calls, rounds, *, before, **others):
+        found.update(calls=set(calls), before=set(before))
+        return interleaved(calls, rounds, before=before, **others)
+
+    monkeypatch.setattr(step, "interleaved", kept)
+    assert call(*step_arguments).code == 0
+    assert {*OWN, "plain", "wgrad 1"} <= found["calls"] == found["before"]
 
 
 def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_leave_out(
