@@ -3,7 +3,8 @@
 `host`    one compiled step a column; Python looks the column up and calls its step.
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
-Both compute the same thing. The batch is gathered before the switch, so the data set is never an operand of it.
+Both compute the same thing. The batch is gathered before the switch, so the data set is never an operand of it, and the
+optimiser comes after it, so that the state is written in place.
 
 Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
 they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
@@ -24,8 +25,8 @@ from jax import lax
 from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Column, Schedule
-from approxtrain.seeds import update_all
-from approxtrain.step import StepMetrics, Task, TrainState, update
+from approxtrain.seeds import apply_all, backward_all
+from approxtrain.step import Backward, StepMetrics, Task, TrainState, apply, backward, held
 
 
 class Dispatch:
@@ -93,12 +94,16 @@ class Dispatch:
     def step_function(self, program: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
 
+        switched = self.mode == "switch"
+        columns = self.schedule.columns if switched else [self.schedule.columns[program]]
+
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys):
+            index = device_index(self.schedule, state.step) if switched else 0
             inputs = self.inputs(state.step, images, order, keys)
-            if self.mode == "host":
-                return self._update(self.schedule.columns[program])(state, *inputs)
-            branches = [self._update(column) for column in self.schedule.columns]
-            return lax.switch(device_index(self.schedule, state.step), branches, state, *inputs)
+            found = lax.switch(index, [self._backward(one) for one in columns], state.params, state.stats, *inputs)
+            frozen_prefix = self.schedule.frozen_prefix
+            still = held(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
+            return (apply if self.seeds_by is None else apply_all)(self.task, state, found, still)
 
         return step
 
@@ -111,12 +116,12 @@ class Dispatch:
 
         return chunk
 
-    def _update(self, column: Column) -> Callable[..., tuple[TrainState, StepMetrics]]:
-        """(state, x, labels, key) → (state, metrics): the step of one column on its batch."""
+    def _backward(self, column: Column) -> Callable[..., Backward]:
+        """(params, stats, x, labels, key) → what one column finds on its batch."""
         frozen = self.schedule.frozen_prefix
         if self.seeds_by is None:
-            return partial(update, self.task, column, frozen_prefix=frozen)
-        return partial(update_all, self.task, column, by=self.seeds_by, frozen_prefix=frozen)
+            return partial(backward, self.task, column, frozen_prefix=frozen)
+        return partial(backward_all, self.task, column, by=self.seeds_by, frozen_prefix=frozen)
 
     def inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
         """Batch, labels and key of a step; of several seeds along a leading axis."""

@@ -19,32 +19,41 @@ from typing import Any
 import jax
 from jax import lax
 
-from approxtrain.step import StepMetrics, Task, TrainState, update
+from approxtrain.step import Backward, Held, StepMetrics, Task, TrainState, Tree, apply, backward
 from approxtrain_kernels import Method
 
 _member = jax.jit(lambda tree, place: jax.tree.map(lambda leaf: leaf[place], tree))
 
 
-def update_all(
+def backward_all(
     task: Task,
     column: Sequence[Method],
-    state: TrainState,
+    params: Tree,
+    stats: Tree,
     x: jax.Array,
     labels: jax.Array,
     key: jax.Array,
     *,
     by: str,
     frozen_prefix: bool = False,
-) -> tuple[TrainState, StepMetrics]:
-    """`step.update` of every seed: all arguments and results but `state.step` have a leading axis of seeds."""
+) -> Backward:
+    """`step.backward` of every seed: all arguments and results have a leading axis of seeds."""
 
-    def one(arguments: Any) -> tuple[Any, StepMetrics]:
-        own, x, labels, key = arguments
-        new, metrics = update(task, column, TrainState(state.step, *own), x, labels, key, frozen_prefix=frozen_prefix)
+    def one(own: tuple[Any, ...]) -> Backward:
+        return backward(task, column, *own, frozen_prefix=frozen_prefix)
+
+    every = (params, stats, x, labels, key)
+    return lax.map(one, every) if by == "map" else jax.vmap(one)(every)
+
+
+def apply_all(task: Task, state: TrainState, found: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
+    """`step.apply` of every seed: everything but `state.step` and `held` has a leading axis of seeds."""
+
+    def one(own: Any, found: Backward) -> tuple[Any, StepMetrics]:
+        new, metrics = apply(task, TrainState(state.step, *own), found, held)
         return new[1:], metrics
 
-    every = (state[1:], x, labels, key)
-    own, metrics = lax.map(one, every) if by == "map" else jax.vmap(one)(every)
+    own, metrics = jax.vmap(one)(state[1:], found)
     return TrainState(state.step + 1, *own), metrics
 
 

@@ -1,7 +1,8 @@
-"""One training step, for one column of a schedule: forward, backward, optimiser.
+"""One training step: forward and backward pass by one column of a schedule, then the optimiser.
 
 A column is static. Its step contains the estimators of its cells and nothing of those that it does not use; the choice
-between columns is `dispatch.py`'s.
+between columns is `dispatch.py`'s. The optimiser's part is the same for all of them, so it stands outside of that
+choice: there it writes over the state in place, where a branch would have to be given a copy.
 """
 
 from __future__ import annotations
@@ -41,6 +42,18 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     loss: jax.Array
     correct: jax.Array
+
+
+class Backward(NamedTuple):
+    """What forward and backward pass of a batch bring."""
+
+    gradient: Tree
+    stats: Tree
+    metrics: StepMetrics
+
+
+Held = Mapping[tuple[str, ...], bool | jax.Array]
+"""Path and name of parameters → whether they and their moments stay as they are."""
 
 
 class Task(NamedTuple):
@@ -102,12 +115,28 @@ def update(
 
     `frozen_prefix`: norms and biases of the column's frozen prefix (`frozen.py`) go the way of its weights.
     """
+    found = backward(task, column, state.params, state.stats, x, labels, key, frozen_prefix=frozen_prefix)
+    return apply(task, state, found, held(task.model, [column], state.params, frozen_prefix=frozen_prefix))
+
+
+def backward(
+    task: Task,
+    column: Sequence[Method],
+    params: Tree,
+    stats: Tree,
+    x: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    *,
+    frozen_prefix: bool = False,
+) -> Backward:
+    """The part of a step that is a column's own: everything but the optimiser."""
     frozen = frozen_parts(task.model, column) if frozen_prefix else {}
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
-    free, still = _split(state.params, frozen)
+    free, still = _split(params, frozen)
 
     def loss_of(free: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(_join(free, still), state.stats)
+        network = task.network(_join(free, still), stats)
         logits = network(x, column=column, key=key, train=True)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
@@ -115,21 +144,49 @@ def update(
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
     gradient = _join(gradient, jax.tree.map(jnp.zeros_like, still))
-    updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
+    return Backward(gradient, stats, StepMetrics(loss, correct))
+
+
+def apply(task: Task, state: TrainState, found: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
+    """The state after Adam's step along `found`, but for what is `held`."""
+    updates, opt_state = task.optimizer.update(found.gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    held = _held(task.model, column, frozen, state.params)
-    if held:
-        params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
-    first = state.step % task.steps_per_epoch == 0
+    params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
+    first, metrics = state.step % task.steps_per_epoch == 0, found.metrics
     new = TrainState(
         step=state.step + 1,
         params=params,
-        stats=stats,
+        stats=found.stats,
         opt_state=opt_state,
-        loss_sum=jnp.where(first, 0.0, state.loss_sum) + loss,
-        correct_sum=jnp.where(first, 0.0, state.correct_sum) + correct,
+        loss_sum=jnp.where(first, 0.0, state.loss_sum) + metrics.loss,
+        correct_sum=jnp.where(first, 0.0, state.correct_sum) + metrics.correct,
     )
-    return new, StepMetrics(loss, correct)
+    return new, metrics
+
+
+def held(
+    model: Model,
+    columns: Sequence[Sequence[Method]],
+    params: Tree,
+    index: jax.Array | int = 0,
+    *,
+    frozen_prefix: bool = False,
+) -> Held:
+    """What is not updated: the weights under `skip`; in a frozen prefix their layers' biases and norms as well.
+
+    Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
+    """
+    of_column = [_held_by(model, column, params, frozen_prefix) for column in columns]
+    flags = {name: [name in names for names in of_column] for name in set().union(*of_column)}
+    return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
+
+
+def _held_by(model: Model, column: Sequence[Method], params: Tree, frozen_prefix: bool) -> set[tuple[str, ...]]:
+    layers = zip(model.layers, column, strict=True)
+    weights = {(layer.path, "kernel") for layer, method in layers if not method.updates_weight}
+    frozen = frozen_parts(model, column) if frozen_prefix else {}
+    parts = [path for path, method in frozen.items() if not method.updates_weight]
+    return weights | {(path, name) for path in parts for name in params["parts"][path]}
 
 
 def _split(params: Tree, paths: Iterable[str]) -> tuple[Tree, Tree]:
@@ -143,19 +200,13 @@ def _join(free: Tree, still: Tree) -> Tree:
     return {**free, "parts": {**free["parts"], **still}}
 
 
-def _held(model: Model, column: Sequence[Method], frozen: Mapping[str, Method], params: Tree) -> set[tuple[str, str]]:
-    """Path and name of what is not updated: the weight under `skip`; in a frozen prefix its bias and norm as well."""
-    layers = zip(model.layers, column, strict=True)
-    weights = {(layer.path, "kernel") for layer, method in layers if not method.updates_weight}
-    parts = [path for path, method in frozen.items() if not method.updates_weight]
-    return weights | {(path, name) for path in parts for name in params["parts"][path]}
-
-
-def _hold(held: set[tuple[str, str]], new: Tree, old: Tree) -> Tree:
+def _hold(held: Held, new: Tree, old: Tree) -> Tree:
     """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
 
     def choose(path: tuple, new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
-        names = tuple(getattr(entry, "key", None) for entry in path[-2:])
-        return old_leaf if names in held else new_leaf
+        flag = held.get(tuple(str(getattr(entry, "key", "")) for entry in path[-2:]), False)
+        if isinstance(flag, bool):
+            return old_leaf if flag else new_leaf
+        return jnp.where(flag, old_leaf, new_leaf)
 
     return jax.tree_util.tree_map_with_path(choose, new, old)

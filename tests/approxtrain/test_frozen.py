@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -200,10 +201,11 @@ def test_running_averages_of_a_frozen_norm_go_on(letters, assemble, pocket):
 
 
 @pytest.mark.parametrize("cycle", [["ZFF", "FFF"], ["SZF", "FSS", "ZZZ"]])
-def test_host_and_switch_compute_the_same_bits(cycle, assemble, pocket):
+def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, assemble, pocket):
     host, switch = (assemble(pocket, schedule(*cycle), mode=mode).run(7) for mode in ("host", "switch"))
-    assert host[1] == switch[1]
-    assert [parameters(state) for state in host[0]] == [parameters(state) for state in switch[0]]
+    np.testing.assert_allclose(switch[1], host[1], rtol=2e-6)
+    for ours, theirs in zip(switch[0], host[0], strict=True):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), ours, theirs)
 
 
 def test_bfloat16_trains_with_a_prefix(assemble, pocket):

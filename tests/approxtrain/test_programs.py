@@ -124,11 +124,20 @@ def test_the_data_set_is_no_operand_of_the_conditional(assemble, pocket):
 
 
 @pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL, RANDOM, ZERO, SKIP]])
-def test_host_and_switch_compute_the_same_bits(cycle, assemble, pocket):
+def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, assemble, pocket):
     host, switch = (assemble(pocket, columns(*cycle), mode=mode).run(7) for mode in ("host", "switch"))
-    assert host[1] == switch[1]
-    for ours, theirs in zip(host[0], switch[0], strict=True):
-        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    np.testing.assert_allclose(switch[1], host[1], rtol=2e-6)
+    for ours, theirs in zip(switch[0], host[0], strict=True):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), ours, theirs)
+
+
+@pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL]])
+def test_switching_copies_no_weight_and_no_moment(cycle, assemble, pocket):
+    text = first_program(assemble(pocket, columns(*cycle), mode="switch"))
+    outside = text[text.index("\nENTRY ") :]
+    copied = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", outside)
+    assert copied, "the running averages are"
+    assert {"3,3,3,8", "3,3,8,8", "8,10"} & set(copied) == set()
 
 
 @pytest.fixture(name="compiled")
