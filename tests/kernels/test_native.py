@@ -137,6 +137,7 @@ def test_cuttings_are_of_all_kinds():
     assert not Cut(small, 2, 16).copies  # x is read as it lies
     assert Cut(replace(small, in_channels=8), 2, 16).copies
     assert Cut(small, 2, 16).workspace == 64 * 64 * 9
+    assert (Cut(large, 2, 16).images, Cut(large, 2, 16, r=2).images) == (8, 32)  # 128 pixels of dO, and 128 means
 
 
 layers = st.tuples(
