@@ -93,7 +93,6 @@ class Dispatch:
 
     def step_function(self, program: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
-
         switched = self.mode == "switch"
         columns = self.schedule.columns if switched else [self.schedule.columns[program]]
 

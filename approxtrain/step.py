@@ -101,24 +101,6 @@ def together(states: Sequence[TrainState]) -> TrainState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)._replace(step=states[0].step)
 
 
-def update(
-    task: Task,
-    column: Sequence[Method],
-    state: TrainState,
-    x: jax.Array,
-    labels: jax.Array,
-    key: jax.Array,
-    *,
-    frozen_prefix: bool = False,
-) -> tuple[TrainState, StepMetrics]:
-    """One step of Adam on the mean cross-entropy of a batch x `[B, H, W, C]`, with the column's weight gradients.
-
-    `frozen_prefix`: norms and biases of the column's frozen prefix (`frozen.py`) go the way of its weights.
-    """
-    found = backward(task, column, state.params, state.stats, x, labels, key, frozen_prefix=frozen_prefix)
-    return apply(task, state, found, held(task.model, [column], state.params, frozen_prefix=frozen_prefix))
-
-
 def backward(
     task: Task,
     column: Sequence[Method],
@@ -130,7 +112,10 @@ def backward(
     *,
     frozen_prefix: bool = False,
 ) -> Backward:
-    """The part of a step that is a column's own: everything but the optimiser."""
+    """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
+
+    `frozen_prefix`: norms and biases of the column's frozen prefix (`frozen.py`) go the way of its weights.
+    """
     frozen = frozen_parts(task.model, column) if frozen_prefix else {}
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
     free, still = _split(params, frozen)

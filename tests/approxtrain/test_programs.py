@@ -27,7 +27,7 @@ from approxtrain.listener import Listener
 from approxtrain.models import Model
 from approxtrain.models import description as d
 from approxtrain.run_folder import RunFolder
-from approxtrain.step import update
+from approxtrain.step import backward
 from approxtrain.train import Run
 from approxtrain_kernels import native
 from approxtrain_kernels.methods import make
@@ -92,9 +92,9 @@ def test_by_xla_maps_of_four_pixels_are_products(name, assemble, gather, monkeyp
     ops = (d.Conv("a", 8), d.BatchNorm("a/norm"), d.Relu(), d.Conv("b", 8), d.BatchNorm("b/norm"), d.Relu())
     model = Model("2x2", "", (*ops, d.Flatten(), d.Dense("logits", 10)), (2, 2, 8))
     bench = assemble(model, {"name": "full"})
-    step = jax.jit(partial(update, bench.dispatch.task, (make(name), make(name))))
+    step = jax.jit(partial(backward, bench.dispatch.task, (make(name), make(name))))
     x, labels, key = jnp.zeros((32, 2, 2, 8)), jnp.zeros(32, jnp.int32), jax.random.key(0)
-    text = step.lower(bench.state, x, labels, key).compile().as_text()
+    text = step.lower(bench.state.params, bench.state.stats, x, labels, key).compile().as_text()
     assert contractions(text) == (0, 2 * 4 + 4 + 3 + (2 if name == "full" else 0))
 
 
