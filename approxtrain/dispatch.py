@@ -3,8 +3,8 @@
 `host`    one compiled step a column; Python looks the column up and calls its step.
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
-Both compute the same thing. The batch is gathered before the switch, so the data set is never an operand of it, and the
-optimiser comes after it, so that the state is written in place.
+Both compute the same thing, but for rounding. The batch is gathered before the switch, so the data set is never an
+operand of it, and the optimiser comes after it, so that the state is written in place.
 
 Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
 they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
@@ -26,7 +26,7 @@ from approxtrain.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.listener import Listener
 from approxtrain.schedule import Column, Schedule
 from approxtrain.seeds import apply_all, backward_all
-from approxtrain.step import Backward, StepMetrics, Task, TrainState, apply, backward, held
+from approxtrain.step import Backward, StepMetrics, Task, TrainState, apply, backward, held_by
 
 
 class Dispatch:
@@ -101,8 +101,8 @@ class Dispatch:
             inputs = self.inputs(state.step, images, order, keys)
             found = lax.switch(index, [self._backward(one) for one in columns], state.params, state.stats, *inputs)
             frozen_prefix = self.schedule.frozen_prefix
-            still = held(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
-            return (apply if self.seeds_by is None else apply_all)(self.task, state, found, still)
+            held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
+            return (apply if self.seeds_by is None else apply_all)(self.task, state, found, held)
 
         return step
 

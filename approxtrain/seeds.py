@@ -2,10 +2,12 @@
 
 A step of one small network leaves most of a large device idle, and its time is that of many short kernels, not of
 arithmetic. The same step of several networks, which differ in nothing but their seed, has as many kernels and more for
-each to do. There are two forms of it (`train.seeds_by`):
+each to do. There are two forms of its forward and backward pass (`train.seeds_by`):
 
-`map`    `lax.map`: one seed after the other, by the program of a single one. Less memory, and nothing can go slower.
+`map`    `lax.map`: one seed after the other, by the program of a single one. It keeps the activations of one seed.
 `vmap`   `jax.vmap`: each operation for all seeds at once.
+
+The optimiser takes all seeds at once in both.
 
 Which column runs is decided by the one step, outside of both. A batched index would turn the conditional into a select,
 which computes every branch and throws all results away but one.

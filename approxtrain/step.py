@@ -149,7 +149,7 @@ def apply(task: Task, state: TrainState, found: Backward, held: Held) -> tuple[T
     return new, metrics
 
 
-def held(
+def held_by(
     model: Model,
     columns: Sequence[Sequence[Method]],
     params: Tree,
@@ -161,12 +161,13 @@ def held(
 
     Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
     """
-    of_column = [_held_by(model, column, params, frozen_prefix) for column in columns]
-    flags = {name: [name in names for names in of_column] for name in set().union(*of_column)}
+    of_column = [_held_by_one(model, column, params, frozen_prefix) for column in columns]
+    # Sorted, so that the program is the same in every process: it is kept on disk by its text.
+    flags = {name: [name in names for names in of_column] for name in sorted(set().union(*of_column))}
     return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
 
 
-def _held_by(model: Model, column: Sequence[Method], params: Tree, frozen_prefix: bool) -> set[tuple[str, ...]]:
+def _held_by_one(model: Model, column: Sequence[Method], params: Tree, frozen_prefix: bool) -> set[tuple[str, ...]]:
     layers = zip(model.layers, column, strict=True)
     weights = {(layer.path, "kernel") for layer, method in layers if not method.updates_weight}
     frozen = frozen_parts(model, column) if frozen_prefix else {}

@@ -1,10 +1,9 @@
 """What only a measurement on this device can say, taken once in the life of a run, and written to its config.toml.
 
-How the update of several seeds is computed (`seeds_by`), and how many steps one call takes (`chunk`).
+How the gradients of several seeds are computed (`seeds_by`), and how many steps one call takes (`chunk`).
 
-A call of a compiled program costs the host some time, and on a CPU the program too: ResNet-20's steps of 150 ms are
-3 % faster by fours. `train.chunk` steps in one call, by `lax.scan`, pay it once; but a loop has costs of its own, so
-neither is faster everywhere. At the start of a run that
+A call of a compiled program costs some time, on a CPU more than the host's. `train.chunk` steps in one call, by
+`lax.scan`, pay it once; but a loop has costs of its own, so neither is faster everywhere. At the start of a run that
 leaves `train.chunk` open both are timed on a copy of its state. A resumed run does as its config.toml says: it repeats
 the bits only if it groups its steps in the same way.
 
@@ -32,15 +31,16 @@ from approxtrain.in_flight import InFlight
 from approxtrain.listener import Listener
 from approxtrain.step import TrainState
 
-SHORT = 120.0
-"""Seconds of a run; the measurement takes the compiling of a second program, and up to 2 · ROUNDS · CALL of steps."""
+SHORT = 600.0
+"""Seconds of a run, of which GAIN would be six; the measurement takes the compiling of a second program, and up to
+2 · ROUNDS · CALL of steps."""
 CALL = 1.0
 """The longest that a call may last, in seconds: a signal waits for it, and for one more that is on its way."""
 MOST = 64
 """Steps a call: a cost that is paid once in 64 steps is as good as none."""
 GAIN = 0.01
-"""A chunk must be faster by this share: single steps serve signals sooner, and a few medians know it no better."""
-ROUNDS = 5
+"""A chunk must be faster by this share: single steps serve signals sooner, and medians of ROUNDS know it no better."""
+ROUNDS = 9
 
 SERVED = 5.0
 """Seconds that a call may last for signals to be served; a chunk that is given and lasts longer earns a warning."""
@@ -143,7 +143,7 @@ def chunk(trial: Trial, total_steps: int) -> Found:
 
 
 def seeds_by(trial: Trial) -> Found:
-    """How the update of several seeds is fastest here: "map" or "vmap".
+    """How the gradients of several seeds are fastest here: "map" or "vmap".
 
     On a CPU "map" without a measurement: XLA's CPU convolutions have no fast form for several kernels at once, and
     our own run one after the other anyway. "map" as well where "vmap" does not fit into the device's memory,

@@ -7,12 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from approxtrain.bench.timing import Times, ratio
+
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NEW, OLD = "avx512", "bench"
 """Folders of results/: a machine with AVX-512, and an earlier version on one with AVX2."""
 MODELS = ("cnn2", "resnet20", "vgg19")
 ALONE = ("vgg19",)
 """Networks whose schedules and ways to stand have a run without the peers: a plain step of 8 s left time for few."""
+WAYS = (
+    ("full", "full", "one call a step"),
+    ("switch", "full", "one call a step, switched"),
+    ("loop", "loop", "two steps a call"),
+    ("switch loop", "loop", "two steps a call, switched"),
+)
+"""Contender, the same without a switch, and what it is."""
 BRIEF = ("schedule1", "alternate", "pooled")
 
 
@@ -78,11 +87,16 @@ def places() -> Iterator[str]:
 def switching() -> Iterator[str]:
     """Of a run of its own, long enough to see one percent."""
     found = result("resnet20", kind="switch")
-    times = found["contenders"]
-    yield "| `resnet20`, exact step | ms | over it, in a loop | over it, under `lax.switch` | under it in a loop | n |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    ratios = " | ".join(interval(times[name]["ratio_to_full"]) for name in ("loop", "switch", "switch loop"))
-    yield f"| alone on the machine | {times['full']['median_ms']:.0f} | {ratios} | {found['rounds']} |"
+    times = {name: Times.of_milliseconds(each["milliseconds"]) for name, each in found["contenders"].items()}
+
+    def over(name: str, base: str) -> str:
+        return "" if name == base else interval(ratio(times[name], times[base]).as_json())
+
+    rounds = found["rounds"]
+    yield f"| `resnet20`, exact step, {rounds} rounds | ms | over one call a step | over the same without a switch |"
+    yield "| --- | --- | --- | --- |"
+    for name, base, text in WAYS:
+        yield f"| {text} | {1e3 * times[name].median:.1f} | {over(name, 'full')} | {over(name, base)} |"
 
 
 def schedules(keep: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
@@ -101,23 +115,13 @@ def saved(found: dict[str, Any]) -> str:
     return f"{interval(found['speed_up'], percent=True)} | {most} | {reached}"
 
 
-def again() -> Iterator[str]:
-    found = result("vgg19", kind="again")
-    yield f"| `vgg19` again, {found['rounds']} rounds | time saved | at most | share of that reached |"
-    yield "| --- | --- | --- | --- |"
-    for name, schedule in found["schedules"].items():
-        yield f"| {name} | {saved(schedule)} |"
-
-
 def brief() -> Iterator[str]:
     """The rows of `schedules` that the README has: one schedule a network, without `random`."""
     return schedules(lambda name: name.split()[0].endswith(BRIEF) and "random" not in name)
 
 
 def tables() -> dict[str, str]:
-    return {
-        part.__name__: "\n".join(part()) for part in (exact, earlier, split, places, switching, schedules, again, brief)
-    }
+    return {part.__name__: "\n".join(part()) for part in (exact, earlier, split, places, switching, schedules, brief)}
 
 
 if __name__ == "__main__":

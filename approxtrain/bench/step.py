@@ -2,7 +2,7 @@
 
     full          our network, every method `full`, one compiled step
     loop          the same inside `lax.fori_loop`, per step
-    switch        the same as a branch of `lax.switch`
+    switch        the same with forward and backward pass as a branch of `lax.switch`
     switch loop   that inside of a loop, as a chunk of steps is, but without their metrics
     SCHEDULE      a whole period of a schedule from step 0, per step (at most PERIOD steps), as it is dispatched
     plain         the network on Flax's and XLA's own operations (`plain`)

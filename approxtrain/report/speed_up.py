@@ -78,12 +78,12 @@ def training_seconds(archive: Archive, *, compiling: bool = True) -> float | Non
 
 
 def place(archive: Archive) -> tuple[Any, ...]:
-    """Where the clock of a run ran: times of two places are not held against each other."""
+    """Where the clock of a run ran, and over what: times of two places are not held against each other."""
     there = archive.environment
     names = ("device", "device_count", "processor", "cpu_count", "xla_flags", "cpu_convolutions")
     versions = there.get("versions", {})
-    several = archive.summary.get("seeds", 1), archive.summary.get("seeds_by")
-    return (*(there.get(name) for name in names), versions.get("jax"), versions.get("jaxlib"), *several)
+    grouped = archive.summary.get("seeds", 1), archive.summary.get("seeds_by"), archive.summary.get("chunk", 1)
+    return (*(there.get(name) for name in names), versions.get("jax"), versions.get("jaxlib"), *grouped)
 
 
 def _of_runs(full: RowRuns, runs: RowRuns) -> SpeedUp | None:

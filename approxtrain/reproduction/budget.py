@@ -67,7 +67,7 @@ def settings(row: Row, budget: Budget, overrides: Sequence[str] = (), seed: int 
     """
     given = [text.partition("=")[0].strip() for text in overrides]
     _refuse(given)
-    defaults = list(budget.overrides)
+    defaults = ["train.chunk=1", *budget.overrides]  # where it is measured, rows would differ in it, and in their times
     if row.model in budget.epochs:
         defaults.append(f"train.epochs={budget.epochs[row.model]}")
     if budget.drawn and not {"data.name", "data.dir"}.intersection(given):

@@ -178,6 +178,13 @@ def test_times_of_two_machines_are_not_held_against_each_other(make_run):
     assert rows("table2", [make_run("cnn2-full"), there])["cnn2-zero"].speed_up is None
 
 
+def test_nor_are_single_steps_and_steps_by_fours(make_run):
+    exact, zero = make_run("cnn2-full"), make_run("cnn2-zero")
+    by_fours = [replace(run, summary=run.summary | {"chunk": 4}) for run in (exact, zero)]
+    assert rows("table2", [by_fours[0], zero])["cnn2-zero"].speed_up is None
+    assert rows("table2", by_fours)["cnn2-zero"].speed_up is not None
+
+
 def test_the_bound_is_that_of_the_cost_model(three):
     found = rows("table5", three)
     bounds = {name: f"{outcome.bound:.1f}" for name, outcome in found.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from approxtrain.models import Model, network
 from approxtrain.models import description as d
-from approxtrain.step import apply, backward, set_up
+from approxtrain.step import apply, backward, held_by, set_up
 
 NATIVE = True
 FIRST, SECOND, THIRD = range(3)
@@ -86,14 +86,27 @@ def test_zero_still_moves_the_weight_by_adams_moments(assemble, pocket):
     assert np.abs(moved - w).max() > 1e-3
 
 
+@pytest.mark.parametrize("seeds", [{}, {"seeds": 2, "seeds_by": "map"}, {"seeds": 2, "seeds_by": "vmap"}])
 @pytest.mark.parametrize("mode", ["host", "switch"])
-def test_skip_holds_the_weight_and_its_moments_bit_for_bit_and_nothing_else(assemble, pocket, mode):
-    states, _ = assemble(pocket, grid("FFF", "FFF", "FSF"), mode=mode).run(3)
+def test_skip_holds_the_weight_and_its_moments_bit_for_bit_and_nothing_else(assemble, pocket, mode, seeds):
+    states, _ = assemble(pocket, grid("FFF", "FFF", "FSF"), mode=mode, **seeds).run(3)
     before, after = ({jax.tree_util.keystr(path): leaf for path, leaf in _leaves(state)} for state in states[2:])
     same = {path for path in before if before[path].tobytes() == after[path].tobytes()}
     held = {path for path in before if "['second']['kernel']" in path}
     assert len(held) == 3  # weight, first and second moment
     assert same == held
+
+
+def test_what_is_held_has_one_order_so_that_every_process_compiles_the_same_program(assemble, pocket):
+    bench = assemble(pocket, grid("SSF", "FSS"), mode="switch")
+    columns = bench.dispatch.schedule.columns
+    found = held_by(pocket, columns, bench.state.params, jnp.int32(1), frozen_prefix=True)
+    assert list(found) == sorted(found)
+    as_first = {("first", "kernel"), ("first/norm", "bias"), ("first/norm", "scale")}
+    as_second = {("second/norm", "bias"), ("second/norm", "scale")}
+    assert found.keys() == {("second", "kernel"), ("third", "kernel")} | as_first | as_second
+    assert {name for name, flag in found.items() if bool(flag)} == {("second", "kernel"), ("third", "kernel")}
+    assert [name for name, flag in found.items() if flag is True] == [("second", "kernel")]
 
 
 def _leaves(state):

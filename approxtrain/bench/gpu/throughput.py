@@ -2,7 +2,7 @@
 
     host      one compiled step, called from Python
     scan      STEPS of them in one call
-    switch    the step as a branch of `lax.switch`, called from Python
+    switch    its forward and backward pass as a branch of `lax.switch`, called from Python
     seeds N   one step of N networks at once (`seeds.py`, by `vmap`)
     approx    the step with every layer under `approx`, of one network and of several
 

@@ -1,7 +1,7 @@
 """How a weight gradient on a CPU is cut: into parts for threads, groups of images for a cache, tiles for registers.
 
 A group is as many images as a core's second-level cache holds with their dO, since every tile reads them again. In
-`pooled` a tap reads one in r² of the box sums, so that there may be more of them, where else a group had few pixels.
+`pooled` a tap reads only one in r² of the box sums, so a group of few pixels may have more images than that.
 Parts are shares of the images, each with a dW of its own, or of the output channels where dW is large. Imports no jax.
 """
 
@@ -14,10 +14,10 @@ from math import ceil, prod
 from approxtrain_kernels.geometry import ConvShape
 
 GROUP_BYTES = 2**19
-"""Of x and dO of a group: half of a second-level cache of 1 MB."""
+"""Of x and dO of a group, or of what a tap reads of them: half of a second-level cache of 1 MB."""
 LEAST_PIXELS = 128
-"""Of dO, or its means, in a group: the sums of each group are added to dW in memory, which takes as long as a sum of
-some tens of pixels."""
+"""Block means in a group of `pooled`, if a tap's share of them is cached: the sums of each group are added to dW in
+memory, which takes as long as to sum up some tens of pixels."""
 SUMMED_BYTES = 2**23
 """Of all parts' dW together; what is larger is cut by output channels."""
 FEW_CHANNELS = 16
@@ -132,11 +132,12 @@ class Cut:
 
     @cached_property
     def images(self) -> int:
-        """Images of a group: more than are cached at once where they have few pixels, if what a tap reads is cached."""
-        cached = GROUP_BYTES // (4 * (self.image + self.gradient))
-        pixels = prod(self.outputs)
-        by_a_tap = GROUP_BYTES // (4 * pixels * (self.shape.in_channels + self.shape.out_channels))
-        fit = max(cached, min(ceil(LEAST_PIXELS / pixels), by_a_tap), 1)
+        """Images of a group."""
+        fit = max(GROUP_BYTES // (4 * (self.image + self.gradient)), 1)
+        if self.r > 1:
+            pixels = prod(self.outputs)
+            by_a_tap = GROUP_BYTES // (4 * pixels * (self.shape.in_channels + self.shape.out_channels))
+            fit = max(fit, min(ceil(LEAST_PIXELS / pixels), by_a_tap))
         return min(fit, ceil(self.shape.batch / self.by_images))
 
     @property
