@@ -27,25 +27,13 @@ from approxtrain_kernels import Method
 _member = jax.jit(lambda tree, place: jax.tree.map(lambda leaf: leaf[place], tree))
 
 
-def backward_all(
-    task: Task,
-    column: Sequence[Method],
-    params: Tree,
-    stats: Tree,
-    x: jax.Array,
-    labels: jax.Array,
-    key: jax.Array,
-    *,
-    by: str,
-    frozen_prefix: bool = False,
-) -> Backward:
-    """`step.backward` of every seed: all arguments and results have a leading axis of seeds."""
+def backward_all(task: Task, column: Sequence[Method], *own: Tree, by: str, frozen_prefix: bool = False) -> Backward:
+    """`step.backward` of every seed. `own`: its params, stats, x, labels and key, all with a leading axis of seeds."""
 
-    def one(own: tuple[Any, ...]) -> Backward:
+    def one(own: tuple[Tree, ...]) -> Backward:
         return backward(task, column, *own, frozen_prefix=frozen_prefix)
 
-    every = (params, stats, x, labels, key)
-    return lax.map(one, every) if by == "map" else jax.vmap(one)(every)
+    return lax.map(one, own) if by == "map" else jax.vmap(one)(own)
 
 
 def apply_all(task: Task, state: TrainState, found: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
