@@ -133,6 +133,21 @@ def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, as
         )
 
 
+@pytest.mark.parametrize("frozen_prefix", [False, True])
+def test_a_branch_gives_the_bits_of_its_column_alone(frozen_prefix, assemble, pocket):
+    bench = assemble(pocket, columns(ZERO, FULL, MIXED, RANDOM, SKIP), mode="switch")
+    found = [
+        partial(backward, bench.dispatch.task, one, frozen_prefix=frozen_prefix)
+        for one in bench.dispatch.schedule.columns
+    ]
+    inputs = bench.dispatch.inputs(bench.state.step, bench.images, bench.order, bench.dispatch.keys)
+    arguments = (bench.state.params, bench.state.stats, *inputs)
+    switched = jax.jit(lambda index, *arguments: jax.lax.switch(index, found, *arguments))
+    assert len(found) == 5
+    for number, alone in enumerate(found):
+        jax.tree.map(np.testing.assert_array_equal, switched(number, *arguments), jax.jit(alone)(*arguments))
+
+
 @pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL]])
 def test_around_the_switch_no_weight_and_no_moment_is_copied(cycle, chunk, assemble, pocket):
