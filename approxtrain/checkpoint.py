@@ -8,21 +8,19 @@ Orbax restores a flipped bit without a word (200 of 200 tried), so every byte is
 before Orbax is asked. A checkpoint is written under a `.tmp-` name and renamed once it is complete and on
 the disk: what bears a `step-` name was once whole, and a kill at any moment costs at most the checkpoint
 being written. "Newest" is the highest step in a name, never a time stamp.
+
+What was written is read back, as a resume would, before an older one is deleted for it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import re
 import shutil
-import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from approxtrain import disk, manifest
+from approxtrain import array_store, disk, manifest
 from approxtrain.errors import CheckpointError, DivergedError
 
 KEEP = 2
@@ -38,11 +36,12 @@ def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
     """Write `state` and `meta` as the checkpoint after `step` steps; returns its folder.
 
     `state` is any pytree of jax or numpy arrays; they are stored bit for bit. A checkpoint of the same step
-    is replaced. Once it is in place, older ones but the newest are deleted, and so are later ones: a run
-    that saves step 20 while there is a step 30 could not use that and fell back.
+    is replaced. Once it is in place and was read back, older ones but the newest are deleted, and so are later
+    ones: a run that saves step 20 while there is a step 30 could not use that and fell back.
 
     Raises DivergedError, before anything is touched, where an array holds NaN or infinity; DiskError where
-    the checkpoint cannot be written, and then the earlier ones are still there.
+    the checkpoint cannot be written, CheckpointError where it does not come back as it was, and then the
+    earlier ones are still there.
     """
     arrays = _on_host(state)
     _refuse_non_finite(arrays, step)
@@ -53,13 +52,15 @@ def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            _write_state(temporary / "state", arrays.values())
+            array_store.write(temporary / "state", list(arrays.values()))
             (temporary / "meta.json").write_text(manifest.to_json(meta))
             manifest.write(temporary, step, _describe(arrays))
-            _put_in_place(temporary, target)
+            aside = _put_in_place(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        _refuse_unless_it_comes_back(target, step, arrays, meta, aside)
+        shutil.rmtree(aside, ignore_errors=True)
         found = _found(folder)
         kept = [target, *(path for number, path in found if number < step)][:KEEP]
         for _, path in found:
@@ -79,12 +80,12 @@ def load_latest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], lis
     Raises CheckpointError, which lists each checkpoint with its reason, where none can be used.
     """
     skipped: list[str] = []
+    leaves = _leaves(like)
     for step, path in _found(folder):
         try:
-            manifest.verify(path, step, _describe(_leaves(like)))
-            meta = json.loads((path / "meta.json").read_bytes())
-            return _restore(path / "state", like), meta, skipped
-        except (manifest.Unusable, OSError) as problem:
+            arrays, meta = _load(path, step, leaves)
+            return _as_like(like, arrays), meta, skipped
+        except (manifest.Unusable, array_store.Unreadable, OSError) as problem:
             skipped.append(f"{path.name}: {problem}")
     if not skipped:
         return None
@@ -128,54 +129,60 @@ def _refuse_non_finite(arrays: dict[str, Any], step: int) -> None:
             )
 
 
-def _put_in_place(temporary: Path, target: Path) -> None:
-    """Give `temporary` its final name. A folder cannot be renamed over another, so an old one steps aside."""
+def _put_in_place(temporary: Path, target: Path) -> Path:
+    """Give `temporary` its final name. A folder cannot be renamed over another, so an old one steps aside. → where."""
     aside = target.with_name(f"{_REPLACED}{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
         target.rename(aside)
     temporary.rename(target)
     disk.sync(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    return aside
 
 
-def _write_state(folder: Path, arrays: Iterable[Any]) -> None:
-    with _orbax() as (ocp, checkpointer):
-        try:
-            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_stored(arrays)))
-        except (ValueError, RuntimeError) as error:  # how tensorstore reports a full disk or a missing right
-            raise disk.as_os_error(error) from error
+def _refuse_unless_it_comes_back(
+    target: Path, step: int, arrays: dict[str, Any], meta: dict[str, Any], aside: Path
+) -> None:
+    """Read the checkpoint `target` as a resume does; where it is not what was to be saved, take it away again."""
+    try:
+        found, found_meta = _load(target, step, arrays)
+        changed = [path for (path, array), back in zip(arrays.items(), found, strict=True) if _bits_differ(array, back)]
+        if changed or found_meta != json.loads(manifest.to_json(meta)):
+            raise manifest.Unusable(f"{changed[0] if changed else 'meta.json'} comes back changed")
+    except (manifest.Unusable, array_store.Unreadable, OSError) as problem:
+        shutil.rmtree(target, ignore_errors=True)
+        if aside.exists():
+            aside.rename(target)
+        raise CheckpointError(
+            f"The checkpoint `{target}` was written, but does not come back as it was: {problem}. It was removed, and "
+            "earlier ones are kept. Check the disk and the memory, then go on with `approxtrain train --resume`."
+        ) from problem
 
 
-def _restore(folder: Path, like: PyTree) -> PyTree:
+def _load(path: Path, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """(numpy arrays of the shapes and types of `leaves`, meta) of the checkpoint in `path`, verified."""
+    manifest.verify(path, step, _describe(leaves))
+    meta = json.loads((path / "meta.json").read_bytes())
+    return array_store.read(path / "state", list(leaves.values())), meta
+
+
+def _as_like(like: PyTree, arrays: list[Any]) -> PyTree:
+    """`arrays` in the tree `like`, on the device where that has no numpy array."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    wanted = list(_leaves(like).values())
-    blanks = [np.empty(leaf.shape, leaf.dtype) for leaf in wanted]
-    with _orbax() as (ocp, checkpointer):
-        try:
-            stored = checkpointer.restore(folder.absolute(), args=ocp.args.PyTreeRestore(_stored(blanks)))
-        except Exception as error:  # of whatever kind: an older checkpoint may still do
-            reason = str(error).partition("\n")[0]
-            raise manifest.Unusable(f"Orbax cannot read it: {reason}") from error
-    leaves = []
-    for index, (leaf, blank) in enumerate(zip(wanted, blanks, strict=True)):
-        array = stored.get(_key(index), blank)
-        if (array.shape, array.dtype) != (blank.shape, blank.dtype):
-            raise manifest.Unusable(f"Orbax read {array.dtype}{array.shape}, not {blank.dtype}{blank.shape}")
-        leaves.append(array if isinstance(leaf, np.ndarray | np.generic) else jnp.array(array))
+    on_host = [isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(like)]
+    leaves = [array if here else jnp.array(array) for here, array in zip(on_host, arrays, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _stored(arrays: Iterable[Any]) -> dict[str, Any]:
-    """What Orbax sees: arrays by position, so that no path troubles it; not empty ones, which it refuses."""
-    return {_key(index): array for index, array in enumerate(arrays) if array.size}
+def _bits_differ(array: Any, other: Any) -> bool:
+    import numpy as np
 
-
-def _key(index: int) -> str:
-    return f"{index:05d}"
+    # as bytes: a zero of the other sign would pass as equal
+    ours, theirs = (np.ravel(each).view(np.uint8) for each in (array, other))
+    return not np.array_equal(ours, theirs)
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
@@ -195,20 +202,3 @@ def _on_host(state: PyTree) -> dict[str, Any]:
 
 def _describe(leaves: dict[str, Any]) -> list[list[Any]]:
     return [[path, list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()]
-
-
-@contextlib.contextmanager
-def _orbax() -> Iterator[tuple[Any, Any]]:
-    """(orbax.checkpoint, a synchronous checkpointer), with the log lines and warnings of Orbax held back."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import orbax.checkpoint as ocp
-
-        absl.setLevel(logging.CRITICAL)
-        try:
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                yield ocp, checkpointer
-        finally:
-            absl.setLevel(level)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from approxtrain import checkpoint, disk
-from approxtrain.errors import DiskError
+from approxtrain import array_store, checkpoint, disk
+from approxtrain.errors import CheckpointError, DiskError
 
 
 def small(step: int) -> dict[str, np.ndarray]:
@@ -79,6 +79,31 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file in the way")
     with pytest.raises(DiskError, match="checkpoints/step-00000001` cannot be written"):
         save(tmp_path / "checkpoints", 1)
+
+
+def _one_weight_wrong(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(array + (array == 3)) for array in arrays]
+
+
+def _zeros_of_the_other_sign(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return [-array if array.dtype == np.float32 else array for array in arrays]
+
+
+@pytest.mark.parametrize("spoil", [_one_weight_wrong, _zeros_of_the_other_sign])
+@pytest.mark.parametrize("step", [3, 2], ids=["a new one", "one in place of another"])
+def test_a_checkpoint_that_comes_back_changed_is_removed_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil, step: int
+) -> None:
+    save(tmp_path, 1, 2)
+    write = array_store.write
+    monkeypatch.setattr(array_store, "write", lambda folder, arrays: write(folder, spoil(arrays)))
+    state = {"weight": np.array([[0, 3]], np.float32), "step": np.asarray(step, np.int32)}
+    with pytest.raises(
+        CheckpointError, match=r"step-0000000\d` was written, but does not come back .* comes back changed"
+    ):
+        checkpoint.save(tmp_path, step, state, {})
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+    assert loaded_step(tmp_path) == 2
 
 
 SAVE_FOR_EVER = """
