@@ -49,7 +49,7 @@ def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
     temporary = folder / f"{_TEMPORARY}{target.name}"
     with disk.explained(target):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)  # not its parents: a run's folder that has gone must not appear again
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             array_store.write(temporary / "state", list(arrays.values()))

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from approxtrain.errors import DiskError
 
@@ -42,11 +42,34 @@ def write(path: Path, content: str | bytes) -> None:
         sync(path.parent)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write `values` as readable JSON in one step, the folder made where it is missing. Raises DiskError."""
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+def write_json(path: Path, values: Any, *, make_folder: bool = True) -> None:
+    """Write `values` as readable JSON in one step, the folder made where it is missing. Raises DiskError.
+
+    A folder that was there, and whose absence is a loss, is not to be made anew: make_folder=False.
+    """
+    if make_folder:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def refuse_moved(file: IO[Any], path: Path) -> None:
+    """Raise DiskError unless `path` still leads to `file`, which was opened there.
+
+    An open file can be written to wherever its name has gone, so a run would otherwise not notice that it writes for
+    nobody. While it is open, no other file can have its number.
+    """
+    with explained(path):
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+    gone = path if path.parent.is_dir() else path.parent
+    raise DiskError(
+        f"`{gone}` was removed, renamed or replaced while a run was writing to it, so the run ends: bring it back, "
+        "or give its new name to `approxtrain train --resume`; if it is lost, start again."
+    )
 
 
 def sync(path: Path) -> None:

@@ -81,6 +81,7 @@ class Record:
         self.close()
 
     def _append(self, file: IO[str], row: dict[str, Any]) -> None:
+        disk.refuse_moved(file, Path(file.name))
         with disk.explained(Path(file.name)):
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
@@ -101,7 +102,7 @@ class Record:
 
 def summary(folder: Path, values: dict[str, Any]) -> Path:
     """Write `values` as summary.json, readable and in one step; returns its path."""
-    disk.write_json(folder / SUMMARY, plain(values))
+    disk.write_json(folder / SUMMARY, plain(values), make_folder=False)
     return folder / SUMMARY
 
 

@@ -61,6 +61,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def refuse_moved(self) -> None:
+        """Raise DiskError where the folder that was locked is not at its path any more."""
+        disk.refuse_moved(self._lock, self.path / LOCK)
+
     def close(self) -> None:
         """Let go of the lock."""
         self._lock.close()

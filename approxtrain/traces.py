@@ -20,7 +20,7 @@ def begin(folder: Path, step: int, data: dict[str, Any], environment: dict[str, 
     """Note how a run begins, or goes on from `step` > 0. → the trajectory number of the whole run."""
     ours, before = trajectory.TRAJECTORY, begun(folder)
     number = ours if step == 0 or before.get("trajectory") == ours else trajectory.UNKNOWN
-    disk.write_json(folder / BEGUN, {"data": data, "trajectory": number, "environment": environment})
+    disk.write_json(folder / BEGUN, {"data": data, "trajectory": number, "environment": environment}, make_folder=False)
     return number
 
 
@@ -32,7 +32,7 @@ def begun(folder: Path) -> dict[str, Any]:
 def diverge(folder: Path, error: DivergedError) -> None:
     """Note that the run in `folder` has diverged."""
     loss = None if error.loss is None else str(error.loss)
-    disk.write_json(folder / DIVERGED, {"step": error.step, "loss": loss, "message": str(error)})
+    disk.write_json(folder / DIVERGED, {"step": error.step, "loss": loss, "message": str(error)}, make_folder=False)
 
 
 def diverged(folder: Path) -> dict[str, Any] | None:

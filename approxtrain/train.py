@@ -94,6 +94,7 @@ class Run:
                 for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
+                self.folder.refuse_moved()
                 traces.diverge(self.folder.path, error)
                 raise
         return self._summary(start, trajectory)
@@ -255,6 +256,7 @@ class Run:
         self.listener.step(step + 1, losses)
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
+        self.folder.refuse_moved()
         rows.sync()
         meta = {
             "config": configuration.plain(self.config),
@@ -265,6 +267,7 @@ class Run:
         traces.saved(self.folder.path, int(state.step))
 
     def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
+        self.folder.refuse_moved()
         found = outcome(record.rows(self.folder.path / record.METRICS), self.seeds)
         several = {"seeds": len(self.seeds), "seeds_by": self.dispatch.seeds_by} if len(self.seeds) > 1 else {}
         summary = {
