@@ -42,7 +42,7 @@ class DivergedError(ApproxtrainError):
 
 
 class CheckpointError(ApproxtrainError):
-    """No checkpoint of the run can be used."""
+    """No checkpoint of the run can be used, or the rows are not those that it vouches for."""
 
     exit_code = 5
 

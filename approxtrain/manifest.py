@@ -1,7 +1,7 @@
 """A manifest that vouches for every byte of a folder: size and SHA-256 of each file, and a seal over itself.
 
 `seal`            SHA-256 of the rest of the manifest
-`format`, `step`  1, and the number of steps finished
+`format`, `step`  2, and the number of steps finished
 `arrays`          [path, shape, type] of each array, in the order of the tree
 `files`           name → [size, SHA-256] of each file but this one
 """
@@ -16,7 +16,7 @@ from typing import Any
 from approxtrain import disk
 
 NAME = "MANIFEST.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Unusable(Exception):

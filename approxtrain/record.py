@@ -12,46 +12,59 @@ seed, as `kind/name/layer 2/method approx/seed 3`.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple, Self
 
 from approxtrain import disk, host_memory
+from approxtrain.row_file import RowFile, Vouched, vouched_part
+from approxtrain.row_file import rows as rows
 
 METRICS, TIMING, SUMMARY, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "summary.json", "tensorboard"
 _SERIES = ("layer", "method", "seed")
 
 
+class Written(NamedTuple):
+    """The rows that were written when the checkpoint of a step was saved, which vouches for them."""
+
+    step: int
+    metrics: Vouched
+    timing: Vouched
+
+    @classmethod
+    def of_json(cls, value: Any) -> Self:
+        """The same again, from the lists that JSON makes of it."""
+        step, metrics, timing = value
+        return cls(step, Vouched(*metrics), Vouched(*timing))
+
+
 class Record:
     """Writes the rows of the run in `folder`.
 
-    `resume_step` is None for a new run, which starts with empty files. For a resumed one it is the step of
-    the checkpoint it goes on from (0 where there is none): rows of later steps, and a last line cut short,
-    are removed.
+    `written` is None for a new run, where no rows may be. For a resumed one it is what its checkpoint vouches for:
+    what comes later in the files is removed. Raises CheckpointError, and changes nothing, where the rows are not there
+    as they were.
 
-    Write the rows of a step, then `sync`, then save its checkpoint: no row that a checkpoint counts as
-    written is lost.
+    Write the rows of a step, then save `sync`'s answer in its checkpoint: no row that a checkpoint counts as written
+    is lost without notice.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+    def __init__(self, folder: Path, written: Written | None = None) -> None:
+        refuse_changed(folder, written)  # both, before one is cut
         self._folder = folder
-        self._purge_step = None if resume_step is None else resume_step + 1
+        self._purge_step = None if written is None else written.step + 1
         self._tensorboard: Any = None
-        for name in (METRICS, TIMING):
-            _cut(folder / name, resume_step)
-        with disk.explained(folder / METRICS):
-            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-            self._timing = (folder / TIMING).open("a", encoding="utf-8")
+        self._metrics = RowFile(folder / METRICS, written and written.metrics)
+        self._timing = RowFile(folder / TIMING, written and written.timing)
 
     def row(self, *, kind: str, step: int, **values: Any) -> None:
         """Append {"kind", "step", **values} to metrics.jsonl; the numbers go to TensorBoard as well."""
         row = {name: plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
-        self._append(self._metrics, row)
+        self._metrics.append(row)
         writer = self._writer()
         series = "".join(f"/{name} {row[name]}" for name in _SERIES if name in row)
         for name, value in row.items():
@@ -60,13 +73,11 @@ class Record:
 
     def timing(self, *, step: int, **values: Any) -> None:
         """Append {"step", **values} to timing.jsonl."""
-        self._append(self._timing, {name: plain(value) for name, value in ({"step": step} | values).items()})
+        self._timing.append({name: plain(value) for name, value in ({"step": step} | values).items()})
 
-    def sync(self) -> None:
-        """Flush the rows to the disk itself, so that a power cut cannot part them from a checkpoint."""
-        for file in (self._metrics, self._timing):
-            with disk.explained(Path(file.name)):
-                os.fsync(file.fileno())
+    def sync(self, step: int) -> Written:
+        """Flush the rows to the disk itself. → what a checkpoint of `step` is to vouch for."""
+        return Written(step, self._metrics.vouch(), self._timing.vouch())
 
     def close(self) -> None:
         self._metrics.close()
@@ -79,12 +90,6 @@ class Record:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _append(self, file: IO[str], row: dict[str, Any]) -> None:
-        disk.refuse_moved(file, Path(file.name))
-        with disk.explained(Path(file.name)):
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
 
     def _writer(self) -> Any:
         """The TensorBoard writer; a resumed run hides what was written after the checkpoint."""
@@ -106,9 +111,10 @@ def summary(folder: Path, values: dict[str, Any]) -> Path:
     return folder / SUMMARY
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file, without a last line that was cut short; none where there is no file."""
-    return [row for _, row in _lines(path)]
+def refuse_changed(folder: Path, written: Written | None) -> None:
+    """CheckpointError unless the rows in `folder` begin with those that `written` vouches for; None: if any are."""
+    vouched_part(folder / METRICS, written and written.metrics)
+    vouched_part(folder / TIMING, written and written.timing)
 
 
 def versions() -> dict[str, str]:
@@ -173,26 +179,6 @@ def _git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _cut(path: Path, step: int | None) -> None:
-    """Keep the whole lines of `path` up to `step`."""
-    kept = b"".join(line for line, row in _lines(path) if step is not None and row["step"] <= step)
-    if path.exists() and path.read_bytes() != kept:
-        disk.write(path, kept)
-
-
-def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """(line, row) of the whole lines; what a kill or a power cut left unreadable is passed over."""
-    found = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
-            found.append((line, row))
-    return found
 
 
 def plain(value: Any) -> Any:

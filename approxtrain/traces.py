@@ -16,10 +16,10 @@ from approxtrain.errors import ConfigError, DivergedError
 BEGUN, DIVERGED = "begun.json", "diverged.json"
 
 
-def begin(folder: Path, step: int, data: dict[str, Any], environment: dict[str, Any]) -> int:
-    """Note how a run begins, or goes on from `step` > 0. → the trajectory number of the whole run."""
+def begin(folder: Path, resumed: bool, data: dict[str, Any], environment: dict[str, Any]) -> int:
+    """Note how a run begins, or goes on from a checkpoint. → the trajectory number of the whole run."""
     ours, before = trajectory.TRAJECTORY, begun(folder)
-    number = ours if step == 0 or before.get("trajectory") == ours else trajectory.UNKNOWN
+    number = ours if not resumed or before.get("trajectory") == ours else trajectory.UNKNOWN
     disk.write_json(folder / BEGUN, {"data": data, "trajectory": number, "environment": environment}, make_folder=False)
     return number
 

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain import checkpoint, curves, data, disk, models, record, traces, tune
 from approxtrain import config as configuration
+from approxtrain import curves, data, disk, models, record, resume, traces, tune
 from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.config import Config
 from approxtrain.dispatch import Dispatch
-from approxtrain.errors import DataError, DivergedError, InterruptedRun
+from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.evaluate import Evaluator
 from approxtrain.in_flight import InFlight, spread
 from approxtrain.interruption import Interruption
@@ -29,7 +29,6 @@ from approxtrain.listener import Listener, Start
 from approxtrain.outcome import outcome, over_seeds
 from approxtrain.probe import Probe
 from approxtrain.run_folder import RunFolder
-from approxtrain.same_run import refuse_changes
 from approxtrain.schedule import Schedule
 from approxtrain.seeds import member
 from approxtrain.step import TrainState, set_up
@@ -78,7 +77,7 @@ class Run:
 
         Raises DivergedError, InterruptedRun, DiskError, CheckpointError; what was saved before stays.
         """
-        state = self._restore()
+        state, written = self._restore()
         disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
         self.listener.begin(self._start(start))
@@ -87,10 +86,12 @@ class Run:
             if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
                 return summary  # nothing is left to do, and nothing to measure anew
         about = self.dataset.identity | {"validation": self.dataset.validation}
-        trajectory = traces.begin(self.folder.path, start, about, self.environment)
-        with record.Record(self.folder.path, start) as rows, Interruption() as interruption:
+        trajectory = traces.begin(self.folder.path, written is not None, about, self.environment)
+        with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
             self._settle(state, interruption)
             try:
+                if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
+                    self._save(state, rows)
                 for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
@@ -118,29 +119,17 @@ class Run:
             step=step,
         )
 
-    def _restore(self) -> TrainState:
-        checkpoint.clean(self.folder.checkpoints)
+    def _restore(self) -> tuple[TrainState, record.Written | None]:
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        found = checkpoint.load_latest(self.folder.checkpoints, initial)
+        found = resume.restore(self.folder, initial, self._facts(), self.listener)
         if found is None:
-            return initial
-        state, meta, skipped = found
-        for line in skipped:
-            self.listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
-        if meta["data"] != self.dataset.identity:
-            raise DataError(
-                f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
-                f"there now is {self.dataset.name} ({self.dataset.sha256[:12]}…). Bring the first back (`data.dir`)."
-            )
-        refuse_changes(meta["config"], configuration.plain(self.config))
-        self.config = tune.as_before(self.config, meta["config"])
-        here = record.place(self.environment)
-        if changed := [name for name in here if meta["place"].get(name) != here[name]]:
-            self.listener.warn(
-                f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit."
-            )
-        return state
+            return initial, None
+        self.config = tune.as_before(self.config, found.config)
+        return found.state, found.written
+
+    def _facts(self) -> resume.Facts:
+        return resume.Facts(configuration.plain(self.config), self.dataset.identity, record.place(self.environment))
 
     def _settle(self, state: TrainState, interruption: Interruption) -> None:
         """Measure what the configuration leaves open, once in the life of a run, and write it to its config.toml."""
@@ -256,15 +245,7 @@ class Run:
         self.listener.step(step + 1, losses)
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
-        self.folder.refuse_moved()
-        rows.sync()
-        meta = {
-            "config": configuration.plain(self.config),
-            "data": self.dataset.identity,
-            "place": record.place(self.environment),
-        }
-        checkpoint.save(self.folder.checkpoints, int(state.step), state, meta)
-        traces.saved(self.folder.path, int(state.step))
+        resume.save(self.folder, state, self._facts(), rows)
 
     def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
         self.folder.refuse_moved()

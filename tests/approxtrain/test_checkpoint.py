@@ -155,7 +155,7 @@ DAMAGE = {
     "other manifest": (lambda path: (path / "MANIFEST.json").write_text("[]"), "MANIFEST.json is damaged"),
     "empty folder": (_empty_folder, "MANIFEST.json is missing"),
     "one file more": (lambda path: (path / "state/x").write_text(""), "state/x does not belong to it"),
-    "renamed": (lambda path: path.rename(path.with_name("step-00000003")), "(1, 2), not (1, 3)"),
+    "renamed": (lambda path: path.rename(path.with_name("step-00000003")), "(2, 2), not (2, 3)"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -44,11 +45,13 @@ def test_a_resumed_file_equals_an_uninterrupted_one_byte_for_byte(tmp_path: Path
     with Record(tmp_path / "whole") as book:
         write_epochs(book, range(1, 7))
     with Record(tmp_path / "killed") as book:
-        write_epochs(book, range(1, 6))
+        write_epochs(book, range(1, 5))
+        written = book.sync(12)  # the checkpoint lies before epoch 5
+        write_epochs(book, range(5, 6))
     metrics = tmp_path / "killed" / "metrics.jsonl"
     with metrics.open("a") as file:
         file.write('{"kind": "train", "step": 18, "lo')  # killed in the middle of a line
-    with Record(tmp_path / "killed", resume_step=12) as book:  # the checkpoint lies before epoch 5
+    with Record(tmp_path / "killed", written) as book:
         write_epochs(book, range(5, 7))
     assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert [row["step"] for row in record.rows(tmp_path / "killed" / "timing.jsonl")] == [3, 6, 9, 12, 15, 18]
@@ -56,17 +59,24 @@ def test_a_resumed_file_equals_an_uninterrupted_one_byte_for_byte(tmp_path: Path
 
 def test_rows_of_the_checkpoint_step_itself_are_kept(tmp_path: Path) -> None:
     with Record(tmp_path) as book:
-        write_epochs(book, range(1, 4))
-    with Record(tmp_path, resume_step=6):
+        before = book.sync(0)
+        write_epochs(book, range(1, 3))
+        written = book.sync(6)
+        write_epochs(book, range(3, 4))
+    with Record(tmp_path, written):
         assert [row["step"] for row in record.rows(tmp_path / "metrics.jsonl")] == [3, 6, 6]
-    with Record(tmp_path, resume_step=0):  # a resume without any checkpoint starts again
+    with Record(tmp_path, before):
         assert (tmp_path / "metrics.jsonl").read_bytes() == b""
 
 
 def test_only_a_half_written_line_is_cut_when_nothing_is_later(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text('{"kind": "train", "step": 3}\n{"kind": "train", "step": 6}')
-    with Record(tmp_path, resume_step=9):
+    with Record(tmp_path) as book:
+        book.row(kind="train", step=3)
+        written = book.sync(3)
+    with metrics.open("a") as file:
+        file.write('{"kind": "train", "step": 6}')
+    with Record(tmp_path, written):
         assert metrics.read_text() == '{"kind": "train", "step": 3}\n'
 
 
@@ -91,8 +101,10 @@ def test_numbers_that_are_not_finite_are_strings_that_float_reads(tmp_path: Path
 def test_tensorboard_gets_the_rows_and_a_resume_purges_later_ones(tmp_path: Path) -> None:
     with Record(tmp_path) as book:
         assert not (tmp_path / "tensorboard").exists()
-        write_epochs(book, range(1, 3))
-    with Record(tmp_path, resume_step=3) as book:
+        write_epochs(book, range(1, 2))
+        written = book.sync(3)
+        write_epochs(book, range(2, 3))
+    with Record(tmp_path, written) as book:
         write_epochs(book, range(2, 3))
     first, second = sorted((tmp_path / "tensorboard").iterdir())
     scalars, restarts = _events(first)
@@ -118,13 +130,17 @@ def _events(path: Path) -> tuple[list[tuple[str, int]], list[int]]:
     return scalars, restarts
 
 
-def test_a_disk_that_is_full_is_a_disk_error_that_names_the_file(tmp_path: Path) -> None:
-    with Record(tmp_path) as book:
-        book._metrics.close()
-        book._metrics = Path("/dev/full").open("a")  # noqa: SIM115
-        with pytest.raises(DiskError, match=r"/dev/full` cannot be written: No space left on device"):
+def test_a_write_that_the_kernel_refuses_is_a_disk_error_that_names_the_file(tmp_path: Path) -> None:
+    """The limit on the size of a file stands in for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    book = Record(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(DiskError, match=r"metrics\.jsonl` cannot be written: File too large"):
             book.row(kind="train", step=1)
-        book._metrics = (tmp_path / "metrics.jsonl").open("a")
+        book.close()  # does not fail a second time
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_summary_is_readable_json(tmp_path: Path) -> None:

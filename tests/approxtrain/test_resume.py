@@ -71,7 +71,7 @@ class Killer(Listener):
 save = checkpoint.save
 
 def train(path, kill_after):
-    checkpoint.save = lambda folder, step, *rest: kill() if step == -kill_after else save(folder, step, *rest)
+    checkpoint.save = lambda folder, step, *rest: kill() if -step == kill_after < 0 else save(folder, step, *rest)
     with RunFolder.open(path) as folder:
         run = Run(config.load(str(folder.config)), folder, Killer(kill_after))
         like = run.initial
@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_six_times_ends_as_one_that_never_was(kind, runs, t
     assert runs[whole] == [[0, STEPS]]
     assert [code for code, _ in runs[killed]] == [-signal.SIGKILL] * 6 + [0]
     saved = [step for _, step in runs[killed]]
-    assert saved[0] == 0  # the first kill comes before the first checkpoint
+    assert saved[0] == 0  # the first kill comes before the first checkpoint of a step
     assert saved == sorted(saved)
     assert_same_bits(killed, whole, TRAIN.get(kind, {}).get("seeds", 1))
 
