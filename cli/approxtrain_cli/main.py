@@ -18,7 +18,7 @@ import typer
 
 from approxtrain import host_memory
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
-from approxtrain_cli import bench_kernel, bench_step, data, ls, report, reproduce, schedule_show, train
+from approxtrain_cli import bench_kernel, bench_step, data, ls, output, report, reproduce, schedule_show, train
 
 app = typer.Typer(
     name="approxtrain",
@@ -41,6 +41,7 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the program on `sys.argv`; typer exits with the code."""
+    output.open_closed_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "×" shows "?" in place of a traceback
@@ -51,9 +52,11 @@ def main() -> None:
         app([argument for argument in arguments if argument != "--debug"], prog_name="approxtrain")
     except ApproxtrainError as error:
         if debug:
-            traceback.print_exc()
-        print(_message(error), file=sys.stderr)
+            output.tell(traceback.format_exc().rstrip())
+        output.tell(_message(error))
         sys.exit(error.exit_code)
+    finally:
+        output.settle()
 
 
 def _message(error: ApproxtrainError) -> str:

@@ -14,6 +14,7 @@ from rich.table import Column
 
 from approxtrain.listener import Listener, Start
 from approxtrain.outcome import over_seeds
+from approxtrain_cli import output
 
 QUIET_SECONDS = 30.0
 """Where stdout is no terminal, a run says at least this often that it lives."""
@@ -24,7 +25,7 @@ class Progress(Listener):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(file=output.lasting(), highlight=False, soft_wrap=True)
         self.bar = Bar(
             BarColumn(bar_width=max(6, min(20, self.console.width - 74))),  # all of it fits into 80 columns
             MofNCompleteColumn(),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from approxtrain.errors import CheckpointError, ConfigError, InterruptedRun, LockedError
+from approxtrain_cli import output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ def reproduce(
     from approxtrain.interruption import ending
     from approxtrain.reproduction.budget import BUDGETS
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(file=output.lasting(), highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)
     targets, overrides = _split(arguments or [])
     with ending(_go_on()):
