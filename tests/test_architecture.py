@@ -23,14 +23,14 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "tensorboardX"}
 JAX_FREE = [
     "approxtrain",
-    "approxtrain.archive",
+    "approxtrain.run.archive",
     "approxtrain.config",
-    "approxtrain.cost",
+    "approxtrain.schedule.cost",
     "approxtrain.data",
-    "approxtrain.experiments",
+    "approxtrain.paper.experiments",
     "approxtrain.models",
     "approxtrain.report.folder",
-    "approxtrain.reproduction.estimate",
+    "approxtrain.paper.estimate",
     "approxtrain.schedule",
     "approxtrain_cli.main",
     "approxtrain_kernels",

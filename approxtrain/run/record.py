@@ -1,0 +1,195 @@
+"""What a run leaves behind in numbers.
+
+`metrics.jsonl` is a pure function of configuration, seed and step: no clock goes into it, so the file of a
+run that was killed and resumed equals that of an uninterrupted one byte for byte. `timing.jsonl` holds all
+that a clock has touched. Both have one JSON object a line, each with `step`, the number of steps finished.
+Numbers are written so that they read back exactly. JSON has no NaN and no infinity: these are the strings
+"NaN", "Infinity" and "-Infinity", which Python's `float` reads.
+
+TensorBoard gets a copy of the metric rows, as `kind/name` against step; of rows that bear a layer with its method, or a
+seed, as `kind/name/layer 2/method approx/seed 3`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from approxtrain import disk
+from approxtrain.run import host_memory
+from approxtrain.run.row_file import RowFile, Vouched, vouched_part
+from approxtrain.run.row_file import rows as rows
+
+METRICS, TIMING, SUMMARY, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "summary.json", "tensorboard"
+_SERIES = ("layer", "method", "seed")
+
+
+class Written(NamedTuple):
+    """The rows that were written when the checkpoint of a step was saved, which vouches for them."""
+
+    step: int
+    metrics: Vouched
+    timing: Vouched
+
+    @classmethod
+    def of_json(cls, value: Any) -> Self:
+        """The same again, from the lists that JSON makes of it."""
+        step, metrics, timing = value
+        return cls(step, Vouched(*metrics), Vouched(*timing))
+
+
+class Record:
+    """Writes the rows of the run in `folder`.
+
+    `written` is None for a new run, where no rows may be. For a resumed one it is what its checkpoint vouches for:
+    what comes later in the files is removed. Raises CheckpointError, and changes nothing, where the rows are not there
+    as they were.
+
+    Write the rows of a step, then save `sync`'s answer in its checkpoint: no row that a checkpoint counts as written
+    is lost without notice.
+    """
+
+    def __init__(self, folder: Path, written: Written | None = None) -> None:
+        refuse_changed(folder, written)  # both, before one is cut
+        self._folder = folder
+        self._purge_step = None if written is None else written.step + 1
+        self._tensorboard: Any = None
+        self._metrics = RowFile(folder / METRICS, written and written.metrics)
+        self._timing = RowFile(folder / TIMING, written and written.timing)
+
+    def row(self, *, kind: str, step: int, **values: Any) -> None:
+        """Append {"kind", "step", **values} to metrics.jsonl; the numbers go to TensorBoard as well."""
+        row = {name: plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
+        self._metrics.append(row)
+        writer = self._writer()
+        series = "".join(f"/{name} {row[name]}" for name in _SERIES if name in row)
+        for name, value in row.items():
+            if name not in ("step", *_SERIES) and isinstance(value, int | float):
+                writer.add_scalar(f"{kind}/{name}{series}", value, row["step"])
+
+    def timing(self, *, step: int, **values: Any) -> None:
+        """Append {"step", **values} to timing.jsonl."""
+        self._timing.append({name: plain(value) for name, value in ({"step": step} | values).items()})
+
+    def sync(self, step: int) -> Written:
+        """Flush the rows to the disk itself. → what a checkpoint of `step` is to vouch for."""
+        return Written(step, self._metrics.vouch(), self._timing.vouch())
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._timing.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _writer(self) -> Any:
+        """The TensorBoard writer; a resumed run hides what was written after the checkpoint."""
+        if self._tensorboard is None:
+            from tensorboardX import SummaryWriter
+
+            with disk.explained(self._folder / TENSORBOARD):
+                self._tensorboard = SummaryWriter(
+                    str(self._folder / TENSORBOARD),
+                    purge_step=self._purge_step,
+                    filename_suffix=f".{self._purge_step or 0:08d}",  # else two of one second clash
+                )
+        return self._tensorboard
+
+
+def summary(folder: Path, values: dict[str, Any]) -> Path:
+    """Write `values` as summary.json, readable and in one step; returns its path."""
+    disk.write_json(folder / SUMMARY, plain(values), make_folder=False)
+    return folder / SUMMARY
+
+
+def refuse_changed(folder: Path, written: Written | None) -> None:
+    """CheckpointError unless the rows in `folder` begin with those that `written` vouches for; None: if any are."""
+    vouched_part(folder / METRICS, written and written.metrics)
+    vouched_part(folder / TIMING, written and written.timing)
+
+
+def versions() -> dict[str, str]:
+    """Package → version, of all that a number may depend on."""
+    import approxtrain
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"approxtrain": approxtrain.__version__} | {name: metadata.version(name) for name in packages}
+
+
+def environment() -> dict[str, Any]:
+    """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
+    import jax
+
+    from approxtrain_kernels import native
+
+    devices = jax.devices()
+    return {
+        "device": devices[0].device_kind,
+        "device_platform": devices[0].platform,
+        "device_count": len(devices),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
+        "freed_memory_kept": host_memory.kept,
+        "git_commit": _git_commit(),
+    }
+
+
+def place(environment: dict[str, Any]) -> dict[str, Any]:
+    """The part of an environment that must be the same for a resumed run to repeat the bits."""
+    names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
+    return {name: environment[name] for name in names}
+
+
+def _processor() -> str:
+    """The processor's own name; on Linux `platform.processor` knows only the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit this package runs from, "-dirty" added where files differ; None outside a checkout."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: arrays as lists, their scalars as numbers, non-finite floats as strings."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and jax
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return str(value) if isinstance(value, Path) else value
