@@ -6,14 +6,14 @@ help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 demo: ## set up, train the quickstart preset (minutes), print accuracy and curves; DEMO_ARGS adds to the command
-	@scripts/environment.sh .venv "$(PYTHON)" -e .
+	@tools/environment.sh .venv "$(PYTHON)" -e .
 	.venv/bin/approxtrain train quickstart $(DEMO_ARGS)
 
 test: ## the one gate: format, lint, types, tests, the wheel elsewhere, the other Python
-	@PYTHON="$(PYTHON)" scripts/gate.sh
+	@PYTHON="$(PYTHON)" tools/gate.sh
 
 env: ## make .venv with the package (editable) and the tools
-	@scripts/environment.sh .venv "$(PYTHON)" -e . --group dev
+	@tools/environment.sh .venv "$(PYTHON)" -e . --group dev
 
 lint: env ## format and fix what can be fixed, then check the types
 	.venv/bin/ruff format .
@@ -21,10 +21,10 @@ lint: env ## format and fix what can be fixed, then check the types
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
 gpu-check: ## no GPU needed: compile for an H200, report registers, spills and what a step launches (docs/gpu.md)
-	@PYTHON="$(PYTHON)" scripts/gpu_check.sh $(GPU_ARGS)
+	@PYTHON="$(PYTHON)" tools/gpu_check.sh $(GPU_ARGS)
 
 gpu-bench: ## what needs a GPU, as much as fits into 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)
-	@PYTHON="$(PYTHON)" GPU_PYTHON="$(GPU_PYTHON)" scripts/gpu_bench.sh $(if $(GPU_DATA),--data "$(GPU_DATA)") $(GPU_ARGS)
+	@PYTHON="$(PYTHON)" GPU_PYTHON="$(GPU_PYTHON)" tools/gpu_bench.sh $(if $(GPU_DATA),--data "$(GPU_DATA)") $(GPU_ARGS)
 
 clean: ## remove environments, builds and caches; runs/ stays
 	rm -rf .venv .venv-* dist build .pytest_cache .ruff_cache .hypothesis

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from approxtrain import experiments
-from approxtrain.archive import Archive, identity
 from approxtrain.config import plain
 from approxtrain.data import cifar
+from approxtrain.paper import experiments
+from approxtrain.run.archive import Archive, identity
 
 
 @pytest.fixture(autouse=True, scope="module")

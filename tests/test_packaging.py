@@ -53,7 +53,7 @@ def test_the_license_is_the_one_that_is_declared():
 
 
 @pytest.mark.parametrize(
-    "script", [".ci/run", *(f"scripts/{file.name}" for file in sorted((ROOT / "scripts").glob("*.sh")))]
+    "script", [".ci/run", *(f"tools/{file.name}" for file in sorted((ROOT / "tools").glob("*.sh")))]
 )
 def test_a_script_can_be_called_and_parsed(script):
     path = ROOT / script
@@ -78,7 +78,7 @@ def test_an_interpreter_on_the_path_that_does_not_run_is_passed_over(tmp_path):
     real.parent.mkdir(parents=True)
     real.symlink_to(sys.executable)
     environment = {"PATH": f"{shim.parent}:/usr/bin:/bin", "PYENV_ROOT": str(tmp_path / "pyenv")}
-    script = ROOT / "scripts/find_python.sh"
+    script = ROOT / "tools/find_python.sh"
     found = subprocess.run([script, version], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(real)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from approxtrain import archive
+from approxtrain.run import archive
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "configs/README.md"]

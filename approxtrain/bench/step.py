@@ -26,17 +26,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from approxtrain import data, models
-from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.bench import torch_peer, torch_step
 from approxtrain.bench.plain import PlainNetwork
 from approxtrain.bench.step_parts import REPEATS, Parts
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
-from approxtrain.dispatch import Dispatch
 from approxtrain.models.network import Network
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
-from approxtrain.step import Task, TrainState, set_up
+from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.step import Task, TrainState, set_up
 
 LOOP = 2
 """Steps in one call of a loop."""

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from approxtrain.batch import PADDING, channel_statistics
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.models import Model
 from approxtrain.models import description as d
+from approxtrain.training.batch import PADDING, channel_statistics
 
 FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
 FASHIONS = ("eager", "compiled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from approxtrain import experiments
+from approxtrain.paper import experiments
 from approxtrain.report.document import Block, Bullets, Paragraph
 from approxtrain.report.outcome import Outcome
 from approxtrain.report.selection import Selection

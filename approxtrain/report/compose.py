@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from approxtrain import experiments
+from approxtrain.paper import experiments
 from approxtrain.report import (
     closing,
     curves,

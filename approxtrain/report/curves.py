@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from approxtrain.archive import Archive
-from approxtrain.experiments import Row
+from approxtrain.paper.experiments import Row
 from approxtrain.report import drawing
 from approxtrain.report.document import Figure, Picture
 from approxtrain.report.drawing import Line, Look
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.report.wording import counted
+from approxtrain.run.archive import Archive
 
 _COLOURS = {"Full": "ink", "Zero": "zero", "Random": "random", "Approx.": "approx", "Pooled": "pooled"}
 _MARKERS = {"schedule 1": "o", "schedule 2": "s", "schedule 3": "^"}

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from approxtrain.archive import Archive
 from approxtrain.report import curves, drawing
 from approxtrain.report.document import Figure, Picture
 from approxtrain.report.drawing import Line
 from approxtrain.report.selection import RowRuns, Selection
+from approxtrain.run.archive import Archive
 
 _PANELS = (
     ("cosine", "layer", "cosine"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from approxtrain.archive import Archive
 from approxtrain.report.document import Facts
 from approxtrain.report.inputs import Measured
 from approxtrain.report.selection import DRAWN, Protocol, Selection
 from approxtrain.report.wording import counted
+from approxtrain.run.archive import Archive
 
 _PAPER = {"batch_size": 128, "augment": True, "precision": "float32"}
 _NOT_STATED = (

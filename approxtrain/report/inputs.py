@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from approxtrain import archive
-from approxtrain.archive import Archive
 from approxtrain.errors import ConfigError
-from approxtrain.run_folder import CONFIG
+from approxtrain.run import archive
+from approxtrain.run.archive import Archive
+from approxtrain.run.folder import CONFIG
 
 
 @dataclass(frozen=True)

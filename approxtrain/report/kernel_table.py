@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from approxtrain import experiments
-from approxtrain.bench import scaling
-from approxtrain.experiments import KernelRow
+from approxtrain.paper import experiments
+from approxtrain.paper.experiments import KernelRow
+from approxtrain.report import kernel_growth
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.inputs import Measured
 from approxtrain.report.wording import NOTHING
@@ -55,12 +55,12 @@ def growth(measured: Measured, name: str) -> Table | None:
     """How the times of the paper's shapes grow with channels and map, the paper's and ours; None where too few of them
     were measured."""
     try:
-        fits = {"paper": scaling.of_paper()} | scaling.of_document({"rows": _of_the_paper(measured)})
+        fits = {"paper": kernel_growth.of_paper()} | kernel_growth.of_document({"rows": _of_the_paper(measured)})
     except ValueError:  # the shapes do not tell the two apart
         return None
     rows, records = [], []
     for where, found in fits.items():
-        powers = [(part, size) for part in ("dense", "kernel") for size in (scaling.CHANNELS, scaling.MAP)]
+        powers = [(part, size) for part in ("dense", "kernel") for size in (kernel_growth.CHANNELS, kernel_growth.MAP)]
         exponents = {(part, size): found[part]["exponents"][size] for part, size in powers}
         texts = [f"{value:.2f} ({low:.2f} to {high:.2f})".replace("-", "−") for value, low, high in exponents.values()]
         rows.append((Cell(where), *map(Cell, texts), Cell(found["second_observation"])))

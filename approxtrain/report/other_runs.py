@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from approxtrain.archive import Archive
-from approxtrain.curves import schedule_title
 from approxtrain.report.document import Cell, Table
 from approxtrain.report.outcome import short_failure
 from approxtrain.report.selection import Protocol, Selection
 from approxtrain.report.speed_up import step_seconds
 from approxtrain.report.wording import NOTHING, counted, decimal
+from approxtrain.run.archive import Archive
+from approxtrain.run.curves import schedule_title
 
 HEADER = ("run", "network", "schedule", "seed", "images", "epochs", "best, %", "final, %", "step, ms", "why it is here")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from approxtrain import experiments
-from approxtrain.archive import Archive
-from approxtrain.experiments import Row
+from approxtrain.paper import experiments
+from approxtrain.paper.experiments import Row
 from approxtrain.report import speed_up
 from approxtrain.report.inputs import Measured
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.report.speed_up import SpeedUp
 from approxtrain.report.statistics import Estimate, estimate, paired
 from approxtrain.report.verdict import Verdict, judge
+from approxtrain.run.archive import Archive
 
 KINDS = ("best", "final")
 """The paper's rule: the best validation accuracy of the run; and that after its last step."""

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from approxtrain import experiments
-from approxtrain.archive import ELSEWHERE, Archive
 from approxtrain.config import Config, plain
-from approxtrain.experiments import Experiment, Row
+from approxtrain.paper import experiments
+from approxtrain.paper.experiments import Experiment, Row
 from approxtrain.report.wording import counted
+from approxtrain.run.archive import ELSEWHERE, Archive
 
 REAL = "cifar10"
 """The images of CIFAR-10; "cifar10-jpeg75" and the like hold them as well, re-encoded."""

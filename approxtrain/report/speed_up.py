@@ -8,14 +8,14 @@ from statistics import median
 from typing import Any
 
 from approxtrain import models
-from approxtrain.archive import Archive
 from approxtrain.bench.timing import Times, ratio_of_runs
-from approxtrain.cost import layer_flops, phase_costs
-from approxtrain.experiments import Row
+from approxtrain.paper.experiments import Row
 from approxtrain.report.inputs import Measured
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.report.statistics import estimate
+from approxtrain.run.archive import Archive
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.cost import layer_flops, phase_costs
 
 RUNS = "steps of the runs"
 STEADY = 20

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from approxtrain.errors import ConfigError
-from approxtrain.frozen import prefix
 from approxtrain.models.description import ConvLayer
 from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.phases import phases_of
 from approxtrain.schedule.stamps import resolve
 from approxtrain_kernels.method import Method

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from approxtrain.cost import Cost, cost, layer_flops, phase_costs
-from approxtrain.frozen import prefix
 from approxtrain.models.description import ConvLayer, Model
 from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.cost import Cost, cost, layer_flops, phase_costs
+from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.schedule import Schedule
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods

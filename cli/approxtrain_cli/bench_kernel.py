@@ -123,9 +123,9 @@ def _run(console: Console, asked: Asked, wanted: _Outputs) -> None:
 
 
 def measure(console: Console, asked: Asked, old: Old | None) -> tuple[list[Row], dict[str, Any]]:
-    from approxtrain import record
     from approxtrain.bench import kernel, kernel_file, machine, torch_peer
     from approxtrain.bench.timer import best_timer
+    from approxtrain.run import record
 
     environment = record.environment()
     console.print(f"device    {device_text(environment)}, jax {environment['versions']['jax']}")

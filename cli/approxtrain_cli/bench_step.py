@@ -60,9 +60,9 @@ def _run(configs: dict[str, Config], peers: list[str], rounds: int, json_file: P
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)
     console.print("starting jax …")
-    from approxtrain import programs, record
     from approxtrain.bench.step import StepBench
     from approxtrain.bench.step_report import report
+    from approxtrain.run import programs, record
 
     programs.keep()
     environment = record.environment()

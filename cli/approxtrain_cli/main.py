@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from approxtrain import host_memory
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
+from approxtrain.run import host_memory
 from approxtrain_cli import bench_kernel, bench_step, data, ls, report, reproduce, schedule_show, train
 
 app = typer.Typer(

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from approxtrain.listener import Listener, Start
-from approxtrain.outcome import over_seeds
+from approxtrain.run.summary import over_seeds
+from approxtrain.training.events import Listener, Start
 
 QUIET_SECONDS = 30.0
 """Where stdout is no terminal, a run says at least this often that it lives."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from approxtrain.data import Dataset
-    from approxtrain.reproduction.budget import Budget
-    from approxtrain.reproduction.plan import Planned
-    from approxtrain.reproduction.store import Store
+    from approxtrain.paper.budget import Budget
+    from approxtrain.paper.runs import Planned
+    from approxtrain.paper.store import Store
     from approxtrain_cli.reproduce_plan import Line
 
 WIDTH = 120
@@ -62,8 +62,8 @@ def reproduce(
     """
     from rich.console import Console
 
-    from approxtrain.interruption import ending
-    from approxtrain.reproduction.budget import BUDGETS
+    from approxtrain.paper.budget import BUDGETS
+    from approxtrain.training.signals import ending
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)
@@ -74,8 +74,8 @@ def reproduce(
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """→ (targets, overrides)."""
-    from approxtrain import experiments
     from approxtrain.config import is_override
+    from approxtrain.paper import experiments
 
     overrides = [argument for argument in arguments if is_override(argument)]
     targets = [argument for argument in arguments if not is_override(argument)]
@@ -103,20 +103,20 @@ class _Reproduction:
 
     def run(self) -> None:
         from approxtrain import data
-        from approxtrain.reproduction import plan
-        from approxtrain.reproduction.store import Store
+        from approxtrain.paper import runs
+        from approxtrain.paper.store import Store
         from approxtrain_cli import reproduce_kernel, reproduce_plan
 
         # all that can be wrong with what was asked is found before jax starts
-        experiments = plan.chosen(self.targets)
-        found = plan.configurations(plan.rows_of(experiments), self.budget, self.seeds, self.overrides)
+        experiments = runs.chosen(self.targets)
+        found = runs.configurations(runs.rows_of(experiments), self.budget, self.seeds, self.overrides)
         dataset = data.load(found[0][1].data) if found else None
-        planned = plan.runs(found, dataset) if dataset else []
+        planned = runs.runs(found, dataset) if dataset else []
         store = Store(self.out)
         kernel = "table1" in {experiment.name for experiment in experiments}
         self.console.print(f"budget    {self.budget.name}: {self.budget.summary}")
         self.console.print("starting jax …")
-        from approxtrain import programs, record
+        from approxtrain.run import programs, record
 
         programs.keep()
         here = record.environment()
@@ -151,7 +151,7 @@ class _Reproduction:
             raise failed[0]
 
     def _one(self, store: Store, planned: Planned, dataset: Dataset) -> None:
-        from approxtrain.reproduction.execute import execute
+        from approxtrain.paper.execute import execute
         from approxtrain_cli.progress import Progress
 
         with ExitStack() as stack:

@@ -29,8 +29,8 @@ def run(console: Console, out: Path, rounds: int) -> bool:
     """Measure it, unless it is there, and say whether the paper's second observation holds. → whether all was right,
     now or when it was measured.
     """
-    from approxtrain.bench import scaling
     from approxtrain.disk import write_json
+    from approxtrain.report import kernel_growth
 
     document = _there(out)
     if document is None:
@@ -41,7 +41,7 @@ def run(console: Console, out: Path, rounds: int) -> bool:
         console.print("\ntable1", style="bold")
         rows, document = bench_kernel.measure(console, asked, None)
         bench_kernel.show(console, rows, asked.cache.shown)
-        document["scaling"] = scaling.of_document(document) | {"paper": scaling.of_paper()}
+        document["scaling"] = kernel_growth.of_document(document) | {"paper": kernel_growth.of_paper()}
         write_json(out / FILE, document)
         console.print(f"written   {out / FILE}")
     for where, fits in document["scaling"].items():

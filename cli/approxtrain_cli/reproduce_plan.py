@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from approxtrain.config import Config
     from approxtrain.data import Dataset
-    from approxtrain.reproduction.estimate import Step
-    from approxtrain.reproduction.plan import Planned
-    from approxtrain.reproduction.store import Found, Store
+    from approxtrain.paper.estimate import Step
+    from approxtrain.paper.runs import Planned
+    from approxtrain.paper.store import Found, Store
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def lines(
     console: Console, store: Store, planned: Sequence[Planned], dataset: Dataset, here: dict[str, Any]
 ) -> list[Line]:
     """A line for each run. Measures a few steps of each network that no run and no earlier measurement tells about."""
-    from approxtrain.reproduction import estimate
+    from approxtrain.paper import estimate
 
     archives = [found.archive for found in store.contents()]
     result = []
@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
 
 
 def _measure(console: Console, store: Store, config: Config, here: dict[str, Any]) -> Step:
-    from approxtrain.reproduction import estimate, measure
+    from approxtrain.paper import estimate, measure
 
     console.print(f"measuring a step of {config.model.name} …")
     step, compiling = measure.step(config)

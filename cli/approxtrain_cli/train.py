@@ -12,7 +12,7 @@ from approxtrain.errors import ConfigError
 if TYPE_CHECKING:
     from approxtrain.config import Config
     from approxtrain.data import Dataset
-    from approxtrain.run_folder import RunFolder
+    from approxtrain.run.folder import RunFolder
 
 
 def train(
@@ -63,7 +63,7 @@ def _start(config: Config, out: Path | None) -> None:
     from approxtrain import data
     from approxtrain.config import steps_per_epoch
     from approxtrain.models import get
-    from approxtrain.run_folder import RunFolder, default_path
+    from approxtrain.run.folder import RunFolder, default_path
     from approxtrain.schedule import Schedule
 
     # all that can be wrong is found before a folder is made
@@ -77,8 +77,8 @@ def _start(config: Config, out: Path | None) -> None:
 
 def _resume(path: Path, overrides: list[str]) -> None:
     from approxtrain.config import load, plain
-    from approxtrain.run_folder import RunFolder
-    from approxtrain.same_run import refuse_changes
+    from approxtrain.run.folder import RunFolder
+    from approxtrain.run.resume import refuse_changes
 
     with RunFolder.open(path) as folder:
         before = load(str(folder.config))
@@ -92,8 +92,8 @@ def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> N
 
     with Progress(folder.path) as progress:
         progress.say("starting jax …")
-        from approxtrain import programs
-        from approxtrain.train import Run  # this imports jax, which takes seconds
+        from approxtrain.run import programs
+        from approxtrain.training.loop import Run  # this imports jax, which takes seconds
 
         programs.keep()
 

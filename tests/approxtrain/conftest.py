@@ -110,10 +110,10 @@ def assemble(configure: Callable[..., Config]) -> Callable[..., Bench]:
         import jax
         import jax.numpy as jnp
 
-        from approxtrain.batch import Images, Keys, channel_statistics, epoch_order
-        from approxtrain.dispatch import Dispatch
         from approxtrain.schedule import Schedule
-        from approxtrain.step import set_up
+        from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+        from approxtrain.training.dispatch import Dispatch
+        from approxtrain.training.step import set_up
 
         config = configure(schedule, **train)
         rng = np.random.default_rng(0)

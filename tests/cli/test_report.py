@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from approxtrain import archive
+from approxtrain.run import archive
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from approxtrain import archive, experiments, models
+from approxtrain import models
 from approxtrain.models import Model
-from approxtrain.run_folder import RunFolder
+from approxtrain.paper import experiments
+from approxtrain.run import archive
+from approxtrain.run.folder import RunFolder
 from approxtrain_cli import bench_kernel
 
 pytestmark = pytest.mark.one_python

@@ -1,0 +1,80 @@
+"""From targets to runs: every row of every table and figure asked for, once, for each seed. Imports no jax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from approxtrain import config, models
+from approxtrain.config import Config
+from approxtrain.data import Dataset
+from approxtrain.paper import experiments
+from approxtrain.paper.budget import Budget, first_seed, settings
+from approxtrain.paper.experiments import Experiment, Row
+from approxtrain.run import archive
+from approxtrain.schedule import Schedule
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of one seed."""
+
+    row: Row
+    config: Config
+    data: dict[str, str]
+    """Name and SHA-256 of the images."""
+
+    @property
+    def identity(self) -> str:
+        return archive.identity(self.config, self.data)
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its archive: "cnn2-zero-cifar10-e8-s0"."""
+        train = self.config.train
+        return f"{self.row.name}-{self.data['name']}-e{train.epochs}-s{train.seed}"
+
+    @property
+    def schedule(self) -> Schedule:
+        layers = models.get(self.config.model.name).layers
+        return Schedule.from_config(self.config.schedule, layers, config.steps_per_epoch(self.config))
+
+
+def chosen(targets: Sequence[str]) -> list[Experiment]:
+    """The experiments of these names, each once and in the order of the paper; "all" is all. ConfigError."""
+    wanted = {name: experiments.get(name) for name in targets if name != ALL}
+    return [experiments.get(name) for name in experiments.names() if name in wanted or ALL in targets]
+
+
+def rows_of(found: Sequence[Experiment]) -> list[Row]:
+    """Their rows, each run once: what tables and figures share is one run."""
+    names = {row.name for experiment in found for row in experiment.rows}
+    return [row for row in experiments.rows() if row.name in names]
+
+
+def configurations(
+    rows: Sequence[Row], budget: Budget, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> list[tuple[Row, Config]]:
+    """The runs of `rows`, seed by seed, so that one that is stopped early has whole tables of the first seeds.
+
+    Rows of one network and seed have the same initial weights, and all rows of one seed the same order of the images
+    and the same augmentation: these are drawn from the seed alone. Raises ConfigError before anything runs.
+    """
+    counts = {row.name: seeds or budget.seeds.get(row.model, 1) for row in rows}
+    found = []
+    for number in range(max(counts.values(), default=0)):
+        for row in rows:
+            if number < counts[row.name]:
+                seed = first_seed(row, budget, overrides) + number
+                found.append((row, settings(row, budget, overrides, seed)))
+    return found
+
+
+def runs(found: Sequence[tuple[Row, Config]], dataset: Dataset) -> list[Planned]:
+    """The runs on `dataset`. ConfigError where a schedule or a batch size does not fit."""
+    planned = [Planned(row, each, dataset.identity) for row, each in found]
+    for each in planned:
+        _ = each.schedule  # what is wrong with it is said now, and not after hours
+    return planned

@@ -1,0 +1,283 @@
+"""One JSON that is all that is left of a run, and all that a report needs of it.
+
+    write(DIR / "NAME.json", *of_folder(DIR / "runs/NAME"))
+    load_all([DIR])      archives and run folders alike
+
+A folder of several seeds becomes an archive for each seed, whose configuration is that of a run of this seed alone; its
+clock is that of all of them at once, which `summary` says by `seeds`. Imports no jax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from approxtrain import config as configuration
+from approxtrain import disk
+from approxtrain.config import Config
+from approxtrain.errors import ConfigError
+from approxtrain.run import marks, record, trajectory
+from approxtrain.run.folder import CONFIG
+
+KIND, SCHEMA = "approxtrain run", 1
+DEPTH = 2
+"""Levels below a folder that `load_all` looks for runs in: DIR/NAME.json and DIR/runs/NAME."""
+
+ELSEWHERE = {
+    "data": ("dir",),
+    "train": ("chunk", "checkpoint_every", "probe_every", "seeds", "seeds_by"),
+    "schedule": ("dispatch", "max_columns"),
+}
+"""Keys of a configuration that change no step of one seed, up to rounding: they are no part of its identity."""
+
+Status = Literal["finished", "diverged", "unfinished"]
+STATUSES = ("finished", "diverged", "unfinished")
+"""The better one first."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A run of one seed."""
+
+    name: str
+    status: Status
+    message: str
+    """Why or where it did not finish: "diverged at step 812: the loss is nan", "3 of 8 epochs"."""
+    identity: str
+    """`identity` of configuration, data set and trajectory; empty where the data set is not known."""
+    trajectory: int
+    """Of the program that ran it; 0 where it is unknown."""
+    config: dict[str, Any]
+    """Plain, as in its config.toml, without `data.dir`."""
+    data: dict[str, Any]
+    """`name`, `sha256` and `validation` ("test" or "holdout"); empty where the run had not begun."""
+    epochs: list[dict[str, Any]]
+    """In order; of each `epoch`, `step`, `train_loss`, `train_accuracy`, `learning_rate`; `validation_loss` and
+    `validation_accuracy` where it was validated; and, of the process that ended it, `seconds` without compiling,
+    validating and saving, the `steps` they are of, and `images_per_second`. Accuracies are shares of 1."""
+    summary: dict[str, Any]
+    """summary.json, with the outcome of this seed; empty where it did not finish."""
+    environment: dict[str, Any]
+    """Device, versions, commit, of the process that went on with it last; empty where it is unknown."""
+    probes: list[dict[str, Any]]
+    """Rows of metrics.jsonl of kind "probe"."""
+
+    @property
+    def seed(self) -> int:
+        return self.config["train"]["seed"]
+
+
+def identity(config: Config, data: dict[str, Any], number: int | None = None) -> str:
+    """SHA-256 over what a run computes: configuration, name and SHA-256 of the data set, trajectory number
+    (this program's, where none is given).
+
+    Keys that change no step (ELSEWHERE) are left out, and so are keys at their defaults: a key that a later version
+    adds changes no identity. Of several seeds it is that of the first.
+    """
+    plainest = config.model_copy(update={name: _reset(getattr(config, name), keys) for name, keys in ELSEWHERE.items()})
+    table = plainest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    what = [table, data["name"], data["sha256"], trajectory.TRAJECTORY if number is None else number]
+    return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def of_folder(path: Path) -> list[Archive]:
+    """What the run folder at `path` holds by now, an archive for each seed. ConfigError where it is no run folder."""
+    if not (path / CONFIG).is_file():
+        raise ConfigError(f"`{path}` holds no {CONFIG}, so it is not the folder of a run.")
+    config = configuration.load(str((path / CONFIG).absolute()))
+    rows, timing = (_numbers(record.rows(path / name)) for name in (record.METRICS, record.TIMING))
+    summary = _summary(path, config, rows)
+    begun, diverged = marks.begun(path), marks.diverged(path)
+    data = begun.get("data") or summary.get("data") or _saved(path).get("data", {})
+    number = summary.get("trajectory", begun.get("trajectory", trajectory.UNKNOWN))
+    done = max((row["epoch"] for row in rows if row["kind"] == "train"), default=0)
+    status, message = _status(summary, diverged, done, config.train.epochs)
+    found = []
+    for place, seed in enumerate(config.train.all_seeds):
+        single = configuration.settled(config, seed=seed, seeds=1, seeds_by=None)
+        own = [row for row in rows if row.get("seed", seed) == seed]
+        found.append(
+            Archive(
+                name=path.name + (f"-seed{seed}" if config.train.seeds > 1 else ""),
+                status=status,
+                message=message,
+                identity=identity(single, data, number) if data else "",
+                trajectory=number,
+                config=configuration.plain(_without_place(single)),
+                data=data,
+                epochs=_epochs(own, timing),
+                summary=_of_seed(summary, place),
+                environment=summary.get("environment") or begun.get("environment", {}),
+                probes=[row for row in own if row["kind"] == "probe"],
+            )
+        )
+    return found
+
+
+def write(path: Path, archive: Archive) -> None:
+    """Write `archive` as JSON, in one step. DiskError."""
+    disk.write_json(path, record.plain({"kind": KIND, "schema": SCHEMA, **asdict(archive)}))
+
+
+def read(path: Path) -> Archive:
+    """The archive at `path`. ConfigError where it is none."""
+    found = _json(path)
+    if not _is_archive(found):
+        raise ConfigError(
+            f"`{path}` is no archive of a run: give a run folder, a JSON that `approxtrain reproduce` wrote, or a "
+            "folder of such."
+        )
+    return _of_json(path, found)
+
+
+def archives_in(folder: Path) -> list[Archive]:
+    """The archives in `folder` and up to DEPTH levels below, without run folders. ConfigError where one is damaged."""
+    return list(_below(folder, DEPTH, folders=False))
+
+
+def load_all(paths: Iterable[Path]) -> list[Archive]:
+    """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
+
+    A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
+    diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are
+    passed over. ConfigError where a path leads to no run, or a file is damaged.
+    """
+    found: dict[Any, Archive] = {}
+    for path in paths:
+        here = _below(path, DEPTH) if path.is_dir() else iter([read(path)])
+        for number, archive in enumerate(_at_least_one(path, here)):
+            key = archive.identity or (path, number)
+            if key not in found or _worth(archive) < _worth(found[key]):
+                found[key] = archive
+    return list(found.values())
+
+
+def _worth(archive: Archive) -> tuple[int, bool]:
+    """The less, the more it tells."""
+    return STATUSES.index(archive.status), not archive.probes
+
+
+def _without_place(config: Config) -> Config:
+    """Where the images lay says nothing about the run, and something about its machine."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"dir": None})})
+
+
+def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
+    """The section with `keys` at their defaults."""
+    known = type(section).model_fields
+    return section.model_copy(update={key: known[key].default for key in keys if key in known})
+
+
+def _below(folder: Path, depth: int, folders: bool = True) -> Iterator[Archive]:
+    if (folder / CONFIG).is_file():
+        yield from of_folder(folder) if folders else ()
+        return
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for path in entries:
+        if path.suffix == ".json" and path.is_file() and _is_archive(found := _json(path)):
+            yield _of_json(path, found)
+    for path in entries:
+        if depth and path.is_dir():
+            yield from _below(path, depth - 1, folders)
+
+
+def _at_least_one(path: Path, archives: Iterator[Archive]) -> Iterator[Archive]:
+    empty = True
+    for archive in archives:
+        empty = False
+        yield archive
+    if empty:
+        raise ConfigError(f"`{path}` holds no run folder and no archive of a run.")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"`{path}` does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
+
+
+def _is_archive(found: Any) -> bool:
+    return isinstance(found, dict) and found.get("kind") == KIND
+
+
+def _of_json(path: Path, found: dict[str, Any]) -> Archive:
+    if found.get("schema") != SCHEMA:
+        schema = found.get("schema")
+        raise ConfigError(
+            f"`{path}` has the schema {schema}, and this version reads {SCHEMA}: use the one that wrote it."
+        )
+    names = [field.name for field in fields(Archive)]
+    if missing := [name for name in names if name not in found]:
+        raise ConfigError(f"`{path}` is damaged: it lacks {', '.join(missing)}. Bring it back, or take it away.")
+    values: dict[str, Any] = {name: found[name] for name in names}
+    for name in ("epochs", "probes"):
+        values[name] = _numbers(values[name])
+    return Archive(**values)
+
+
+def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with NaN and infinity, which JSON holds as strings, as numbers again."""
+    names = {"NaN", "Infinity", "-Infinity"}
+    return [
+        {key: float(value) if isinstance(value, str) and value in names else value for key, value in row.items()}
+        for row in rows
+    ]
+
+
+def _summary(path: Path, config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """summary.json, where it is that of the run as it stands: not that of a shorter one which went on."""
+    summary = _json(path / record.SUMMARY) if (path / record.SUMMARY).is_file() else {}
+    whole = summary.get("epochs") == config.train.epochs and summary.get("steps") == max(
+        (row["step"] for row in rows), default=0
+    )
+    return summary if whole else {}
+
+
+def _status(summary: dict[str, Any], diverged: dict[str, Any] | None, done: int, epochs: int) -> tuple[Status, str]:
+    if summary:
+        return "finished", ""
+    if diverged:
+        what = "a parameter is not finite" if diverged["loss"] is None else f"the loss is {diverged['loss']}"
+        return "diverged", f"diverged at step {diverged['step']}: {what}"
+    return "unfinished", f"{done} of {epochs} epochs"
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """What the newest checkpoint says about a run of before there was `begun.json`."""
+    folders = sorted((path / "checkpoints").glob("step-*/meta.json"))
+    return _json(folders[-1]) if folders else {}
+
+
+def _epochs(rows: list[dict[str, Any]], timing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    speeds = {row["epoch"]: row for row in timing}
+    validation = {row["epoch"]: row for row in rows if row["kind"] == "validation"}
+    found = []
+    for row in rows:
+        if row["kind"] != "train":
+            continue
+        epoch = row["epoch"]
+        values = {"epoch": epoch, "step": row["step"], "train_loss": row["loss"], "train_accuracy": row["accuracy"]}
+        values |= {"learning_rate": row["learning_rate"]}
+        if one := validation.get(epoch):
+            values |= {"validation_loss": one["loss"], "validation_accuracy": one["accuracy"]}
+        speed = speeds.get(epoch, {})
+        values |= {key: speed[key] for key in ("seconds", "steps", "images_per_second") if key in speed}
+        found.append(values)
+    return found
+
+
+def _of_seed(summary: dict[str, Any], place: int) -> dict[str, Any]:
+    """A summary of several seeds, with the outcome of one of them in place of the means."""
+    if "by_seed" not in summary:
+        return summary
+    kept = {key: value for key, value in summary.items() if key != "by_seed" and not key.endswith("_sd")}
+    return kept | summary["by_seed"][place]

@@ -1,0 +1,187 @@
+"""How good an approximated weight gradient is, measured while a network trains (`train.probe_every`).
+
+Of a layer that a column approximates, with x the input of its convolution, dO the gradient of the loss by the output,
+dW = Σ x ∗ dO the exact weight gradient and dW' what the layer's method makes of the same x, dO and random key:
+
+    cosine            = ⟨dW', dW⟩ / (‖dW'‖ · ‖dW‖)
+    norm_ratio        = ‖dW'‖ / ‖dW‖
+
+With dO[n, :, :, c] as the plane of image n and channel c, s its sum and m its entry of largest |dO| (of equal ones the
+first in row-major order):
+
+    dead_planes       = share of the planes that are zero everywhere
+    sign_disagreement = share, among the other planes, of those with sign(s) ≠ sign(m), where sign(0) = 0
+
+A dW' of zeros points nowhere: its cosine is 0, so that norm_ratio · cosine, its part along dW, is none. What has no
+value is NaN: cosine and norm ratio where dW is zero, sign disagreement where all planes are dead.
+
+dgrad is exact whatever the methods are, so x and dO are those of the step itself, and one forward pass and one backward
+pass of dgrads serve all layers. It is a program of its own, which reads the state before the step consumes it: the
+steps are compiled and run as they are without a probe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from approxtrain.models.description import ConvLayer
+from approxtrain.models.network import Conv
+from approxtrain.training.batch import Images, Keys
+from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.events import Listener
+from approxtrain.training.pending import spread
+from approxtrain.training.step import Task, TrainState, Tree
+from approxtrain_kernels import Method
+from approxtrain_kernels.methods.full import Full
+
+FIGURES = ("cosine", "norm_ratio", "sign_disagreement", "dead_planes")
+
+Cells = tuple[tuple[int, Method], ...]
+"""Layers, by their number, each with the method that stands in for its weight gradient."""
+
+
+class Probe:
+    """Probes a run every `every` steps: a pure function of the step, so a resumed run probes as before.
+
+    In each window of `every` steps, counted from the start of the run, the first step of each column is probed. A call
+    of several steps is probed where it begins, for all the columns that are due in it: only there is a state to read.
+    """
+
+    def __init__(self, dispatch: Dispatch, every: int, seeds: Sequence[int], listener: Listener) -> None:
+        self._dispatch, self._every, self._seeds, self._listener = dispatch, every, seeds, listener
+        layers = dispatch.task.model.layers
+        self._cells = [
+            [(layer.number, method) for layer, method in zip(layers, column, strict=True) if method != Full()]
+            for column in dispatch.schedule.columns
+        ]
+        self._compiled: dict[Cells, Any] = {}
+        self._compile_seconds, self._seconds = 0.0, []
+        if not any(self._cells):
+            listener.warn(f"train.probe_every={every} has no effect: the schedule approximates no layer.")
+
+    def due(self, step: int, steps: int) -> Cells:
+        """What is probed before a call that takes `steps` steps from `step`; mostly nothing."""
+        schedule, found = self._dispatch.schedule, set()
+        for this in range(step, step + steps):
+            column, window = schedule.index(this), this - this % self._every
+            if self._cells[column] and not schedule.column_visits(window, this)[column]:
+                found.update(self._cells[column])
+        return tuple(sorted(found, key=lambda cell: (cell[0], cell[1].label)))
+
+    def __call__(self, cells: Cells, state: TrainState, images: Images, order: jax.Array) -> list[dict[str, Any]]:
+        """A row for each cell, of each seed, on the batch of the step that `state` is about to take."""
+        arguments = (state, images, order, self._dispatch.keys)
+        if cells not in self._compiled:
+            self._compile(cells, *arguments)
+        start = time.perf_counter()
+        found = np.asarray(self._compiled[cells](*arguments)).reshape(len(self._seeds), len(cells), len(FIGURES))
+        self._seconds.append(time.perf_counter() - start)
+        rows = []
+        for seed, of_seed in zip(self._seeds, found.tolist(), strict=True):
+            which = {"seed": seed} if len(self._seeds) > 1 else {}
+            for (number, method), figures in zip(cells, of_seed, strict=True):
+                layer = {"layer": number, "path": self._dispatch.schedule.layers[number - 1], "method": method.label}
+                rows.append(which | layer | dict(zip(FIGURES, figures, strict=True)))
+        return rows
+
+    def cost(self) -> dict[str, Any]:
+        """What the probes took: seconds of compiling, and the spread of their milliseconds."""
+        return {
+            "probe_compile_seconds": self._compile_seconds,
+            "probe_ms": spread([1e3 * seconds for seconds in self._seconds]),
+        }
+
+    def _compile(self, cells: Cells, *arguments: Any) -> None:
+        self._listener.compiling_probe(len(cells))
+        start = time.perf_counter()
+        self._compiled[cells] = jax.jit(self._function(cells)).lower(*arguments).compile()
+        seconds = time.perf_counter() - start
+        self._compile_seconds += seconds
+        self._listener.compiled(seconds)
+
+    def _function(self, cells: Cells) -> Any:
+        def probe(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> jax.Array:
+            inputs = self._dispatch.inputs(state.step, images, order, keys)
+            own = (state.params, state.stats, *inputs)
+            if len(self._seeds) == 1:
+                return measure(self._dispatch.task, cells, *own)
+            return lax.map(lambda own: measure(self._dispatch.task, cells, *own), own)
+
+        return probe
+
+
+def measure(
+    task: Task, cells: Cells, params: Tree, stats: Tree, x: jax.Array, labels: jax.Array, key: jax.Array
+) -> jax.Array:
+    """FIGURES of each cell on one batch x `[B, H, W, C]`, with the key of a step: `[cells, 4]` float32."""
+    layers = {number: task.model.layers[number - 1] for number, _ in cells}
+
+    def loss_of(added: dict[int, jax.Array]) -> tuple[jax.Array, dict[int, jax.Array]]:
+        network = task.network(params, stats)
+        taps = {number: _Tap(network.parts[layer.path], added[number]) for number, layer in layers.items()}
+        for number, layer in layers.items():
+            network.parts[layer.path] = taps[number]
+        logits = network(x, train=True)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return loss, {number: tap.x for number, tap in taps.items()}
+
+    dtype = task.network(params, stats).dtype
+    nothing = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:]), dtype) for number, layer in layers.items()}
+    outputs, inputs = jax.grad(loss_of, has_aux=True)(nothing)
+    found = [_figures(layers[n], method, inputs[n], outputs[n], jax.random.fold_in(key, n)) for n, method in cells]
+    return jnp.stack(found)
+
+
+class _Tap:
+    """A convolution that keeps its input, and adds zeros to its output: the gradient by these is dO."""
+
+    def __init__(self, conv: Conv, added: jax.Array) -> None:
+        self.conv, self.added = conv, added
+
+    def __call__(self, x: jax.Array, method: Method, key: jax.Array | None) -> jax.Array:
+        self.x = x
+        return self.conv(x, method, key) + self.added
+
+
+def _figures(layer: ConvLayer, method: Method, x: jax.Array, dy: jax.Array, key: jax.Array) -> jax.Array:
+    shape = replace(layer.shape, batch=len(x))
+    approximated, exact = (
+        rule.estimate(x, dy, shape=shape, dtype=x.dtype, key=key, implementation=None) for rule in (method, Full())
+    )
+    return jnp.stack([*alignment(approximated, exact), *planes(dy)])
+
+
+def alignment(approximated: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(cosine, norm_ratio) of two gradients of one shape, in float32."""
+    (a, length), (b, exact_length) = _direction(approximated), _direction(exact)
+    known = jnp.where(exact_length == 0, jnp.nan, 1.0)  # times NaN is NaN
+    return known * jnp.clip(jnp.vdot(a, b), -1, 1), known * length / exact_length
+
+
+def _direction(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`gradient` as a vector of length 1, or of zeros; and its length. Squares of small numbers do not underflow."""
+    vector = gradient.astype(jnp.float32).ravel()
+    largest = jnp.abs(vector).max()
+    vector = jnp.where(largest == 0, vector, vector / largest)
+    length = jnp.sqrt(jnp.vdot(vector, vector))
+    return jnp.where(largest == 0, vector, vector / length), largest * length
+
+
+def planes(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(sign_disagreement, dead_planes) of an output gradient dO `[N, Ho, Wo, Co]`, in float32."""
+    n, ho, wo, co = dy.shape
+    pixels = dy.astype(jnp.float32).reshape(n, ho * wo, co)
+    position = jnp.abs(pixels).argmax(1, keepdims=True)
+    largest, total = jnp.take_along_axis(pixels, position, 1)[:, 0], pixels.sum(1)
+    alive = largest != 0
+    disagree = alive & (jnp.sign(total) != jnp.sign(largest))
+    return disagree.sum() / alive.sum(), (~alive).mean(dtype=jnp.float32)

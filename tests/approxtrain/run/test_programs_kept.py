@@ -1,0 +1,104 @@
+"""The second run of a network finds its programs compiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from approxtrain.run import programs
+from approxtrain_kernels import conv, native
+
+NATIVE = True
+RUN = [
+    sys.executable,
+    "-m",
+    "approxtrain_cli",
+    "train",
+    "quickstart",
+    "train.epochs=1",
+    "train.batch_size=512",
+    "--out",
+]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache in a folder of its own, which keeps every program."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    names = [f"jax_persistent_cache_min_{what}" for what in ("compile_time_secs", "entry_size_bytes")]
+    names.append("jax_compilation_cache_dir")
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(programs, "SHORTEST", 0.0)
+    compilation_cache.reset_cache()
+    yield programs.keep(tmp_path / "kept")
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def kept(folder: Path) -> set[str]:
+    return {file.name for file in folder.rglob("jit_f-*-cache")}
+
+
+def test_a_program_is_kept(cache):
+    def f(x):
+        return jnp.sin(x) @ x
+
+    assert jax.jit(f)(jnp.ones((8, 8))).shape == (8, 8)
+    assert len(kept(cache)) == 1
+
+
+@pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+def test_a_program_with_code_of_our_own_is_kept_without_a_word(cache):
+    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+
+    def f(x, w):
+        return conv(x, w)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program = jax.jit(f).lower(x, w).compile()
+    assert "approxtrain_forward_" in program.as_text()
+    assert len(kept(cache)) == 1
+
+
+def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "0")
+            assert programs.keep(tmp_path) is None
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+@pytest.mark.one_python
+def test_the_second_run_compiles_no_step_and_learns_the_same(tmp_path):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+    } | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    losses, programs_on_disk = [], []
+    for name in ("first", "second"):
+        done = subprocess.run([*RUN, tmp_path / name], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "cache" not in done.stderr + done.stdout
+        rows = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        losses.append([row["loss"] for row in rows])
+        found = (tmp_path / "cache/approxtrain/programs").rglob("*-cache")
+        programs_on_disk.append({file.name for file in found})
+    assert losses[0] == losses[1]
+    # On a busy machine a program that compiles in about SHORTEST seconds may be kept in one run and not in the other.
+    steps = [{name for name in names if name.startswith("jit_step")} for names in programs_on_disk]
+    assert steps[0]
+    assert steps[0] == steps[1]

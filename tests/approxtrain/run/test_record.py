@@ -1,0 +1,186 @@
+"""The rows of a run, its summary, its environment and its curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from approxtrain import disk
+from approxtrain.errors import ConfigError, DiskError
+from approxtrain.run import curves, record
+from approxtrain.run.record import Record
+
+CONFIG = """
+[model]
+name = "cnn2"
+[data]
+name = "shapes"
+[train]
+seed = 3
+[schedule]
+name = "schedule1"
+method = "approx"
+"""
+
+
+def write_epochs(book: Record, epochs: range) -> None:
+    """Three steps an epoch; the numbers are a pure function of the epoch."""
+    for epoch in epochs:
+        loss = 2 / (epoch + 1 / 3)
+        book.row(kind="train", step=3 * epoch, epoch=epoch, loss=loss, accuracy=1 - loss / 3, learning_rate=1e-3)
+        if epoch % 2 == 0:
+            book.row(kind="validation", step=3 * epoch, epoch=epoch, loss=loss + 0.1, accuracy=0.9 - loss / 3)
+        book.timing(step=3 * epoch, ms_per_step=1.5)
+
+
+def test_a_resumed_file_equals_an_uninterrupted_one_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    with Record(tmp_path / "whole") as book:
+        write_epochs(book, range(1, 7))
+    with Record(tmp_path / "killed") as book:
+        write_epochs(book, range(1, 6))
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write('{"kind": "train", "step": 18, "lo')  # killed in the middle of a line
+    with Record(tmp_path / "killed", resume_step=12) as book:  # the checkpoint lies before epoch 5
+        write_epochs(book, range(5, 7))
+    assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert [row["step"] for row in record.rows(tmp_path / "killed" / "timing.jsonl")] == [3, 6, 9, 12, 15, 18]
+
+
+def test_rows_of_the_checkpoint_step_itself_are_kept(tmp_path: Path) -> None:
+    with Record(tmp_path) as book:
+        write_epochs(book, range(1, 4))
+    with Record(tmp_path, resume_step=6):
+        assert [row["step"] for row in record.rows(tmp_path / "metrics.jsonl")] == [3, 6, 6]
+    with Record(tmp_path, resume_step=0):  # a resume without any checkpoint starts again
+        assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+def test_only_a_half_written_line_is_cut_when_nothing_is_later(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"kind": "train", "step": 3}\n{"kind": "train", "step": 6}')
+    with Record(tmp_path, resume_step=9):
+        assert metrics.read_text() == '{"kind": "train", "step": 3}\n'
+
+
+def test_a_row_is_on_file_at_once_and_its_numbers_are_exact(tmp_path: Path) -> None:
+    loss = jnp.float32(0.1)
+    with Record(tmp_path) as book:
+        book.row(kind="train", step=jnp.int32(3), epoch=1, loss=loss, accuracy=np.float64(1 / 3))
+        (row,) = record.rows(tmp_path / "metrics.jsonl")
+    assert list(row) == ["kind", "step", "epoch", "loss", "accuracy"]
+    assert (row["step"], row["loss"], row["accuracy"]) == (3, float(loss), 1 / 3)
+
+
+def test_numbers_that_are_not_finite_are_strings_that_float_reads(tmp_path: Path) -> None:
+    with Record(tmp_path) as book:
+        book.row(kind="train", step=1, loss=math.nan, low=-math.inf, high=jnp.inf)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    row = json.loads(text, parse_constant=lambda name: pytest.fail(f"bare {name}"))
+    assert (row["loss"], row["low"], row["high"]) == ("NaN", "-Infinity", "Infinity")
+    assert math.isnan(float(row["loss"]))
+
+
+def test_tensorboard_gets_the_rows_and_a_resume_purges_later_ones(tmp_path: Path) -> None:
+    with Record(tmp_path) as book:
+        assert not (tmp_path / "tensorboard").exists()
+        write_epochs(book, range(1, 3))
+    with Record(tmp_path, resume_step=3) as book:
+        write_epochs(book, range(2, 3))
+    first, second = sorted((tmp_path / "tensorboard").iterdir())
+    scalars, restarts = _events(first)
+    assert ("train/loss", 3) in scalars
+    assert ("validation/accuracy", 6) in scalars
+    assert restarts == []
+    scalars, restarts = _events(second)
+    assert ("train/loss", 6) in scalars
+    assert restarts == [4]
+
+
+def _events(path: Path) -> tuple[list[tuple[str, int]], list[int]]:
+    """(tag, step) of the scalars in an event file, and the steps from which earlier events are void."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    data, position, scalars, restarts = path.read_bytes(), 0, [], []
+    while position < len(data):  # length, its checksum, event, its checksum
+        length = int.from_bytes(data[position : position + 8], "little")
+        event = Event.FromString(data[position + 12 : position + 12 + length])
+        position += 16 + length
+        scalars += [(value.tag, event.step) for value in event.summary.value]
+        restarts += [event.step] if event.session_log.status == SessionLog.START else []
+    return scalars, restarts
+
+
+def test_a_disk_that_is_full_is_a_disk_error_that_names_the_file(tmp_path: Path) -> None:
+    with Record(tmp_path) as book:
+        book._metrics.close()
+        book._metrics = Path("/dev/full").open("a")  # noqa: SIM115
+        with pytest.raises(DiskError, match=r"/dev/full` cannot be written: No space left on device"):
+            book.row(kind="train", step=1)
+        book._metrics = (tmp_path / "metrics.jsonl").open("a")
+
+
+def test_the_summary_is_readable_json(tmp_path: Path) -> None:
+    path = record.summary(tmp_path, {"accuracy": jnp.float32(0.5), "best": math.nan, "out": tmp_path, "pair": (1, 2)})
+    assert path == tmp_path / "summary.json"
+    assert json.loads(path.read_text()) == {
+        "accuracy": 0.5,
+        "best": "NaN",
+        "out": str(tmp_path),
+        "pair": [1, 2],
+    }
+
+
+def test_the_environment_says_where_a_number_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    record.environment()  # starts the backend, which would refuse the flag below
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_this_test")
+    found = record.environment()
+    assert found["device_platform"] in ("cpu", "gpu")
+    assert found["device_count"] >= 1
+    assert found["cpu_count"] >= 1
+    assert {"approxtrain", "jax", "jaxlib", "flax", "optax", "numpy"} <= found["versions"].keys()
+    assert found["xla_flags"] == "--xla_of_this_test"
+    assert re.fullmatch(r"XLA|our own for float32, AVX(2|-512)", found["cpu_convolutions"])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_curves_are_a_picture(tmp_path: Path) -> None:
+    disk.write(tmp_path / "config.toml", CONFIG)
+    with Record(tmp_path) as book:
+        write_epochs(book, range(1, 4))
+        book.row(kind="train", step=12, epoch=4, loss=math.nan, accuracy=0.1, learning_rate=1e-3)
+    path = curves.plot(tmp_path)
+    assert path == tmp_path / "curves.png"
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    assert int.from_bytes(header[16:20]) >= 1200
+
+
+def test_the_title_always_names_the_data_set() -> None:
+    rest = {"model": {"name": "resnet20"}, "data": {"name": "cifar10-jpeg75"}, "train": {"seed": 0}}
+    rules = {"rules": [{"method": "zero"}, {"method": "approx"}, {"method": "zero"}]}
+    assert curves.title(rest | {"schedule": rules}) == "resnet20 · rules zero approx · data: cifar10-jpeg75 · seed 0"
+    assert curves.title(rest | {"schedule": {"name": "full"}}) == "resnet20 · full · data: cifar10-jpeg75 · seed 0"
+
+
+def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to draw"):
+        curves.plot(tmp_path)
+
+
+def test_a_row_without_a_value_says_nan_and_tensorboard_has_a_curve_for_each_layer_and_method(tmp_path, monkeypatch):
+    written = []
+    with record.Record(tmp_path) as book:
+        writer = type("Writer", (), {"add_scalar": lambda self, *v: written.append(v), "close": lambda self: None})
+        monkeypatch.setattr(book, "_writer", writer)
+        book.row(kind="probe", step=7, layer=2, path="conv2", method="approx", cosine=0.5, norm_ratio=math.nan, seed=3)
+    assert written == [("probe/cosine/layer 2/method approx/seed 3", 0.5, 7)]
+    assert record.rows(tmp_path / record.METRICS)[0]["norm_ratio"] == "NaN"

@@ -1,0 +1,49 @@
+"""What may differ between a run and its resumption."""
+
+import pytest
+
+from approxtrain.config import load, plain
+from approxtrain.errors import ConfigError
+from approxtrain.run.resume import refuse_changes
+
+
+def changed(*overrides: str) -> None:
+    refuse_changes(plain(load("quickstart")), plain(load("quickstart", overrides)))
+
+
+def test_more_epochs_other_checkpoints_and_images_that_moved_are_the_same_run():
+    before = load("cnn2-approx", ["data.dir=/here"])
+    after = load("cnn2-approx", ["data.dir=/there", "train.epochs=501", "train.checkpoint_every=7"])
+    refuse_changes(plain(before), plain(after))
+
+
+def test_all_that_makes_it_another_run_is_named_at_once():
+    with pytest.raises(ConfigError) as error:
+        changed("train.seed=1", "data.holdout=100", "optimizer.learning_rate=0.1", "train.epochs=2")
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "data.holdout",
+        "optimizer.learning_rate",
+        "train.seed",
+        "train.epochs",
+    ]
+
+
+def test_probes_cannot_be_switched_on_or_off_on_the_way():
+    with pytest.raises(ConfigError, match=r"train\.probe_every: it was None and cannot become 5"):
+        changed("train.probe_every=5")
+
+
+def test_a_run_of_before_there_were_several_seeds_had_one():
+    before = plain(load("quickstart"))
+    del before["train"]["seeds"]
+    refuse_changes(before, plain(load("quickstart")))
+    with pytest.raises(ConfigError, match=r"train\.seeds: it was 1 and cannot become 2"):
+        refuse_changes(before, plain(load("quickstart", ["train.seeds=2"])))
+
+
+def test_a_choice_that_was_measured_stands_where_it_is_left_out_and_cannot_become_another():
+    left_out, two = load("quickstart"), load("quickstart", ["train.chunk=2"])
+    refuse_changes(plain(left_out), plain(two))
+    refuse_changes(plain(two), plain(left_out))
+    with pytest.raises(ConfigError, match=r"train\.chunk: it was 2 and cannot become 4"):
+        refuse_changes(plain(two), plain(load("quickstart", ["train.chunk=4"])))

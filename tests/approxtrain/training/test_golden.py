@@ -1,0 +1,99 @@
+"""The losses of a few steps, as this program computes them: what `approxtrain.run.trajectory` numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from approxtrain import models
+from approxtrain.models import description as d
+from approxtrain.run import record
+from approxtrain.run.folder import RunFolder
+from approxtrain.training.events import Listener
+from approxtrain.training.loop import Run
+
+TOLERANCE = 1e-3
+"""Of a loss near 2: ten times what other machines, convolutions and versions of jax make of it in these steps."""
+
+ALL_METHODS = {
+    "cells": {"sharp": {"method": "approx", "params": {"k": 3, "scale": "paper"}}},
+    "grid": [
+        ["random", "full"],
+        ["zero", "pooled"],
+        ["skip", "approx"],
+        ["sharp", "full"],
+        ["full", "random"],
+    ],
+}
+
+# network → schedule, losses of twelve steps of seed 7, and loss of the validation images after six and twelve
+GOLDEN: dict[str, tuple[dict[str, Any], list[float], list[float]]] = {
+    "cnn5": (
+        ALL_METHODS,
+        [2.31181, 2.35726, 2.33538, 2.3273, 2.25378, 2.22941, 2.16811, 2.06809, 2.13626, 2.09847, 2.12994, 2.09257],
+        [2.17947, 2.04979],
+    ),
+    "other ops": (
+        {"name": "schedule1", "method": "pooled"},
+        [2.1844, 2.45048, 2.31379, 2.28177, 2.53824, 2.16402, 2.129, 2.13395, 1.94943, 2.07074, 1.82155, 1.83509],
+        [2.28753, 2.00189],
+    ),
+}
+
+NETWORKS = {
+    "cnn2": "8157cee5",
+    "cnn5": "e79c2cb1",
+    "resnet14": "bb0d999d",
+    "resnet20": "967e4387",
+    "resnet32": "1aeefed8",
+    "resnet56": "b1d51a9e",
+    "vgg19": "78010aa4",
+}
+"""The first digits of the SHA-256 of what the catalog says of a network."""
+
+_BODY = (d.Conv("body/conv1", 16, stride=2), d.BatchNorm("body/norm1"), d.Relu(), d.Conv("body/conv2", 16))
+OTHER_OPS = (
+    *(d.Conv("conv", 8, kernel=5), d.Relu(), d.MaxPool(3, 2), d.BatchNorm("norm")),
+    *(d.Residual((*_BODY, d.BatchNorm("body/norm2"))), d.Relu(), d.Flatten()),
+    *(d.Dense("dense", 32), d.Relu(), d.Dense("logits", 10)),
+)
+"""What `cnn5` does not have and other networks do."""
+
+
+class Losses(Listener):
+    """Notes the loss of each step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def step(self, step, losses):
+        self.found += losses
+
+
+MEANT = (
+    "If that is meant, raise TRAJECTORY in approxtrain/trajectory.py, so that `approxtrain reproduce` takes no old run "
+    "for a new one, and put here what is found now:"
+)
+
+
+@pytest.mark.parametrize("network", GOLDEN)
+def test_the_first_losses_are_those_that_the_trajectory_number_stands_for(network, configure, monkeypatch, tmp_path):
+    schedule, losses, validation = GOLDEN[network]
+    if network == "other ops":
+        monkeypatch.setattr(models, "get", lambda name: models.Model("other ops", "", OTHER_OPS))
+    noted = Losses()
+    config = configure(schedule, model=network, learning_rate=0.001, seed=7, epochs=2, validate_every=1)
+    with RunFolder.create(tmp_path / "run") as folder:
+        Run(config, folder, noted).train()
+    rows = record.rows(tmp_path / "run" / record.METRICS)
+    found = [[round(loss, 5) for loss in noted.found], [round(r["loss"], 5) for r in rows if r["kind"] == "validation"]]
+    wrong = f"{network} takes other steps than it did. {MEANT}\n{found}"
+    assert found[0] == pytest.approx(losses, abs=TOLERANCE), wrong
+    assert found[1] == pytest.approx(validation, abs=TOLERANCE), wrong
+
+
+def test_the_networks_of_the_paper_are_those_that_the_trajectory_number_stands_for():
+    found = {name: hashlib.sha256(repr(models.get(name).ops).encode()).hexdigest()[:8] for name in models.names()}
+    assert found == NETWORKS, f"A network is another than it was. {MEANT}"

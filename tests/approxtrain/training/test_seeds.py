@@ -1,0 +1,193 @@
+"""Several seeds in one program: each trains as it would alone, and the column is chosen once for all of them."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from approxtrain import disk
+from approxtrain.config import Config, dump, load
+from approxtrain.errors import ConfigError, DivergedError
+from approxtrain.run import checkpoint, curves, record
+from approxtrain.run.folder import RunFolder, default_path
+from approxtrain.training import autotune, seeds
+from approxtrain.training.events import Listener
+from approxtrain.training.loop import Run
+
+pytestmark = pytest.mark.one_python
+
+FORMS = ["map", "vmap"]
+COLUMNS = {"grid": [["full", "full", "zero"], ["approx", "random", "full"], ["full", "zero", "full"]]}
+ALTERNATING = {"method": "approx", "layers": [2], "steps": {"every": 2}}
+
+
+class Note(Listener):
+    def __init__(self) -> None:
+        self.losses, self.epochs, self.starts = [], [], []
+
+    def begin(self, start):
+        self.starts.append(start)
+
+    def step(self, step, losses):
+        self.losses.append(list(losses))
+
+    def epoch(self, row):
+        self.epochs.append(row)
+
+
+def start(path: Path, config: Config, listener: Listener | None = None) -> dict:
+    with RunFolder.create(path) as folder:
+        disk.write(folder.config, dump(config))
+        return Run(config, folder, listener or Listener()).train()
+
+
+@pytest.mark.parametrize("mode", ["host", "switch"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_20_losses_are_those_of_each_seed_alone(form, mode, assemble, pocket):
+    _, together = assemble(pocket, COLUMNS, mode=mode, seed=3, seeds=2, seeds_by=form).run(20)
+    for place, seed in enumerate((3, 4)):
+        _, alone = assemble(pocket, COLUMNS, mode=mode, seed=seed).run(20)
+        np.testing.assert_allclose([losses[place] for losses in together], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_seed_begins_as_it_would_alone_and_the_step_is_one_scalar(form, assemble, pocket):
+    bench = assemble(pocket, COLUMNS, seed=3, seeds=2, seeds_by=form)
+    assert bench.state.step.shape == ()
+    for place, seed in enumerate((3, 4)):
+        alone = assemble(pocket, COLUMNS, seed=seed)
+        jax.tree.map(np.testing.assert_array_equal, seeds.member(bench.state, place), alone.state)
+        np.testing.assert_array_equal(bench.order[place], alone.order)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("form", FORMS)
+def test_one_conditional_has_a_branch_a_column_and_nothing_selects_between_states(form, chunk, assemble, pocket):
+    # no `random`: drawing normal numbers of the shape of a gradient selects as well
+    columns = {"grid": [["full", "full", "zero"], ["approx", "zero", "full"], ["full", "zero", "full"]]}
+    bench = assemble(pocket, columns, mode="switch", seeds=2, seeds_by=form, chunk=chunk)
+    bench.run(1)
+    text = bench.dispatch.compiled[0, chunk].as_text()
+    (branches,) = re.findall(r" conditional\(.*branch_computations=\{(.*?)\}", text)
+    assert len(branches.split(",")) == len(bench.dispatch.schedule.columns) == 3
+    kernels = {leaf.shape for leaf in jax.tree.leaves(bench.state.params) if leaf.ndim == 5}
+    assert kernels == {(2, 3, 3, 3, 8), (2, 3, 3, 8, 8)}
+    selected = re.findall(r"= f32\[([\d,]+)\]\S* select\(", text)
+    assert {tuple(map(int, shape.split(","))) for shape in selected} & kernels == set()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_run_of_two_seeds_has_rows_and_a_summary_of_each_as_if_alone(form, tmp_path, small, configure):
+    note, schedule = Note(), {"rules": [ALTERNATING], "dispatch": "switch"}
+    both = start(tmp_path / "both", configure(schedule, seed=5, seeds=2, seeds_by=form, learning_rate=0.001), note)
+    rows = record.rows(tmp_path / "both" / record.METRICS)
+    assert [(row["kind"], row["epoch"], row["seed"]) for row in rows] == [
+        (kind, epoch, seed)
+        for kind, epoch in [("train", 1), ("train", 2), ("validation", 2), ("train", 3), ("validation", 3)]
+        for seed in (5, 6)
+    ]
+    for place, seed in enumerate((5, 6)):
+        alone = start(tmp_path / str(seed), configure(schedule, seed=seed, learning_rate=0.001))
+        for row, its in zip(rows[place::2], record.rows(tmp_path / str(seed) / record.METRICS), strict=True):
+            assert row.keys() - {"seed"} == its.keys()
+            assert (row["kind"], row["step"]) == (its["kind"], its["step"])
+            assert row["loss"] == pytest.approx(its["loss"], abs=1e-4)
+            assert row["accuracy"] == pytest.approx(its["accuracy"], abs=0.03)
+        assert both["by_seed"][place]["seed"] == seed
+        assert both["by_seed"][place]["best_epoch"] in (2, 3)
+        assert both["by_seed"][place]["final_train_loss"] == pytest.approx(alone["final_train_loss"], abs=1e-4)
+        assert "by_seed" not in alone
+    for name in ("final_accuracy", "best_accuracy", "final_train_loss"):
+        values = [own[name] for own in both["by_seed"]]
+        assert (both[name], both[f"{name}_sd"]) == (statistics.fmean(values), statistics.stdev(values))
+    assert (both["seed"], both["seeds"], both["seeds_by"]) == (5, 2, form)
+    assert [len(losses) for losses in note.losses] == [2] * 18
+    assert list(note.starts[0].seeds) == [5, 6]
+    assert note.epochs[1]["loss"] == statistics.fmean(row["loss"] for row in rows[2:4])
+    assert note.epochs[1]["validation_accuracy_sd"] == statistics.stdev(row["accuracy"] for row in rows[4:6])
+    assert curves.title(tomllib.loads((tmp_path / "both" / "config.toml").read_text())).endswith("seeds 5 to 6")
+
+
+def test_a_seed_that_diverges_stops_the_run_and_is_named(tmp_path, small, configure, monkeypatch):
+    config = configure({"name": "full"}, seeds=2, checkpoint_every=1)
+    with RunFolder.create(tmp_path / "run") as folder:
+        run = Run(config, folder, Listener())
+        bias = run.initial.params["parts"]["logits"]["bias"]
+        run.initial.params["parts"]["logits"]["bias"] = bias.at[1].set(np.nan)
+        with pytest.raises(DivergedError, match="The loss of step 0 of seed 1 is nan, under the methods full"):
+            run.train()
+
+
+def test_a_resumed_run_of_several_seeds_has_as_many(tmp_path, small, configure):
+    start(tmp_path / "run", configure({"name": "full"}, seeds=2, epochs=1))
+    with RunFolder.open(tmp_path / "run") as folder:
+        like = Run(configure({"name": "full"}, seeds=2), folder, Listener()).initial
+        found = checkpoint.load_latest(folder.checkpoints, like)
+        assert found is not None
+        assert found[0].loss_sum.shape == (2,)
+        assert found[1]["config"]["train"]["seeds_by"] == "map"  # on a CPU it is not measured
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["train"]["seeds_by"] == "map"
+
+
+def test_elsewhere_the_faster_form_is_taken_with_its_programs(assemble, pocket, monkeypatch):
+    bench = assemble(pocket, {"name": "full"}, seeds=2, seeds_by="map")
+    trial = autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+    def take(trial, state, steps, chunk=1):
+        trial.dispatch.compiled[0, 1] = trial.dispatch.seeds_by
+        return state, steps * {"map": 0.004, "vmap": vmap}[trial.dispatch.seeds_by]
+
+    monkeypatch.setattr(autotune.Trial, "take", take)
+    for vmap, expected in ((0.003, "vmap"), (0.005, "map")):
+        found = autotune.seeds_by(trial)
+        assert (found.choice, bench.dispatch.seeds_by) == (expected, expected)
+        assert found.seconds == pytest.approx({"map": 0.004, "vmap": vmap})
+        assert bench.dispatch.compiled == {(0, 1): expected}
+
+
+def test_a_form_that_does_not_fit_into_memory_is_not_taken(assemble, pocket, monkeypatch):
+    bench = assemble(pocket, {"name": "full"}, seeds=2, seeds_by="map")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+    def take(trial, state, steps, chunk=1):
+        if trial.dispatch.seeds_by == "vmap":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return state, 0.004 * steps
+
+    monkeypatch.setattr(autotune.Trial, "take", take)
+    found = autotune.seeds_by(autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order))
+    assert (found.choice, list(found.seconds), bench.dispatch.seeds_by) == ("map", ["map"], "map")
+
+
+def test_tensorboard_has_a_curve_for_each_seed(tmp_path, monkeypatch):
+    written = []
+    with record.Record(tmp_path) as book:
+        writer = type(
+            "Writer", (), {"add_scalar": lambda self, *values: written.append(values), "close": lambda self: 0}
+        )
+        monkeypatch.setattr(book, "_writer", writer)
+        book.row(kind="train", step=6, epoch=1, seed=3, loss=0.5)
+        book.row(kind="train", step=6, epoch=1, loss=0.25)
+    assert written == [
+        ("train/epoch/seed 3", 1, 6),
+        ("train/loss/seed 3", 0.5, 6),
+        ("train/epoch", 1, 6),
+        ("train/loss", 0.25, 6),
+    ]
+
+
+def test_the_last_seed_must_be_one_that_can_be_given_alone():
+    with pytest.raises(ConfigError, match=r"`train\.seeds`: the last seed, `seed` \(=4294967295\) \+ 1, must be less"):
+        load("quickstart", ["train.seed=4294967295", "train.seeds=2"])
+    assert load("quickstart", ["train.seed=4294967294", "train.seeds=2"]).train.all_seeds[-1] == 2**32 - 1
+
+
+def test_a_folder_is_named_by_its_seeds(tmp_path):
+    assert default_path("cnn2", seed=3, seeds=4, root=tmp_path).name.startswith("cnn2-s3-6-2")

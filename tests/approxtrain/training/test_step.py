@@ -1,0 +1,151 @@
+"""One step: Adam as its paper has it, and what each method does to a weight and to its moments."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from approxtrain.models import Model, network
+from approxtrain.models import description as d
+from approxtrain.training.step import apply, backward, held_by, set_up
+
+NATIVE = True
+FIRST, SECOND, THIRD = range(3)
+NAMES = ("first", "second", "third")
+B1, B2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def grid(*columns: str) -> dict:
+    """A schedule from its columns, one letter a layer."""
+    names = {"F": "full", "Z": "zero", "S": "skip", "R": "random"}
+    return {"grid": [[names[column[layer]] for column in columns] for layer in range(len(columns[0]))]}
+
+
+def kernel(tree, layer: int = SECOND) -> np.ndarray:
+    return np.asarray(tree["parts"][NAMES[layer]]["kernel"])
+
+
+def moments(state, layer: int = SECOND) -> tuple[np.ndarray, np.ndarray]:
+    adam = state.opt_state[0]
+    return kernel(adam.mu, layer), kernel(adam.nu, layer)
+
+
+def learning_rate(step: int) -> float:
+    return 0.01 * 0.8 ** (step / 6)  # conftest's settings: 200 images are six batches of 32
+
+
+def softmax_gradient(x, w, b, labels):
+    """Mean cross-entropy of x·w + b, and its gradients, in float64."""
+    logits = x @ w + b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    loss = -np.log(p[np.arange(len(labels)), labels]).mean()
+    p[np.arange(len(labels)), labels] -= 1
+    return loss, x.T @ p / len(labels), p.mean(0)
+
+
+def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(configure):
+    linear = Model("linear", "", (d.Flatten(), d.Dense("logits", 10)), (2, 2, 3))
+    task, state = set_up(linear, configure({"name": "full"}), 6, jax.random.key(0))
+    rng = np.random.default_rng(0)
+
+    @jax.jit
+    def step(state, x, labels, key):
+        return apply(task, state, backward(task, (), state.params, state.stats, x, labels, key), {})
+
+    weights = {name: np.asarray(state.params["parts"]["logits"][name], np.float64) for name in ("kernel", "bias")}
+    m, v = ({name: np.zeros_like(w) for name, w in weights.items()} for _ in range(2))
+    for t in range(9):
+        x, labels = rng.standard_normal((32, 2, 2, 3)).astype(np.float32), rng.integers(0, 10, 32)
+        state, metrics = step(state, jnp.asarray(x), jnp.asarray(labels), jax.random.key(0))
+        loss, *gradients = softmax_gradient(x.reshape(32, -1).astype(np.float64), *weights.values(), labels)
+        np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+        for name, g in zip(("kernel", "bias"), gradients, strict=True):
+            m[name], v[name] = B1 * m[name] + (1 - B1) * g, B2 * v[name] + (1 - B2) * g**2
+            m_hat, v_hat = m[name] / (1 - B1 ** (t + 1)), v[name] / (1 - B2 ** (t + 1))
+            weights[name] = weights[name] - learning_rate(t) * m_hat / (np.sqrt(v_hat) + EPSILON)
+            np.testing.assert_allclose(state.params["parts"]["logits"][name], weights[name], atol=2e-6)
+    assert int(state.step) == 9
+
+
+def test_the_learning_rate_decays_by_its_factor_in_an_epoch(assemble, pocket):
+    task = assemble(pocket, {"name": "full"}).dispatch.task
+    rates = [float(task.learning_rate(step)) for step in (0, 3, 6, 18)]
+    assert rates == pytest.approx([0.01, 0.01 * 0.8**0.5, 0.008, 0.00512])
+
+
+def test_zero_still_moves_the_weight_by_adams_moments(assemble, pocket):
+    states, _ = assemble(pocket, grid("FFF", "FFF", "FZF")).run(3)
+    (m, v), w = moments(states[2]), kernel(states[2].params)
+    m, v = B1 * m.astype(np.float64), B2 * v.astype(np.float64)  # a gradient of zero
+    np.testing.assert_allclose(moments(states[3]), (m, v), rtol=1e-5)
+    moved = w - learning_rate(2) * (m / (1 - B1**3)) / (np.sqrt(v / (1 - B2**3)) + EPSILON)
+    np.testing.assert_allclose(kernel(states[3].params), moved, atol=1e-6)
+    assert np.abs(moved - w).max() > 1e-3
+
+
+@pytest.mark.parametrize("seeds", [{}, {"seeds": 2, "seeds_by": "map"}, {"seeds": 2, "seeds_by": "vmap"}])
+@pytest.mark.parametrize("mode", ["host", "switch"])
+def test_skip_holds_the_weight_and_its_moments_bit_for_bit_and_nothing_else(assemble, pocket, mode, seeds):
+    states, _ = assemble(pocket, grid("FFF", "FFF", "FSF"), mode=mode, **seeds).run(3)
+    before, after = ({jax.tree_util.keystr(path): leaf for path, leaf in _leaves(state)} for state in states[2:])
+    same = {path for path in before if before[path].tobytes() == after[path].tobytes()}
+    held = {path for path in before if "['second']['kernel']" in path}
+    assert len(held) == 3  # weight, first and second moment
+    assert same == held
+
+
+def test_what_is_held_has_one_order_so_that_every_process_compiles_the_same_program(assemble, pocket):
+    bench = assemble(pocket, grid("SSF", "FSS"), mode="switch")
+    columns = bench.dispatch.schedule.columns
+    found = held_by(pocket, columns, bench.state.params, jnp.int32(1), frozen_prefix=True)
+    assert list(found) == sorted(found)
+    as_first = {("first", "kernel"), ("first/norm", "bias"), ("first/norm", "scale")}
+    as_second = {("second/norm", "bias"), ("second/norm", "scale")}
+    assert found.keys() == {("second", "kernel"), ("third", "kernel")} | as_first | as_second
+    assert {name for name, flag in found.items() if bool(flag)} == {("second", "kernel"), ("third", "kernel")}
+    assert [name for name, flag in found.items() if flag is True] == [("second", "kernel")]
+
+
+def _leaves(state):
+    return jax.tree_util.tree_leaves_with_path(state)
+
+
+def test_random_gradients_differ_between_steps_and_layers_and_repeat_for_a_seed(assemble, pocket):
+    def drawn(seed: int) -> list[np.ndarray]:
+        """Gradient of layers 2 and 3, which have one shape, at two steps: g = (m' − 0.9 m) / 0.1."""
+        states, _ = assemble(pocket, grid("FRR"), seed=seed).run(2)
+        pairs = [(states[step], states[step + 1], layer) for step in (0, 1) for layer in (SECOND, THIRD)]
+        return [(moments(after, k)[0] - B1 * moments(before, k)[0]) / (1 - B1) for before, after, k in pairs]
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert [g.tobytes() for g in first] == [g.tobytes() for g in again]
+    noise = np.stack([g.ravel() for g in first + other])
+    assert np.abs(np.corrcoef(noise) - np.eye(8)).max() < 5 / noise.shape[1] ** 0.5
+    assert noise.std() * 32 == pytest.approx(1, abs=5 / (2 * noise.size) ** 0.5)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(assemble, pocket, monkeypatch):
+    conv, seen = network.conv, set()
+
+    def record(x, w, **options):
+        seen.update((x.dtype, w.dtype))
+        return conv(x, w, **options)
+
+    monkeypatch.setattr(network, "conv", record)
+    states, losses = assemble(pocket, {"name": "full"}, precision="bfloat16").run(2)
+    assert seen == {jnp.dtype(jnp.bfloat16)}
+    kept = {leaf.dtype for _, leaf in _leaves(states[-1]) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    assert kept == {np.dtype(np.float32)}
+    exact = assemble(pocket, {"name": "full"}).run(2)[1]
+    assert losses == pytest.approx(exact, rel=0.05)
+    assert losses != exact
+
+
+def test_the_sums_of_an_epoch_begin_again_with_the_next(assemble, pocket):
+    states, losses = assemble(pocket, {"name": "full"}).run(8)
+    assert float(states[6].loss_sum) == pytest.approx(sum(losses[:6]), rel=1e-6)
+    assert float(states[8].loss_sum) == pytest.approx(sum(losses[6:]), rel=1e-6)
+    assert 0 <= states[8].correct_sum <= 64

@@ -1,0 +1,110 @@
+"""The tables of README's "Measured" hold what the JSON under results/ holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MEASURED = (ROOT / "README.md").read_text("utf-8").partition("## Measured")[2].partition("\n## ")[0]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in MEASURED.splitlines() if line.startswith("|")]
+
+
+def result(name: str) -> dict:
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def rows(first: str) -> list[list[str]]:
+    """The rows of the table whose first header is `first`."""
+    start = next(number for number, row in enumerate(ROWS) if row[0] == first) + 2
+    width = len(ROWS[start])
+    table = []
+    for row in ROWS[start:]:
+        if len(row) != width:
+            break
+        table.append(row)
+    return table
+
+
+def test_the_accuracies_are_those_of_the_runs():
+    table = rows("run")
+    assert len(table) >= 5
+    for name, images, epochs, accuracy, step in table:
+        summary = result(f"train/{name.strip('`')}")
+        assert (images, int(epochs)) == (summary["data"]["name"], summary["epochs"])
+        assert accuracy == f"{summary['final_accuracy']:.2%}".replace("%", " %")
+        assert step == f"{summary['step_ms']['median']:.0f} ms"
+
+
+def printed(script: str) -> list[str]:
+    """The tables that a script prints."""
+    command = [sys.executable, str(ROOT / "tools" / "pages" / script)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
+    return done.stdout.strip().split("\n\n")
+
+
+def test_the_step_times_are_those_of_the_benchmark():
+    exact, *_, brief = printed("performance_tables.py")
+    assert exact in MEASURED
+    assert brief in MEASURED
+
+
+def test_the_page_of_the_steps_is_what_its_script_prints():
+    page = (ROOT / "docs/performance.md").read_text("utf-8")
+    tables = printed("performance_tables.py")[:-1]  # the last is the README's
+    assert len(tables) == 6
+    assert [table for table in tables if table not in page] == []
+
+
+def test_the_kernel_times_are_those_of_the_benchmark():
+    table = rows("weight gradient")
+    approx, pooled = (result(f"bench/kernel-{name}-cpu")["rows"] for name in ("paper", "pooled-paper"))
+    assert len(table) == len(approx) == len(pooled) == 8
+    for (shape, torch, exact, method, speed, other, other_speed), one, two in zip(table, approx, pooled, strict=True):
+        of, taken = one["shape"], one["milliseconds"]
+        assert shape == f"{of['in_channels']}→{of['out_channels']}, {of['height']}×{of['width']}"
+        assert of == two["shape"]
+        best = min(median(samples) for name, samples in taken.items() if name.startswith("torch"))
+        times = (best, median(taken["dense"]), median(taken["method"]), median(two["milliseconds"]["method"]))
+        assert (torch, exact, method, other) == tuple(f"{time:.2f} ms" for time in times)
+        assert (speed, other_speed) == (faster(one["ratio"]), faster(two["ratio"]))
+
+
+def faster(ratio: dict) -> str:
+    text = f"{1 / ratio['value']:.2f} ({1 / ratio['high']:.2f}–{1 / ratio['low']:.2f})"
+    return text if ratio["verdict"] == "FASTER" else f"{text} {ratio['verdict']}"
+
+
+def test_the_page_of_the_cpu_is_what_its_script_prints():
+    page = (ROOT / "docs/cpu.md").read_text("utf-8")
+    assert [table for table in printed("cpu_tables.py") if table not in page] == []
+
+
+MEASURED_WHILE_NEW = ("cuts", "throughput", "throughput-graph")
+"""By stages of gpu-bench that were committed right after: a GPU was there for 15 minutes only."""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("*.json")), ids=lambda path: path.stem)
+def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
+    environment = json.loads(path.read_text())["environment"]
+    new = "-dirty" if path.stem in MEASURED_WHILE_NEW else ""
+    assert re.fullmatch(rf"[0-9a-f]{{40}}{new}", environment["git_commit"]), (
+        "measured from files that were not committed"
+    )
+    assert {"device", "processor", "cpu_count", "versions", "xla_flags"} <= environment.keys()
+    assert "/" not in environment["xla_flags"]
+
+
+def test_the_page_of_the_reproduction_is_what_its_script_renders():
+    page = (ROOT / "docs/reproduction.md").read_text("utf-8")
+    command = [sys.executable, str(ROOT / "tools/pages/reproduction_page.py"), "--print"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=120)
+    rendered = done.stdout.strip()
+    assert rendered.startswith("## ")
+    assert rendered in page

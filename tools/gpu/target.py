@@ -1,0 +1,62 @@
+"""Compiling for a GPU that is not there: XLA's CUDA compiler with a description of the device in its place.
+
+    target = Target(Path("tools/gpu/h200_target_config.txt").read_text())
+    program = target.compile(function, jax.ShapeDtypeStruct(...), ...)
+
+Needs the packages jax-cuda13-plugin and jax-cuda13-pjrt in jax's own version on `sys.path`, no driver and no cuDNN, and
+`JAX_PLATFORMS=cpu`, so that nobody looks for the device. The program cannot be run; cuDNN's algorithms are not chosen.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tools.gpu.program import Program, Resources, entries, resources
+
+ARCHITECTURE = "sm_90a"
+
+
+class Target:
+    """One GPU, from XLA's text description of it."""
+
+    def __init__(self, description: str) -> None:
+        topology = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
+        self.mesh = topologies.make_mesh(topology, (1,), ("device",))
+        self.sharding = NamedSharding(self.mesh, PartitionSpec())
+
+    def compile(self, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Program:
+        """`function` compiled for arguments like these (arrays, or anything with shape and dtype, in any tree)."""
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding), arguments
+        )
+        with tempfile.TemporaryDirectory() as folder, jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+            lowered = jax.jit(function, donate_argnums=donate).lower(*abstract)
+            options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_emitter_re": "ptx"}
+            compiled = lowered.compile(compiler_options=options)
+            return _read(compiled.as_text() or "", Path(folder))
+
+
+def _read(hlo: str, folder: Path) -> Program:
+    ptx = {}
+    for file in folder.rglob("*.ptx"):
+        text = file.read_text("utf-8")
+        ptx |= dict.fromkeys(entries(text), text)
+    thunks = "".join(file.read_text("utf-8") for file in folder.rglob("*.thunk_sequence.txt"))
+    return Program(hlo, thunks, ptx)
+
+
+def assemble(ptxas: Path, ptx: str) -> dict[str, Resources]:
+    """Kernel → what it takes once it is machine code."""
+    command = [str(ptxas), f"-arch={ARCHITECTURE}", "-v", "-o", "/dev/null", "-"]
+    done = subprocess.run(command, input=ptx, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"ptxas failed: {done.stderr.strip()}")
+    return resources(done.stderr)

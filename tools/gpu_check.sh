@@ -1,0 +1,26 @@
+#!/bin/sh
+# Compiles for an NVIDIA H200 on a machine without a GPU: `make gpu-check`. What it adds to the environment .venv lies
+# in .venv-gpu-check: XLA's CUDA compiler in jax's own version, and the ptxas that reads what it writes. Nothing of
+# it is seen by any other command.
+set -eu
+cd "$(dirname "$0")/.."
+folder=.venv-gpu-check
+ptxas=nvidia-cuda-nvcc==13.0.88 # CUDA 13.0, as XLA's: PTX 9.0
+
+tools/environment.sh .venv "${PYTHON:-}" -e .
+python=$PWD/.venv/bin/python
+jax=$("$python" -c 'from importlib.metadata import version; print(version("jax"))')
+wanted="$("$python" -V) jax-cuda13-plugin==$jax jax-cuda13-pjrt==$jax $ptxas"
+if [ "$(cat "$folder/stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "making $folder: a download of about 170 MB that takes 600 MB of disk; once"
+    rm -rf "$folder"
+    # --no-deps: cuDNN and the other libraries, 2 GB, are for running only
+    "$python" -m pip install -qq --disable-pip-version-check --no-deps --target "$folder" \
+        "jax-cuda13-plugin==$jax" "jax-cuda13-pjrt==$jax" "$ptxas" || {
+        echo "error: XLA's CUDA compiler cannot be had here; there are packages for Linux on x86-64 and aarch64" >&2
+        exit 2
+    }
+    chmod +x "$folder"/nvidia/cu13/bin/*
+    echo "$wanted" > "$folder/stamp"
+fi
+exec "$python" tools/gpu_check.py --compiler "$folder" "$@"
