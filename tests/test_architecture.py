@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ STOREYS = {  # from the ground up: folder and package
     "approxtrain": ROOT / "approxtrain",
     "cli": ROOT / "cli/approxtrain_cli",
 }
+ROOMS = ["errors", "disk", "models", "data", "schedule", "config", "run", "training", "bench", "paper", "report"]
+"""The folders and files of `approxtrain/`, from the ground up; what is `config_errors.py`, say, belongs to `config`."""
 PACKAGES = [folder.name for folder in STOREYS.values()]
 SOURCES = sorted(file for folder in STOREYS.values() for file in folder.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -67,6 +70,55 @@ def test_an_import_never_points_to_a_storey_above():
         yield from (package for package in imports(tree(file)) if package in PACKAGES[storey + 1 :])
 
     assert offences(upward) == []
+
+
+def room_of(name: str) -> str:
+    """The entry of `approxtrain/` that a file or a module belongs to."""
+    return name.removesuffix(".py").removesuffix("_errors")
+
+
+def rooms_imported(node: ast.AST) -> Iterator[str]:
+    """The entries of `approxtrain/` that the code below `node` imports, at whatever depth."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (room_of(a.name.split(".")[1]) for a in child.names if a.name.startswith("approxtrain."))
+        elif isinstance(child, ast.ImportFrom) and child.module == "approxtrain":
+            yield from (room_of(alias.name) for alias in child.names if room_of(alias.name) in ROOMS)
+        elif isinstance(child, ast.ImportFrom) and (child.module or "").startswith("approxtrain."):
+            yield room_of(str(child.module).split(".")[1])
+
+
+def test_a_folder_of_approxtrain_imports_only_what_is_below_it():
+    def upward(file: Path) -> Iterator[str]:
+        if STOREYS["approxtrain"] not in file.parents or file == STOREYS["approxtrain"] / "__init__.py":
+            return
+        storey = ROOMS.index(room_of(file.relative_to(STOREYS["approxtrain"]).parts[0]))
+        yield from (room for room in rooms_imported(tree(file)) if ROOMS.index(room) > storey)
+
+    assert offences(upward) == []
+
+
+def test_modules_of_one_folder_import_each_other_in_no_circle():
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in SOURCES}
+    modules = {name.removeprefix("cli.").removeprefix("kernels."): file for name, file in modules.items()}
+    graph: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        statements = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ImportFrom) and node.module]
+        named = {f"{node.module}.{alias.name}" for node in statements for alias in node.names}
+        graph[name] = (named | {str(node.module) for node in statements}) & modules.keys()
+    list(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+def test_approxtrain_has_at_most_a_dozen_entries():
+    paths = [path for path in STOREYS["approxtrain"].iterdir() if path.suffix == ".py" or any(path.glob("*.py"))]
+    entries = {path.name for path in paths} - {"__init__.py"}
+    assert {room_of(entry) for entry in entries} == set(ROOMS)
+    assert len(entries) <= 12
+
+
+def test_the_walk_between_folders_sees_what_it_has_to_see():
+    code = "from approxtrain import data\nfrom approxtrain.run.record import rows\nimport approxtrain.config_errors"
+    assert list(rooms_imported(ast.parse(code))) == ["data", "run", "config"]
 
 
 def test_the_kernels_import_nothing_but_jax_numpy_llvmlite_and_the_standard_library():

@@ -7,8 +7,10 @@ a method's file until its estimator is called: the schedule and the command line
 
 from __future__ import annotations
 
+from colorsys import hls_to_rgb
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
+from zlib import crc32
 
 from approxtrain_kernels.geometry import ConvShape
 
@@ -27,8 +29,16 @@ class Method:
     needs: ClassVar[frozenset[str]]
     """What the estimator reads, out of "x", "dy" and "key": the rest is not kept from the forward pass. One that reads
     nothing gives no gradient: its dW is zero."""
+    colour: ClassVar[str]
+    """"#rrggbb", the same in every picture, and readable as text on white. A class that states none is given one that
+    depends on its name alone."""
     updates_weight: ClassVar[bool] = True
     """False: the optimiser leaves the weight and its moments as they are in this step."""
+
+    def __init_subclass__(cls) -> None:
+        if "colour" not in vars(cls) and "name" in vars(cls):
+            hue = crc32(cls.name.encode()) / 2**32
+            cls.colour = "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, 0.36, 0.65))
 
     def flops(self, shape: ConvShape) -> float:
         """Floating-point operations of the estimator, to hold against `shape.flops` of the dense wgrad."""

@@ -32,6 +32,7 @@ class Approx(Method):
 
     name = "approx"
     summary = "only the k largest |dO| of each image and channel, carrying the channel's sum (the paper's rule)"
+    colour = "#00805d"
     needs = frozenset({"x", "dy"})
 
     def __post_init__(self) -> None:

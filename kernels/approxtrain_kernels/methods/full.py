@@ -15,6 +15,7 @@ from approxtrain_kernels.method import Method
 class Full(Method):
     name = "full"
     summary = "the exact weight gradient"
+    colour = "#1f2933"
     needs = frozenset({"x", "dy"})
 
     def flops(self, shape):

@@ -28,6 +28,7 @@ class Pooled(Method):
 
     name = "pooled"
     summary = "the exact weight gradient of dO's r×r block means: a dense product, r² times smaller"
+    colour = "#a8508a"
     needs = frozenset({"x", "dy"})
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from approxtrain_kernels.method import Method
 class Random(Method):
     name = "random"
     summary = "normal noise of standard deviation 1/batch, drawn afresh each step"
+    colour = "#c44e00"
     needs = frozenset({"key"})
 
     def flops(self, shape):

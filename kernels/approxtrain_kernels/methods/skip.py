@@ -14,4 +14,5 @@ from approxtrain_kernels.methods.zero import Zero
 class Skip(Zero):
     name = "skip"
     summary = "no update: the weight and its optimiser moments are held"
+    colour = "#6a5acd"
     updates_weight = False

@@ -14,6 +14,7 @@ from approxtrain_kernels.method import Method
 class Zero(Method):
     name = "zero"
     summary = "a zero gradient; Adam's moments still move the weight"
+    colour = "#0072b2"
     needs = frozenset()
 
     def flops(self, shape):

@@ -190,3 +190,13 @@ def test_the_title_always_names_the_data_set() -> None:
 def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to draw"):
         curves.plot(tmp_path)
+
+
+def test_a_row_without_a_value_says_nan_and_tensorboard_has_a_curve_for_each_layer_and_method(tmp_path, monkeypatch):
+    written = []
+    with record.Record(tmp_path) as book:
+        writer = type("Writer", (), {"add_scalar": lambda self, *v: written.append(v), "close": lambda self: None})
+        monkeypatch.setattr(book, "_writer", writer)
+        book.row(kind="probe", step=7, layer=2, path="conv2", method="approx", cosine=0.5, norm_ratio=math.nan, seed=3)
+    assert written == [("probe/cosine/layer 2/method approx/seed 3", 0.5, 7)]
+    assert record.rows(tmp_path / record.METRICS)[0]["norm_ratio"] == "NaN"

@@ -279,7 +279,8 @@ def test_a_table_that_contradicts_itself_is_refused(cells, phases):
 
 def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
     code = (
-        "import sys; import approxtrain.schedule.picture; from approxtrain import models, schedule, cost;"
+        "import sys; import approxtrain.schedule.picture; from approxtrain import models, schedule;"
+        "from approxtrain.schedule import cost;"
         "layers = models.get('resnet20').layers; made = schedule.schedule1(layers);"
         "cost.phase_costs(made, layers, 128); made.index_table();"
         "print(sorted({'jax', 'flax', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)))"
