@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tools.gpu.check import Form, Step
 
 ROOT = Path(__file__).resolve().parents[1]
-DESCRIPTION = ROOT / "tools" / "h200_target_config.txt"
+DESCRIPTION = ROOT / "tools" / "gpu" / "h200_target_config.txt"
 DTYPES = ("float32", "bfloat16")
 STEPS = (
     ("resnet20-schedule1-approx", "float32"),

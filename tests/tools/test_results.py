@@ -44,7 +44,7 @@ def test_the_accuracies_are_those_of_the_runs():
 
 def printed(script: str) -> list[str]:
     """The tables that a script prints."""
-    command = [sys.executable, str(ROOT / "tools" / script)]
+    command = [sys.executable, str(ROOT / "tools" / "pages" / script)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
     return done.stdout.strip().split("\n\n")
 
