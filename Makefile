@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Needs Python 3.11 or later; PYTHON=/path/to/python chooses one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test env lint gpu-check gpu-bench clean
+.PHONY: help demo check test test-all env lint gpu-check gpu-bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -9,8 +9,14 @@ demo: ## set up, train the quickstart preset (minutes), print accuracy and curve
 	@tools/environment.sh .venv "$(PYTHON)" -e .
 	.venv/bin/approxtrain train quickstart $(DEMO_ARGS)
 
-test: ## the one gate: format, lint, types, tests, the wheel elsewhere, the other Python
-	@PYTHON="$(PYTHON)" tools/gate.sh
+check: ## every few minutes of work: format, lint, types, the quick tests on one Python
+	@PYTHON="$(PYTHON)" tools/gate.sh check
+
+test: ## the gate: check, the wheel in an environment of its own, the other Python where versions matter
+	@PYTHON="$(PYTHON)" tools/gate.sh test
+
+test-all: ## every case, both Pythons, full optimisation, the installs; an hour or more
+	@PYTHON="$(PYTHON)" tools/gate.sh all
 
 env: ## make .venv with the package (editable) and the tools
 	@tools/environment.sh .venv "$(PYTHON)" -e . --group dev

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
+import platform
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,29 @@ from approxtrain.config import plain
 from approxtrain.data import cifar
 from approxtrain.paper import experiments
 from approxtrain.run.archive import Archive, identity
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _compile_soon_and_once() -> None:
+    """Have XLA compile without optimising, and keep its programs for the next run of the tests.
+
+    Compiling takes most of the suite's time, running next to nothing. jax and XLA look at these variables when they
+    start, and the processes that tests start inherit them. `APPROXTRAIN_TEST_OPTIMIZED=1` asks for programs as a user
+    gets them (`make test-all`).
+    """
+    optimized = os.environ.get("APPROXTRAIN_TEST_OPTIMIZED") == "1"
+    if not optimized and "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    about = Path("/proc/cpuinfo")  # a program for one processor may stop another
+    abilities = [line for line in about.read_text().splitlines() if line.startswith("flags")] if about.exists() else []
+    kind = hashlib.sha256("".join([platform.machine(), *abilities[:1]]).encode()).hexdigest()[:8]
+    folder = ROOT / ".pytest_cache" / f"programs-jaxlib-{version('jaxlib')}-{kind}{'-optimized' if optimized else ''}"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+_compile_soon_and_once()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -62,9 +62,11 @@ def test_a_script_can_be_called_and_parsed(script):
     subprocess.run([shell, "-n", path], check=True)
 
 
-def test_continuous_integration_calls_the_gate_and_nothing_else():
+def test_continuous_integration_calls_the_gate_and_each_night_every_case():
     workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
-    assert re.findall(r"- run: (.*)", workflow) == ["make test"]
+    nightly = "${{ github.event_name == 'schedule' && 'test-all' || 'test' }}"
+    assert re.findall(r"- run: (.*)", workflow) == [f"make {nightly}"]
+    assert "schedule:" in workflow
     assert (ROOT / ".ci/run").read_text("utf-8").splitlines()[-1] == "make test"
 
 
@@ -85,7 +87,7 @@ def test_an_interpreter_on_the_path_that_does_not_run_is_passed_over(tmp_path):
 
 def test_make_alone_lists_the_targets():
     shown = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
-    assert all(f"make {target}" in shown for target in ("demo", "test", "env", "lint", "clean"))
+    assert all(f"make {target}" in shown for target in ("demo", "check", "test", "test-all", "env", "lint", "clean"))
 
 
 def test_how_to_contribute_fits_into_forty_lines():

@@ -69,7 +69,6 @@ def test_readme_has_the_blocks_that_these_tests_know():
     assert len(set(SINGLE)) == len(SINGLE) > 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", SINGLE)
 def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_path):
     program, subcommand, *arguments = shlex.split(command)
@@ -148,14 +147,12 @@ def run_block(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.install
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_make_demo_sets_everything_up_trains_and_shows_accuracy_and_curves(checkout):
     run_block("demo", checkout)
 
 
 @pytest.mark.install
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_lines_for_pip_do_the_same(checkout):
     run_block("pip", checkout)
@@ -164,7 +161,6 @@ def test_the_lines_for_pip_do_the_same(checkout):
 
 
 @pytest.mark.install
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_lines_for_uv_do_the_same(tmp_path):
     if shutil.which("uv", path=PATH) is None:

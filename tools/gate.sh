@@ -1,47 +1,82 @@
 #!/usr/bin/env bash
-# The one gate, the same here and in CI: format, lint, types, tests, and the built wheel used from another folder;
-# then the tests once more on the other Python (3.11 with jax 0.10.2, 3.12 with the newest jax) where there is one.
+# The three gates, the same here and in CI:
+#     tools/gate.sh check    format, lint, types, and the tests of a few minutes, on one Python
+#     tools/gate.sh test     that; the built wheel used from another folder; what depends on versions on the other Python
+#     tools/gate.sh all      every case on both Pythons, programs compiled as a user gets them; the wheel; the installs
+# The Pythons are 3.11 with jax 0.10.2 and 3.12 with the newest jax; PYTEST_ARGS adds to each call of pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+gate=$1
 
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
-# The suite in environment $1, with what follows; PYTEST_ARGS adds to it: make test PYTEST_ARGS="-k schedule"
-tests() { "$1/bin/python" -m pytest -q -x "${@:2}" ${PYTEST_ARGS:-}; }
+# The tests of environment $1 that markers $2 choose: on all cores, then alone those that time something.
+tests() {
+    local python=$1/bin/python
+    "$python" -m pytest -q -n logical --dist loadfile -m "($2) and not serial" ${PYTEST_ARGS:-}
+    "$python" -m pytest -q -m "($2) and serial" ${PYTEST_ARGS:-} || [ $? -eq 5 ] # 5: there are none of them
+}
+
+environment() {
+    tools/environment.sh "$1" "$2" -e . --group dev
+    "$1/bin/python" -c 'import jax, sys; print("Python", sys.version.split()[0], "with jax", jax.__version__)'
+}
+
+on_other_python() { # $1: markers
+    local this other
+    this=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    for version in 3.11 3.12; do
+        [ "$version" != "$this" ] || continue
+        if other=$(tools/find_python.sh "$version"); then
+            step "pytest on Python $version: $1"
+            environment ".venv-$version" "$other"
+            tests ".venv-$version" "$1"
+        else
+            step "no Python $version found: its tests are left out"
+        fi
+    done
+}
+
+wheel() {
+    step "wheel in a fresh environment, from another folder"
+    rm -rf dist
+    .venv/bin/python -m build --no-isolation --outdir dist . > /dev/null # the sdist, and the wheel from the sdist
+    tools/environment.sh .venv-wheel "$PWD/.venv/bin/python" ./dist/*.whl
+    .venv-wheel/bin/python -m pip install -q --force-reinstall --no-deps dist/*.whl
+    tools/try_wheel.sh "$PWD/.venv-wheel/bin"
+}
 
 step "environment"
-tools/environment.sh .venv "${PYTHON:-}" -e . --group dev
-bin=$PWD/.venv/bin
-"$bin/python" -c 'import jax, sys; print("Python", sys.version.split()[0], "with jax", jax.__version__)'
-
+environment .venv "${PYTHON:-}"
 step "ruff format"
-"$bin/ruff" format --check .
+.venv/bin/ruff format --check .
 step "ruff check"
-"$bin/ruff" check .
+.venv/bin/ruff check .
 step "pyright"
-"$bin/pyright" --pythonpath "$bin/python"
+.venv/bin/pyright --pythonpath .venv/bin/python
 
-step "pytest"
-tests .venv
-
-step "wheel in a fresh environment, from another folder"
-rm -rf dist
-"$bin/python" -m build --no-isolation --outdir dist . > /dev/null # the sdist, and the wheel from the sdist
-tools/environment.sh .venv-wheel "$bin/python" ./dist/*.whl
-.venv-wheel/bin/python -m pip install -q --force-reinstall --no-deps dist/*.whl
-tools/try_wheel.sh "$PWD/.venv-wheel/bin"
-
-this=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-for version in 3.11 3.12; do
-    [ "$version" != "$this" ] || continue
-    if other=$(tools/find_python.sh "$version"); then
-        step "pytest on Python $version"
-        tools/environment.sh ".venv-$version" "$other" -e . --group dev
-        ".venv-$version/bin/python" -c 'import jax; print("jax", jax.__version__)'
-        tests ".venv-$version" -m "not install and not one_python"
-    else
-        step "no Python $version found: its tests are left out"
-    fi
-done
+case $gate in
+    check | test)
+        step "pytest"
+        tests .venv "not long and not install"
+        if [ "$gate" = test ]; then
+            wheel
+            on_other_python "both and not long and not install"
+        fi
+        ;;
+    all)
+        export APPROXTRAIN_TEST_OPTIMIZED=1
+        step "pytest: every case"
+        tests .venv "not install"
+        wheel
+        on_other_python "not install"
+        step "pytest: the installs"
+        tests .venv "install"
+        ;;
+    *)
+        echo "usage: tools/gate.sh check|test|all" >&2
+        exit 2
+        ;;
+esac
 
 step "all passed"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +14,6 @@ from approxtrain.config import Config
 from approxtrain.data import shapes
 from approxtrain.models import Model
 from approxtrain.models import description as d
-
-# A program that one test has compiled is read back by the others and by the processes that they start. jax looks at
-# these variables when it is imported, which is later.
-_cache = tempfile.TemporaryDirectory(prefix="approxtrain-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import approxtrain
 from approxtrain import errors
 from approxtrain_cli import main
 
+pytestmark = pytest.mark.both
+
 COMMANDS = ["train", "schedule-show", "bench-kernel", "bench-step", "reproduce", "report", "ls", "data"]
 CODES = {
     errors.ConfigError: 2,

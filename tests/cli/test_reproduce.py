@@ -20,8 +20,6 @@ from approxtrain.run import archive
 from approxtrain.run.folder import RunFolder
 from approxtrain_cli import bench_kernel
 
-pytestmark = pytest.mark.one_python
-
 ROOT = Path(__file__).parents[2]
 SMALL = """
 from dataclasses import replace

@@ -19,6 +19,8 @@ import pytest
 from approxtrain import models
 from approxtrain_cli import progress
 
+pytestmark = pytest.mark.both
+
 FIRST_EPOCH_ZERO = 'schedule={ rules = [{ method = "zero", layers = [2], epochs = { to = 1 } }] }'
 OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); main()"
 """The process becomes the one that Ctrl-C reaches."""

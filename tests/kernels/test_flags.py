@@ -15,6 +15,8 @@ import pytest
 from approxtrain_kernels import xla_flags
 from approxtrain_kernels.xla_flags import FLAG
 
+pytestmark = pytest.mark.both
+
 ROOT = Path(__file__).parents[2]
 AFFECTED = version("jaxlib").startswith("0.10.")
 SHOW = "; import os; print(os.environ.get('XLA_FLAGS'))"

@@ -1,4 +1,4 @@
-"""Every method against an oracle in float64, written as loops from the paper's equations."""
+"""Every method against an oracle in float64, written from the paper's equations."""
 
 from functools import partial
 
@@ -10,21 +10,7 @@ import pytest
 from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
 from approxtrain_kernels.api import PORTABLE
 from approxtrain_kernels.methods import all_methods, make
-
-# N, H, W, Ci, Co, K, stride, padding
-SHAPES = {
-    "3x3": (3, 6, 5, 2, 3, 3, 1, "SAME"),
-    "3x3 stride 2, even": (2, 6, 6, 2, 3, 3, 2, "SAME"),
-    "3x3 stride 2, odd": (2, 7, 5, 2, 3, 3, 2, "SAME"),
-    "1x1": (2, 4, 4, 3, 2, 1, 1, "SAME"),
-    "1x1 stride 2": (2, 5, 5, 3, 2, 1, 2, "SAME"),
-    "5x5": (2, 6, 6, 2, 2, 5, 1, "SAME"),
-    "5x5 stride 2, valid": (2, 8, 9, 2, 2, 5, 2, "VALID"),
-    "explicit padding": (2, 5, 6, 2, 2, 3, 2, ((2, 0), (1, 3))),
-    "2x2 map": (3, 2, 2, 3, 4, 3, 1, "SAME"),
-    "2x2 map, stride 2": (3, 2, 2, 3, 4, 3, 2, "SAME"),
-    "1x1 map": (3, 1, 1, 3, 2, 5, 1, "SAME"),
-}
+from tests.kernels.oracles import CASES, block_means, close, dgrad, forward, keep_largest, wgrad
 
 
 def arrays(case, seed=0, dtype=np.float32):
@@ -40,51 +26,6 @@ def arrays(case, seed=0, dtype=np.float32):
     )
 
 
-def loops(x, dy, shape):
-    """dW[i, j, ci, co] = Σ x[n, p·s + i − lo, q·s + j − lo, ci] · dy[n, p, q, co]."""
-    dw = np.zeros(shape.w_shape)
-    for (n, p, q, co), value in np.ndenumerate(dy.astype(np.float64)):
-        for i in range(shape.kernel_size[0]):
-            for j in range(shape.kernel_size[1]):
-                row = p * shape.strides[0] + i - shape.padding[0][0]
-                col = q * shape.strides[1] + j - shape.padding[1][0]
-                inside = 0 <= row < shape.height and 0 <= col < shape.width
-                # outside lies a zero, and zero times NaN or infinity is NaN
-                dw[i, j, :, co] += (x[n, row, col].astype(np.float64) if inside else 0.0) * value
-    return dw
-
-
-def keep_largest(dy, k):
-    """Algorithm 1 with k entries: each keeps its value plus an equal share of what was dropped."""
-    sparse_dy = np.zeros(dy.shape)
-    for n in range(dy.shape[0]):
-        for c in range(dy.shape[3]):
-            plane = dy[n, :, :, c].astype(np.float64)
-            ranked = sorted(np.ndindex(plane.shape), key=lambda at: -abs(plane[at]))  # stable: row-major on ties
-            kept = ranked[:k]
-            for at in kept:
-                dropped = plane.sum() - sum(plane[other] for other in kept)
-                sparse_dy[n, at[0], at[1], c] = plane.sum() if k == 1 else plane[at] + dropped / k
-    return sparse_dy
-
-
-def block_means(dy, r):
-    """Every entry replaced by the mean of those of its r×r block that there are."""
-    means = np.zeros(dy.shape)
-    for p, q in np.ndindex(*dy.shape[1:3]):
-        means[:, p, q] = dy[:, p // r * r : p // r * r + r, q // r * r : q // r * r + r].astype(np.float64).mean((1, 2))
-    return means
-
-
-def close(found, exact, tolerance=1e-5):
-    found = np.asarray(found, np.float64)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
-    np.testing.assert_array_equal(np.isinf(found), np.isinf(exact))
-    finite = np.isfinite(exact)
-    if finite.any():
-        assert np.abs(found[finite] - exact[finite]).max() <= tolerance * max(np.abs(exact[finite]).max(), 1e-30)
-
-
 def gradient(case, dy_values=None, **method):
     _, x, dy, _ = arrays(case)
     kernel, stride, padding = case[5:]
@@ -93,42 +34,42 @@ def gradient(case, dy_values=None, **method):
     return jax.jit(partial(weight_gradient, **static))(jnp.asarray(x), jnp.asarray(dy))
 
 
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_full_is_the_exact_weight_gradient(case):
     shape, x, dy, _ = arrays(case)
-    close(gradient(case), loops(x, dy, shape))
+    close(gradient(case), wgrad(x, dy, shape))
 
 
 @pytest.mark.parametrize("implementation", PORTABLE)
 @pytest.mark.parametrize("k", [1, 2, 5])
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_approx_keeps_the_k_largest_and_their_sum(case, k, implementation):
     shape, x, dy, _ = arrays(case)
     k = min(k, shape.y_shape[1] * shape.y_shape[2])
-    exact = loops(x, keep_largest(dy, k), shape)
+    exact = wgrad(x, keep_largest(dy, k), shape)
     close(gradient(case, method="approx", k=k, implementation=implementation), exact)
 
 
 @pytest.mark.parametrize("form", [sparse.gather, sparse.dense_form])
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_both_forms_of_approx_agree_with_the_oracle_at_every_shape(case, form):
     shape, x, dy, _ = arrays(case)
     found = jax.jit(lambda x, dy: form(x, *sparse.select_largest(dy), shape))(x, dy)
-    close(found, loops(x, keep_largest(dy, 1), shape))
+    close(found, wgrad(x, keep_largest(dy, 1), shape))
 
 
 @pytest.mark.parametrize("implementation", PORTABLE)
 def test_approx_with_k_of_all_pixels_is_exact(implementation):
-    case = SHAPES["3x3"]
+    case = CASES["3x3"]
     shape, x, dy, _ = arrays(case)
-    close(gradient(case, method="approx", k=30, implementation=implementation), loops(x, dy, shape))
+    close(gradient(case, method="approx", k=30, implementation=implementation), wgrad(x, dy, shape))
 
 
 @pytest.mark.parametrize("implementation", PORTABLE)
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("plane", ["ties", "opposite signs", "zeros", "nan", "inf", "both infinities"])
 def test_approx_on_planes_with_a_catch(plane, k, implementation):
-    case = SHAPES["3x3"]
+    case = CASES["3x3"]
     shape, x, dy, _ = arrays(case)
     dy = dy.copy()
     dy[1, :, :, 1] = {"ties": 0.5, "zeros": 0.0}.get(plane, 0.25)
@@ -141,12 +82,12 @@ def test_approx_on_planes_with_a_catch(plane, k, implementation):
     elif plane == "both infinities":
         dy[1, 2, 2, 1], dy[1, 3, 3, 1] = np.inf, -np.inf
     with np.errstate(invalid="ignore"):
-        exact = loops(x, keep_largest(dy, k), shape)
+        exact = wgrad(x, keep_largest(dy, k), shape)
     close(gradient(case, dy, method="approx", k=k, implementation=implementation), exact)
 
 
 def test_approx_scale_multiplies_and_paper_means_one_over_batch():
-    case = SHAPES["3x3"]
+    case = CASES["3x3"]
     plain = gradient(case, method="approx")
     np.testing.assert_allclose(gradient(case, method="approx", scale=0.5), plain * 0.5, rtol=1e-6)
     np.testing.assert_allclose(gradient(case, method="approx", scale="paper"), plain / case[0], rtol=1e-6)
@@ -162,21 +103,21 @@ def test_approx_in_bfloat16_sees_the_same_rounded_inputs_as_the_oracle():
 
 
 @pytest.mark.parametrize("r", [1, 2, 3, 4, 50])
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_pooled_is_the_exact_gradient_of_block_means(case, r):
     shape, x, dy, _ = arrays(case)
-    close(gradient(case, method="pooled", r=r), loops(x, block_means(dy, r), shape))
+    close(gradient(case, method="pooled", r=r), wgrad(x, block_means(dy, r), shape))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pooled_hides_no_value_that_is_not_finite(value):
-    case = SHAPES["explicit padding"]
+    case = CASES["explicit padding"]
     shape, x, dy, _ = arrays(case)
     dy = dy.copy()
     dy[1, 2, 0, 1] = value
     found = np.asarray(gradient(case, dy, method="pooled"))
     with np.errstate(invalid="ignore"):
-        exact = loops(x, block_means(dy, 2), shape)
+        exact = wgrad(x, block_means(dy, 2), shape)
     finite = np.isfinite(exact)
     assert not np.isfinite(found[..., 1]).any()
     np.testing.assert_allclose(found[..., 0], exact[..., 0], atol=1e-5 * np.abs(exact[finite]).max())
@@ -184,7 +125,7 @@ def test_pooled_hides_no_value_that_is_not_finite(value):
 
 @pytest.mark.parametrize("name", ["zero", "skip"])
 def test_zero_and_skip_are_zero_gradients(name):
-    assert not np.asarray(gradient(SHAPES["3x3"], method=name)).any()
+    assert not np.asarray(gradient(CASES["3x3"], method=name)).any()
     assert make(name).updates_weight is (name == "zero")
 
 
@@ -203,7 +144,7 @@ def test_random_is_normal_with_standard_deviation_one_over_batch():
     assert abs(np.corrcoef(draws[0].ravel(), draws[1].ravel())[0, 1]) < 5 / count**0.5
 
 
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("name", all_methods())
 def test_the_input_gradient_is_exact_under_every_method(name, case):
     shape, x, dy, w = arrays(case)
@@ -214,23 +155,16 @@ def test_the_input_gradient_is_exact_under_every_method(name, case):
         return (y * dy).sum(), y
 
     (_, y), (dx, _) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, w)
-    exact_y, exact_dx = np.zeros(shape.y_shape), np.zeros(shape.x_shape)
-    for n, p, q in np.ndindex(*shape.y_shape[:3]):
-        for i, j in np.ndindex(*shape.kernel_size):
-            row, col = p * stride + i - shape.padding[0][0], q * stride + j - shape.padding[1][0]
-            if 0 <= row < shape.height and 0 <= col < shape.width:
-                exact_y[n, p, q] += x[n, row, col].astype(np.float64) @ w[i, j].astype(np.float64)
-                exact_dx[n, row, col] += w[i, j].astype(np.float64) @ dy[n, p, q].astype(np.float64)
-    close(y, exact_y)
-    close(dx, exact_dx)
+    close(y, forward(x, w, shape))
+    close(dx, dgrad(dy, w, shape))
 
 
-@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("name", ["full", "approx", "pooled", "zero"])
-def test_the_oracle_that_ships_agrees_with_the_loops(name, case):
+def test_the_oracle_that_ships_agrees_with_the_wgrad(name, case):
     shape, x, dy, _ = arrays(case)
     thinned = {"full": dy, "approx": keep_largest(dy, 1), "pooled": block_means(dy, 2), "zero": np.zeros(dy.shape)}[
         name
     ]
-    exact = loops(x, thinned, shape)
+    exact = wgrad(x, thinned, shape)
     np.testing.assert_allclose(make(name).oracle(x, dy, shape), exact, atol=1e-12)

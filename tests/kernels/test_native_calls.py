@@ -19,7 +19,10 @@ from approxtrain_kernels.methods.full import Full
 from approxtrain_kernels.native import engine, generate
 from approxtrain_kernels.native.cut import Cut
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.both,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 SHAPE = conv_shape((64, 6, 6, 8), 16, (3, 3))
 PARTS = 4

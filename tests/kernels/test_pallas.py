@@ -18,6 +18,7 @@ from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.pallas import choose, estimate, platform
 from approxtrain_kernels.pallas.select import select
+from tests.kernels.oracles import close
 
 ODD = ((2, 0), (1, 3))
 CASES = {  # form, k, type, (N, H, W, Ci, Co, K, stride, padding), blocks to change
@@ -85,16 +86,6 @@ def values(draw, shape, planes=PLANES):
             case "opposite signs":
                 plane[second], plane[first] = -4, 4
     return x, dy
-
-
-def close(found, exact, tolerance):
-    found = np.asarray(found, np.float64)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
-    infinite = np.isinf(exact)
-    np.testing.assert_array_equal(found[infinite], exact[infinite])
-    finite = np.isfinite(exact)
-    largest = np.abs(exact[finite]).max(initial=0.0)
-    assert np.abs(found[finite] - exact[finite]).max(initial=0.0) <= tolerance * largest
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,7 +14,7 @@ from approxtrain_kernels.pallas import choose, estimate
 from approxtrain_kernels.shapes import PAPER
 
 # jax 0.11 says so whenever a kernel is lowered; outside of pytest, `triton.py` silences it
-pytestmark = pytest.mark.filterwarnings("ignore:.*Triton backend is deprecated:DeprecationWarning")
+pytestmark = [pytest.mark.both, pytest.mark.filterwarnings("ignore:.*Triton backend is deprecated:DeprecationWarning")]
 
 GPU = jax.sharding.AbstractDevice("NVIDIA H200", 132, "cuda")
 KERNELS = {"gather": ["approx_select", "approx_gather"], "fused": ["approx_fused"]}

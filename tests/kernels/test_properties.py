@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from approxtrain_kernels import conv_shape, weight_gradient
 from approxtrain_kernels.api import PORTABLE
+from tests.kernels.oracles import block_means, keep_largest, wgrad
 
 several = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 PLANES = ("random", "ties", "zeros", "opposite signs", "nan", "inf", "both infinities")
@@ -57,51 +58,13 @@ def values(shape, plane, seed):
     return x, dy
 
 
-def exact(x, dy, shape, *, padding_counts):
-    """dW[i, j] = Σ x[n, p·s + i − lo, q·s + j − lo]ᵀ · dy[n, p, q]; a pixel outside is a zero, or is left out."""
-    dw = np.zeros(shape.w_shape)
-    rows, cols = (
-        np.arange(size) * s - lo
-        for size, s, (lo, _) in zip(shape.y_shape[1:3], shape.strides, shape.padding, strict=True)
-    )
-    for i, j in np.ndindex(*shape.kernel_size):
-        r, c = (rows + i)[:, None], (cols + j)[None, :]
-        inside = ((r >= 0) & (r < shape.height) & (c >= 0) & (c < shape.width))[None, :, :, None, None]
-        seen = x[:, np.clip(r, 0, shape.height - 1), np.clip(c, 0, shape.width - 1)].astype(np.float64)[..., None]
-        product = np.where(inside, seen, 0.0) * dy.astype(np.float64)[:, :, :, None, :]
-        dw[i, j] = (product if padding_counts else np.where(inside, product, 0.0)).sum((0, 1, 2))
-    return dw
-
-
-def kept(dy, k):
-    """The k largest of each plane, the first of equal ones first, each with an equal share of what was dropped."""
-    n, ho, wo, co = dy.shape
-    planes = dy.astype(np.float64).reshape(n, ho * wo, co)
-    thinned = np.zeros_like(planes)
-    for image, channel in np.ndindex(n, co):
-        plane = planes[image, :, channel]
-        order = sorted(range(len(plane)), key=lambda at: -abs(plane[at]) if not np.isnan(plane[at]) else 1)[:k]
-        for at in order:
-            dropped = plane.sum() - plane[order].sum()
-            thinned[image, at, channel] = plane.sum() if k == 1 else plane[at] + dropped / k
-    return thinned.reshape(dy.shape)
-
-
-def means(dy, r):
-    smooth = np.empty(dy.shape)
-    for top, left in np.ndindex(*(-(-size // r) for size in dy.shape[1:3])):
-        block = np.s_[:, top * r : top * r + r, left * r : left * r + r]
-        smooth[block] = dy[block].astype(np.float64).mean((1, 2), keepdims=True)
-    return smooth
-
-
 def agree(found, x, thinned, shape, unordered=()):
     """`unordered`: channels whose planes have no largest entry."""
     found, thinned = np.array(found, np.float64), thinned.copy()
     for channel in unordered:
         assert not np.isfinite(found[..., channel]).all()
         found[..., channel] = thinned[..., channel] = 0
-    must, may = (exact(x, thinned, shape, padding_counts=counts) for counts in (False, True))
+    must, may = (wgrad(x, thinned, shape, padding_counts=counts) for counts in (False, True))
     assert not np.isfinite(found[~np.isfinite(must)]).any()
     sure = np.isfinite(may)
     assert np.isfinite(found[sure]).all()
@@ -120,7 +83,7 @@ def test_approx_keeps_the_largest_entries_and_the_sum_of_every_plane(layer, plan
     x, dy = values(shape, plane, seed)
     k = min(k, shape.y_shape[1] * shape.y_shape[2])
     with np.errstate(invalid="ignore"):
-        thinned = dy if k == shape.y_shape[1] * shape.y_shape[2] else kept(dy, k)
+        thinned = dy if k == shape.y_shape[1] * shape.y_shape[2] else keep_largest(dy, k)
         unordered = np.flatnonzero(np.isnan(dy).any((0, 1, 2)))
         for implementation in PORTABLE:
             found = computed(x, dy, static, method="approx", k=k, implementation=implementation)
@@ -133,7 +96,7 @@ def test_pooled_takes_block_means(layer, plane, r, seed):
     shape, static = layer
     x, dy = values(shape, plane, seed)
     with np.errstate(invalid="ignore"):
-        agree(computed(x, dy, static, method="pooled", r=r), x, means(dy, r), shape)
+        agree(computed(x, dy, static, method="pooled", r=r), x, block_means(dy, r), shape)
 
 
 @several

@@ -9,6 +9,8 @@ import pytest
 from approxtrain_kernels import conv
 from approxtrain_kernels.methods import all_methods, make
 
+pytestmark = pytest.mark.both
+
 X, W = jnp.ones((2, 9, 9, 3)), jnp.ones((3, 3, 3, 5))
 
 

@@ -8,6 +8,8 @@ from jax import lax
 
 from approxtrain_kernels import canonical, conv, conv_shape
 
+pytestmark = pytest.mark.both
+
 CASES = {
     "stem": (4, 32, 3, 16, 3, 1),
     "3x3": (4, 16, 8, 8, 3, 1),

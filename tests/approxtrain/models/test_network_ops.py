@@ -12,6 +12,8 @@ from approxtrain.models.batch_norm import BatchNorm, channel_sum, normalise
 from approxtrain.models.max_pool import max_pool
 from approxtrain.models.relu import relu
 
+pytestmark = pytest.mark.both
+
 EPSILON = 1e-5
 
 

@@ -24,8 +24,6 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.signals import Interruption
 
-pytestmark = pytest.mark.one_python
-
 ZERO, RANDOM = "cnn2-zero", "cnn2-random"
 
 

@@ -16,6 +16,8 @@ import pytest
 from approxtrain.errors import CheckpointError, DivergedError
 from approxtrain.run import checkpoint
 
+pytestmark = pytest.mark.both
+
 
 def small(step: int) -> dict[str, np.ndarray]:
     return {"weight": np.full((4, 3), step, np.float32), "step": np.asarray(step, np.int32)}

@@ -81,7 +81,6 @@ def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
     assert jax.config.jax_compilation_cache_dir == before
 
 
-@pytest.mark.one_python
 def test_the_second_run_compiles_no_step_and_learns_the_same(tmp_path):
     environment = {
         name: value

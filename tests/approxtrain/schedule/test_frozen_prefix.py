@@ -17,8 +17,6 @@ from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.frozen_prefix import frozen_parts, prefix
 from approxtrain_kernels.methods import all_methods, make
 
-pytestmark = pytest.mark.one_python
-
 NATIVE = True
 CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="approxtrain_(?:forward|dgrad|wgrad)_\w+"'
 NAMES = {"F": "full", "Z": "zero", "S": "skip", "R": "random", "A": "approx"}
@@ -28,7 +26,7 @@ CASES = [
     ("pocket", "ZZZ"),
     ("cnn2", "ZF"),
     ("resnet14", "Z" * 6 + "F" * 7),  # ends inside a block, so that a shortcut passes by
-    pytest.param(("resnet20", "S" * 5 + "F" * 14), marks=pytest.mark.slow),
+    pytest.param(("resnet20", "S" * 5 + "F" * 14), marks=pytest.mark.long),
 ]
 B1, B2 = 0.9, 0.999
 

@@ -20,8 +20,6 @@ from approxtrain.training import autotune
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
-pytestmark = pytest.mark.one_python
-
 TWO_COLUMNS = {"grid": [["full", "zero"], ["full", "random"], ["skip", "full"]]}
 
 

@@ -14,6 +14,8 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
+pytestmark = pytest.mark.both
+
 TOLERANCE = 1e-3
 """Of a loss near 2: ten times what other machines, convolutions and versions of jax make of it in these steps."""
 

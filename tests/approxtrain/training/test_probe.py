@@ -24,7 +24,6 @@ from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods import make
 
 ALTERNATING = {"rules": [{"method": "approx", "layers": [2, 3], "steps": {"every": 2}}]}
-pytestmark = pytest.mark.one_python
 ONE_COLUMN = {"grid": [["pooled"], ["random"], ["approx"]]}
 TWO_COLUMNS = {"grid": [["zero", "full"], ["approx", "zero"], ["full", "full"]]}
 THREE_COLUMNS = {"grid": [["full", "full", "zero"], ["full", "approx", "approx"], ["full", "random", "full"]]}

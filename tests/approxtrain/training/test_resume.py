@@ -17,8 +17,6 @@ from approxtrain import disk
 from approxtrain.config import dump
 from approxtrain.run import record
 
-pytestmark = pytest.mark.one_python
-
 STEPS = 18  # six in each of three epochs
 BETWEEN = 12  # an epoch ends here, with a row of training and one of validation for each seed
 
@@ -130,7 +128,6 @@ def _runs(configure, tmp_path_factory) -> dict[Path, list[list[int]]]:
         return {folder: answers for part in parts for folder, answers in part.items()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_a_run_that_is_killed_six_times_ends_as_one_that_never_was(kind, runs, tmp_path_factory):
     whole, killed = (tmp_path_factory.getbasetemp() / f"{kind}, {end}" for end in ("whole", "killed"))

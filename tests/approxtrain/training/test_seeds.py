@@ -20,8 +20,6 @@ from approxtrain.training import autotune, seeds
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
-pytestmark = pytest.mark.one_python
-
 FORMS = ["map", "vmap"]
 COLUMNS = {"grid": [["full", "full", "zero"], ["approx", "random", "full"], ["full", "zero", "full"]]}
 ALTERNATING = {"method": "approx", "layers": [2], "steps": {"every": 2}}

@@ -11,6 +11,8 @@ from approxtrain.models import Model, network
 from approxtrain.models import description as d
 from approxtrain.training.step import apply, backward, held_by, set_up
 
+pytestmark = pytest.mark.both
+
 NATIVE = True
 FIRST, SECOND, THIRD = range(3)
 NAMES = ("first", "second", "third")
