@@ -32,7 +32,7 @@ JAX_FREE = [
     "approxtrain.data",
     "approxtrain.paper.experiments",
     "approxtrain.models",
-    "approxtrain.report.folder",
+    "approxtrain.report.output",
     "approxtrain.paper.estimate",
     "approxtrain.schedule",
     "approxtrain_cli.main",

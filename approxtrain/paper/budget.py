@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from approxtrain.config import Config
 from approxtrain.errors import ConfigError
-from approxtrain.paper.experiments import Row
+from approxtrain.paper.experiments import PaperRow
 
 END = 0.01
 """Share of the first learning rate that is left at the end of a run."""
@@ -37,33 +37,22 @@ class Budget:
     """Samples of each contender of Table 1."""
 
 
+_SMOKE = "does everything work? 4 steps a run on drawn images, minutes on a CPU; its accuracies mean nothing"
+_SHORT = "hours on a CPU: 2-layer CNN 8 epochs and 3 seeds, ResNets 3 epochs, VGG-19 1 epoch"
+_PAPER = "the paper's 500, 250 and 200 epochs, validated every 10; days on a GPU"
+_ONE: dict[str, int] = {"cnn2": 1, "resnet14": 1, "resnet20": 1, "vgg19": 1}
+_EVERY = "train.validate_every=1"
 BUDGETS = {
-    budget.name: budget
-    for budget in (
-        Budget(
-            "smoke",
-            "does everything work? 4 steps a run on drawn images, minutes on a CPU; its accuracies mean nothing",
-            epochs={"cnn2": 1, "resnet14": 1, "resnet20": 1, "vgg19": 1},
-            overrides=("data.limit=512", "train.validate_every=1"),
-            drawn=True,
-            rounds=6,
-        ),
-        Budget(
-            "short",
-            "hours on a CPU: 2-layer CNN 8 epochs and 3 seeds, ResNets 3 epochs, VGG-19 1 epoch",
-            epochs={"cnn2": 8, "resnet14": 3, "resnet20": 3, "vgg19": 1},
-            seeds={"cnn2": 3},
-            overrides=("train.validate_every=1",),
-        ),
-        Budget("paper", "the paper's 500, 250 and 200 epochs, validated every 10; days on a GPU"),
-    )
+    "smoke": Budget("smoke", _SMOKE, _ONE, overrides=("data.limit=512", _EVERY), drawn=True, rounds=6),
+    "short": Budget("short", _SHORT, _ONE | {"cnn2": 8, "resnet14": 3, "resnet20": 3}, {"cnn2": 3}, (_EVERY,)),
+    "paper": Budget("paper", _PAPER),
 }
 
 
-def settings(row: Row, budget: Budget, overrides: Sequence[str] = (), seed: int | None = None) -> Config:
+def settings(row: PaperRow, budget: Budget, overrides: Sequence[str] = (), seed_offset: int = 0) -> Config:
     """The configuration of a run of `row`. `overrides`, as in `train`, come before what the budget says. ConfigError.
 
-    `seed` None leaves it to the overrides.
+    Its seed is `seed_offset` above that of the overrides.
     """
     given = [text.partition("=")[0].strip() for text in overrides]
     _refuse(given)
@@ -72,17 +61,12 @@ def settings(row: Row, budget: Budget, overrides: Sequence[str] = (), seed: int 
         defaults.append(f"train.epochs={budget.epochs[row.model]}")
     if budget.drawn and not {"data.name", "data.dir"}.intersection(given):
         defaults.append("data.name=shapes")
-    last = [*overrides, *([] if seed is None else [f"train.seed={seed}"])]
-    config = row.config([*defaults, *last])
-    if config.train.epochs != row.config().train.epochs and "optimizer.decay" not in given:
-        decay = float(f"{END ** (1 / config.train.epochs):.3g}")
-        config = row.config([*defaults, f"optimizer.decay={decay}", *last])
-    return config
-
-
-def first_seed(row: Row, budget: Budget, overrides: Sequence[str]) -> int:
-    """The first of the seeds: `train.seed` where it is given."""
-    return settings(row, budget, overrides).train.seed
+    config = row.config([*defaults, *overrides])
+    train = config.train.model_copy(update={"seed": config.train.seed + seed_offset})
+    optimizer = config.optimizer
+    if train.epochs != row.config().train.epochs and "optimizer.decay" not in given:
+        optimizer = optimizer.model_copy(update={"decay": float(f"{END ** (1 / train.epochs):.3g}")})
+    return config.model_copy(update={"train": train, "optimizer": optimizer})
 
 
 def _refuse(given: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The paper's Tables 1–5 and Figures 5–8 as data: which runs they need, and what the paper prints.
 
-    get("table3").rows          the runs of Table 3, each a `Row`
+    get("table3").rows          the runs of Table 3, each a `PaperRow`
     get("table3").rows[0].config(["train.epochs=3"])
 
 A row is a network under a schedule. How long it trains, on which images and from which seed are no part of it: one run
@@ -11,19 +11,17 @@ paper's factor of 1/128, and `pooled(2)` in every layer but the first. Imports n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from approxtrain import models
-from approxtrain.config import Config, load
+from approxtrain.config import Config, load, plain
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
-
-FULL = "Full Gradient"
-SCHEDULES = ("schedule 1", "schedule 2", "schedule 3")
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,27 @@ class Paper:
     speed_up_printed: str = ""
     """Where the paper prints no number of percent: "1x", "Over -100%"."""
 
+    def difference(self, full: Paper) -> float | None:
+        """Points above the paper's `full`; negative where the paper lost accuracy."""
+        if self.accuracy_loss is not None:
+            return -self.accuracy_loss + 0.0
+        return None if self.accuracy is None or full.accuracy is None else self.accuracy - full.accuracy
+
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A network under a schedule: `approxtrain train PRESET OVERRIDES…`."""
 
     name: str
-    """Of the run: unique, and a file name."""
+    """The name of the run: unique, and a file name."""
     label: str
-    """Of the method, as the paper's tables have it."""
+    """What the paper's tables call its method."""
     model: str
     preset: str
     overrides: tuple[str, ...] = ()
     group: str = ""
     """"schedule 2" where an experiment has rows of several schedules; empty for what belongs to all of them."""
-    paper: Paper | None = None
+    paper: Paper = field(default_factory=Paper)
     """What the row is held against. The paper has one approx: both of ours are held against it."""
     ours: bool = False
     """The paper does not have this row."""
@@ -63,9 +67,19 @@ class Row:
         """The configuration of a run of this row; `overrides` as in `train`. ConfigError."""
         return load(self.preset, [*self.overrides, *overrides])
 
+    @cached_property
+    def method(self) -> str:
+        """The method of its configuration."""
+        return method_of(plain(self.config()))
 
-@dataclass(frozen=True)
-class KernelRow:
+    @property
+    def short(self) -> str:
+        """What a line is called: "zero", "approx., scale 1"."""
+        method, gradient, rest = self.label.partition(" Gradient")
+        return method.lower() + rest if gradient else self.label
+
+
+class KernelRow(NamedTuple):
     """A row of Table 1. Times as printed: the paper says microseconds, and they are possible only as milliseconds."""
 
     in_channels: int
@@ -86,8 +100,7 @@ class Experiment:
     title: str
     kind: Literal["kernel", "table", "figure"]
     model: str = ""
-    rows: tuple[Row, ...] = ()
-    kernel_rows: tuple[KernelRow, ...] = ()
+    rows: tuple[PaperRow, ...] = ()
 
     @property
     def short(self) -> str:
@@ -95,17 +108,31 @@ class Experiment:
         return self.title.partition(".")[0]
 
     @property
-    def baseline(self) -> Row:
+    def baseline(self) -> PaperRow:
         """The exact run that the others are held against."""
-        return next(row for row in self.rows if row.label == FULL)
+        return next(row for row in self.rows if row.name == f"{self.model}-full")
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The schedules that its rows are grouped by; none where there is one schedule."""
         return tuple(dict.fromkeys(row.group for row in self.rows if row.group))
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """Label → note, of the rows that have one."""
+        return {row.label: row.note for row in self.rows if row.note}
 
-def matches(row: Row, config: Mapping[str, Any]) -> bool:
+
+def method_of(config: Mapping[str, Any]) -> str:
+    """The first method other than `full` in the schedule of a plain configuration, which may not be known here."""
+    schedule, cells = config["schedule"], config["schedule"].get("cells", {})
+    tables = [schedule, *schedule.get("rules", ()), *cells.values()]
+    names = [table.get("method", "full") for table in tables]
+    names += [cell for row in schedule.get("grid", ()) for cell in row if cell not in cells]
+    return next((name for name in names if name != "full"), "full")
+
+
+def matches(row: PaperRow, config: Mapping[str, Any]) -> bool:
     """Whether the run of a plain configuration is this row's: the same network, the same method in every cell.
 
     Whatever its seed, epochs, images, dispatch and chunk are.
@@ -113,10 +140,10 @@ def matches(row: Row, config: Mapping[str, Any]) -> bool:
     if config["model"]["name"] != row.model:
         return False
     try:
-        found = _cells(ScheduleConfig.model_validate(config["schedule"]), row.model)
+        cells = _cells(ScheduleConfig.model_validate(config["schedule"]), row.model)
     except (ValidationError, ConfigError):  # of another version of this program, or only possible in longer epochs
         return False
-    return found == _cells(row.config().schedule, row.model)
+    return cells == _cells(row.config().schedule, row.model)
 
 
 def names() -> tuple[str, ...]:
@@ -133,13 +160,19 @@ def get(name: str) -> Experiment:
     return _EXPERIMENTS[name]
 
 
-def rows() -> tuple[Row, ...]:
-    """Every run that any experiment needs, once, in the order of the paper."""
-    found: dict[str, Row] = {}
-    for experiment in _EXPERIMENTS.values():
+def rows(experiments: Iterable[Experiment] | None = None) -> tuple[PaperRow, ...]:
+    """Every run that these experiments (all, if not given) need, once, in the order of the paper."""
+    first: dict[str, PaperRow] = {}
+    for experiment in _EXPERIMENTS.values() if experiments is None else experiments:
         for row in experiment.rows:
-            found.setdefault(row.name, row)
-    return tuple(found.values())
+            first.setdefault(row.name, row)
+    return tuple(first.values())
+
+
+def stated_accuracy(name: str) -> float | None:
+    """The accuracy that the paper states for a run in any table: Table 3 has losses only, and Table 5 says of what."""
+    every = (row for experiment in _EXPERIMENTS.values() for row in experiment.rows if row.name == name)
+    return next((row.paper.accuracy for row in every if row.paper.accuracy), None)
 
 
 def _cells(schedule: ScheduleConfig, model: str) -> Schedule:
@@ -147,67 +180,50 @@ def _cells(schedule: ScheduleConfig, model: str) -> Schedule:
     return Schedule.from_config(unlimited, models.get(model).layers, steps_per_epoch=1)
 
 
-def _methods(stem: str, model: str, preset: str, zero: Paper, random: Paper, approx: Paper) -> tuple[Row, ...]:
-    """The paper's three methods under the schedule of `preset`, and approx without the factor."""
+def _methods(model: str, schedule: str, zero: Paper, random: Paper, approx: Paper) -> tuple[PaperRow, ...]:
+    """The paper's three methods under a schedule of the network, and approx without the factor."""
+    stem = f"{model}{schedule}"
+
+    def row(name: str, label: str, paper: Paper, *overrides: str, **more: Any) -> PaperRow:
+        method = f"schedule.method={name.partition('-')[0]}"
+        return PaperRow(f"{stem}-{name}", label, model, f"{stem}-approx", (method, *overrides), paper=paper, **more)
+
+    factor, scale = "times 1/batch, as the paper has it", "schedule.params.scale=paper"
     return (
-        Row(f"{stem}-zero", "Zero Gradient", model, preset, ("schedule.method=zero",), paper=zero),
-        Row(f"{stem}-random", "Random Gradient", model, preset, ("schedule.method=random",), paper=random),
-        Row(
-            f"{stem}-approx-paper",
-            "Approx. Gradient",
-            model,
-            preset,
-            ("schedule.method=approx", "schedule.params.scale=paper"),
-            paper=approx,
-            note="times 1/batch, as the paper has it",
-        ),
-        Row(
-            f"{stem}-approx",
-            "Approx. Gradient, scale 1",
-            model,
-            preset,
-            ("schedule.method=approx",),
-            paper=approx,
-            ours=True,
-            note="without the paper's factor of 1/128",
-        ),
+        row("zero", "Zero Gradient", zero),
+        row("random", "Random Gradient", random),
+        row("approx-paper", "Approx. Gradient", approx, scale, note=factor),
+        row("approx", "Approx. Gradient, scale 1", approx, ours=True, note="without the paper's factor of 1/128"),
     )
 
 
-def _pooled(model: str) -> Row:
+def _full(model: str, **paper: Any) -> PaperRow:
+    return PaperRow(f"{model}-full", "Full Gradient", model, f"{model}-full", paper=Paper(**paper))
+
+
+def _resnet14(**paper: Any) -> PaperRow:
+    return replace(_full("resnet14", **paper), label="ResNet-14")
+
+
+def _pooled(model: str) -> PaperRow:
     rule = 'schedule={ rules = [{ method = "pooled", layers = { start = 2 } }] }'
     note = "in every layer but the first, at every step"
-    return Row(f"{model}-pooled", "Pooled Gradient, 2×2", model, f"{model}-full", (rule,), ours=True, note=note)
-
-
-def _full(model: str, **paper: Any) -> Row:
-    return Row(f"{model}-full", FULL, model, f"{model}-full", paper=Paper(**paper))
-
-
-def _resnet14(**paper: Any) -> Row:
-    return Row("resnet14-full", "ResNet-14", "resnet14", "resnet14-full", paper=Paper(**paper))
+    return PaperRow(f"{model}-pooled", "Pooled Gradient, 2×2", model, f"{model}-full", (rule,), ours=True, note=note)
 
 
 def _lost(accuracy_loss: float, speed_up: float, printed: str = "") -> Paper:
     return Paper(accuracy_loss=accuracy_loss, speed_up=speed_up, speed_up_printed=printed)
 
 
-def _grouped(group: str, rows: Sequence[Row]) -> tuple[Row, ...]:
-    return tuple(replace(row, group=group) for row in rows)
-
-
-def _resnet20(number: int, zero: Paper, random: Paper, approx: Paper) -> tuple[Row, ...]:
-    schedule = f"resnet20-schedule{number}"
-    return _methods(schedule, "resnet20", f"{schedule}-approx", zero, random, approx)
-
-
-def _accuracies(*percent: float) -> list[Paper]:
-    return [Paper(accuracy=each) for each in percent]
+def _schedule(number: int, *percent: float) -> tuple[PaperRow, ...]:
+    """The rows of a schedule in Table 5, with the accuracies of zero, random and approx."""
+    methods = _methods("resnet20", f"-schedule{number}", *(Paper(accuracy=each) for each in percent))
+    return tuple(replace(row, group=f"schedule {number}") for row in methods)
 
 
 _EXACT = {"accuracy_loss": 0.0, "speed_up": 0.0, "speed_up_printed": "1x"}
 
-_TABLE1 = (
+TABLE1 = (
     KernelRow(256, 256, 8, 0.89, 0.46, 0.05, 0.51, 1.7),
     KernelRow(128, 128, 16, 0.89, 0.20, 0.08, 0.28, 3.2),
     KernelRow(512, 512, 4, 1.00, 1.25, 0.07, 1.32, 0.8),
@@ -217,73 +233,44 @@ _TABLE1 = (
     KernelRow(32, 32, 16, 0.20, 0.03, 0.02, 0.05, 4.0),
     KernelRow(64, 64, 8, 0.22, 0.04, 0.02, 0.06, 3.7),
 )
-
 _TABLE2 = (
     _full("cnn2", **_EXACT),
-    *_methods("cnn2", "cnn2", "cnn2-approx", _lost(0.2, -5.7), _lost(-0.8, -38.0), _lost(1.0, -6.6)),
+    *_methods("cnn2", "", _lost(0.2, -5.7), _lost(-0.8, -38.0), _lost(1.0, -6.6)),
     _pooled("cnn2"),
 )
-
 _TABLE3 = (
     _full("resnet20", **_EXACT),
-    *_resnet20(1, _lost(1.5, 7.1), _lost(1.8, -1.4), _lost(0.75, 3.5)),
+    *_methods("resnet20", "-schedule1", _lost(1.5, 7.1), _lost(1.8, -1.4), _lost(0.75, 3.5)),
     _pooled("resnet20"),
     _resnet14(accuracy_loss=1.0, speed_up=22.0),
 )
-
 _TABLE4 = (
     _full("vgg19", **_EXACT),
-    *_methods(
-        "vgg19-schedule1",
-        "vgg19",
-        "vgg19-schedule1-approx",
-        _lost(1.0, 7.3),
-        _lost(0.1, -100.0, "Over -100%"),
-        _lost(0.7, 1.5),
-    ),
+    *_methods("vgg19", "-schedule1", _lost(1.0, 7.3), _lost(0.1, -100.0, "Over -100%"), _lost(0.7, 1.5)),
     _pooled("vgg19"),
 )
-
 _TABLE5 = (
     _full("resnet20", accuracy=91.8),
-    *_grouped(SCHEDULES[0], _resnet20(1, *_accuracies(90.3, 90.0, 91.1))),
-    *_grouped(SCHEDULES[1], _resnet20(2, *_accuracies(91.6, 88.8, 91.6))),
-    *_grouped(SCHEDULES[2], _resnet20(3, *_accuracies(91.1, 87.9, 91.7))),
+    *_schedule(1, 90.3, 90.0, 91.1),
+    *_schedule(2, 91.6, 88.8, 91.6),
+    *_schedule(3, 91.1, 87.9, 91.7),
     _pooled("resnet20"),
     _resnet14(accuracy=90.8),
 )
-
-
-def _figure(rows: Sequence[Row], *groups: str) -> tuple[Row, ...]:
-    """The curves of a figure: the rows of a table, without the smaller network and other schedules."""
-    return tuple(row for row in rows if row.model != "resnet14" and (not row.group or row.group in groups))
-
+_FIGURE8 = tuple(row for row in _TABLE5[:-1] if row.group != "schedule 1")
+_TABLE, _FIGURE = "Speed-up and accuracy loss", "Training loss and validation accuracy"
 
 _EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
-        Experiment("table1", "Table 1. Performance comparisons of the kernel", "kernel", kernel_rows=_TABLE1),
-        Experiment("table2", "Table 2. Speed-up and accuracy loss, 2-layer CNN", "table", "cnn2", _TABLE2),
-        Experiment("table3", "Table 3. Speed-up and accuracy loss, ResNet-20", "table", "resnet20", _TABLE3),
-        Experiment("table4", "Table 4. Speed-up and accuracy loss, VGG-19", "table", "vgg19", _TABLE4),
+        Experiment("table1", "Table 1. Performance comparisons of the kernel", "kernel"),
+        Experiment("table2", f"Table 2. {_TABLE}, 2-layer CNN", "table", "cnn2", _TABLE2),
+        Experiment("table3", f"Table 3. {_TABLE}, ResNet-20", "table", "resnet20", _TABLE3),
+        Experiment("table4", f"Table 4. {_TABLE}, VGG-19", "table", "vgg19", _TABLE4),
         Experiment("table5", "Table 5. Validation accuracy by schedule, ResNet-20", "table", "resnet20", _TABLE5),
-        Experiment(
-            "figure5", "Figure 5. Training loss and validation accuracy, 2-layer CNN", "figure", "cnn2", _TABLE2
-        ),
-        Experiment(
-            "figure6",
-            "Figure 6. Training loss and validation accuracy, ResNet-20",
-            "figure",
-            "resnet20",
-            _figure(_TABLE3),
-        ),
-        Experiment("figure7", "Figure 7. Training loss and validation accuracy, VGG-19", "figure", "vgg19", _TABLE4),
-        Experiment(
-            "figure8",
-            "Figure 8. Training loss and validation accuracy, ResNet-20, schedules 2 and 3",
-            "figure",
-            "resnet20",
-            _figure(_TABLE5, *SCHEDULES[1:]),
-        ),
+        Experiment("figure5", f"Figure 5. {_FIGURE}, 2-layer CNN", "figure", "cnn2", _TABLE2),
+        Experiment("figure6", f"Figure 6. {_FIGURE}, ResNet-20", "figure", "resnet20", _TABLE3[:-1]),
+        Experiment("figure7", f"Figure 7. {_FIGURE}, VGG-19", "figure", "vgg19", _TABLE4),
+        Experiment("figure8", f"Figure 8. {_FIGURE}, ResNet-20, schedules 2 and 3", "figure", "resnet20", _FIGURE8),
     )
 }

@@ -1,111 +1,98 @@
-"""A report before it is rendered: sections of paragraphs, lists, tables and figures.
+"""A report as Markdown, and as one page of HTML that fetches nothing.
 
-Text may hold **bold** and `code`; nothing else of Markdown. One document becomes report.md and report.html.
+What it says, and in what order, is in report.md.jinja. Its Markdown is headings, paragraphs, lists, tables, pictures,
+**bold** and `code`; page.html.jinja reads nothing else.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from importlib import resources
+from typing import Any, NamedTuple
+
+from approxtrain.report.estimates import NOTHING, counted, interval, signed
+
+Records = Sequence[Mapping[str, Any]]
+"""Rows of a table or points of a picture as numbers, the same keys in each; None where there is no number."""
 
 
-@dataclass(frozen=True)
-class Paragraph:
-    text: str
-
-
-@dataclass(frozen=True)
-class Bullets:
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A box of names with what is to be said of each."""
-
-    items: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    kind: str = ""
-    """How the page shows it: "agrees", "differs", "inconclusive", "missing", "partial" (some runs are), or plain."""
-    note: str = ""
-    """What is said smaller, below it."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it is read, and its numbers as they are computed with."""
+class Picture(NamedTuple):
+    """A panel, and the data behind it."""
 
     name: str
-    """Of its CSV file under tables/."""
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    records: tuple[Mapping[str, Any], ...]
-    """The same keys in each; None where there is no number."""
-
-    @property
-    def path(self) -> str:
-        return f"tables/{self.name}.csv"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A panel of a figure: drawn, and the data behind it."""
-
-    name: str
-    """Of its files under figures/."""
+    """The name of its files under figures/."""
     alt: str
-    """What it shows, for who does not see it."""
+    """What it shows, for those who do not see it."""
     svg: bytes
     png: bytes
-    records: tuple[Mapping[str, Any], ...]
+    records: Records
 
 
-@dataclass(frozen=True)
-class Figure:
-    caption: str
-    pictures: tuple[Picture, ...]
-
-
-Block = Paragraph | Bullets | Facts | Table | Figure
-
-
-@dataclass(frozen=True)
-class Section:
-    name: str
-    """The anchor of the page."""
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
 class Document:
-    title: str
-    sections: tuple[Section, ...]
+    """The template filled with `context`.
+
+    In it `show` puts pictures in their place, and `csv` keeps the numbers behind a table for a file of this name.
+    """
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self.pictures: list[Picture] = []
+        self.tables: dict[str, Records] = {}
+        filters = {"counted": counted, "interval": interval, "signed": signed, "cell": _cell}
+        text = _fill("report.md.jinja", filters, show=self._show, csv=self._csv, **context)
+        self.markdown = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
     @property
-    def tables(self) -> list[Table]:
-        return [block for block in self._blocks if isinstance(block, Table)]
+    def html(self) -> str:
+        """The page, for a screen of any width, light or dark."""
+        from markupsafe import Markup, escape
 
-    @property
-    def pictures(self) -> list[Picture]:
-        return [picture for block in self._blocks if isinstance(block, Figure) for picture in block.pictures]
+        def inline(text: str) -> Markup:
+            bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+            return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", bold))
 
-    @property
-    def _blocks(self) -> list[Block]:
-        return [block for section in self.sections for block in section.blocks]
+        drawn = {f"figures/{picture.name}.png": b64encode(picture.svg).decode() for picture in self.pictures}
+        blocks = self.markdown.strip().split("\n\n")
+        return _fill("page.html.jinja", {"inline": inline}, blocks=blocks, drawn=drawn, style=Markup(_read("page.css")))
+
+    def _show(self, pictures: Sequence[Picture]) -> str:
+        self.pictures += pictures
+        return "\n".join(f"![{picture.alt}](figures/{picture.name}.png)" for picture in pictures)
+
+    def _csv(self, name: str, records: Records) -> str:
+        self.tables[name] = records
+        return ""
 
 
-def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(records: Records) -> str:
     """Records as CSV: a line of names, floats so that they read back exactly, nothing for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0].keys() if records else (), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+def _cell(value: Any, pattern: str = "%s") -> str:
+    """The value as it stands in a table of Markdown."""
+    return (
+        NOTHING
+        if value is None
+        else (pattern % value).replace("|", "\\|").replace("-", "−" if pattern != "%s" else "-")
+    )
+
+
+def _fill(name: str, filters: Mapping[str, Any], **context: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(autoescape="html" in name, undefined=jinja2.StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters |= filters
+    return environment.from_string(_read(name)).render(context)
+
+
+def _read(name: str) -> str:
+    return resources.files("approxtrain.report").joinpath(name).read_text("utf-8")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from approxtrain.errors import ConfigError
 from approxtrain.run import archive
@@ -14,21 +13,22 @@ from approxtrain.run.archive import Archive
 from approxtrain.run.folder import CONFIG
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The JSON of `bench-step` or `bench-kernel`."""
+class BenchFile(NamedTuple):
+    """The JSON of `bench-step` or `bench-kernel`, by the name of its file."""
 
     name: str
-    """Of its file."""
-    values: dict[str, Any]
+    content: dict[str, Any]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self.content["environment"]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    archives: tuple[Archive, ...]
+class Inputs(NamedTuple):
+    archives: list[Archive]
     """In the order of model, schedule and seed, whatever order they were given in."""
-    steps: tuple[Measured, ...]
-    kernels: tuple[Measured, ...]
+    steps: list[BenchFile]
+    kernels: list[BenchFile]
 
 
 def read(paths: Sequence[Path]) -> Inputs:
@@ -39,43 +39,37 @@ def read(paths: Sequence[Path]) -> Inputs:
     """
     if not paths:
         raise ConfigError("there is nothing to report: name run folders, archives, or a folder that holds them.")
-    bench: dict[str, list[Measured]] = {"bench-step": [], "bench-kernel": []}
+    benches: dict[str, dict[Path, BenchFile]] = {"bench-step": {}, "bench-kernel": {}}
     runs: list[Path] = []
-    read_before: set[Path] = set()
     for path in dict.fromkeys(paths):
-        found = list(_jsons(path, archive.DEPTH))
-        measured = [(file, values) for file, values in found if values.get("command") in bench]
-        for file, values in measured:
-            if file.resolve() not in read_before:
-                read_before.add(file.resolve())
-                bench[values["command"]].append(Measured(file.name, values))
-        holds_run = any(values.get("kind") == archive.KIND for _, values in found) or _holds_folder(path)
-        if holds_run or not measured:  # of what holds neither, `load_all` says what is wrong
-            runs.append(path)
+        files = {file: _json(file) if file.is_file() else {} for file in _files(path, archive.DEPTH)}
+        measured = [file for file, content in files.items() if content.get("command") in benches]
+        for file in measured:
+            benches[files[file]["command"]][file.resolve()] = BenchFile(file.name, files[file])
+        of_path = [file for file, content in files.items() if file.is_dir() or content.get("kind") == archive.KIND]
+        runs += of_path or ([] if measured else [path])  # of what holds neither, `load_all` says what is wrong
     archives = archive.load_all(runs) if runs else []
-    return Inputs(tuple(sorted(archives, key=_place)), tuple(bench["bench-step"]), tuple(bench["bench-kernel"]))
+    return Inputs(sorted(archives, key=_order), *(list(files.values()) for files in benches.values()))
 
 
-def _jsons(path: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The JSON of ours at `path`, or below it outside of run folders: archives and benchmarks."""
-    if path.is_dir() and not (path / CONFIG).is_file():
-        for entry in sorted(path.iterdir()):
-            if (entry.suffix == ".json" and entry.is_file()) or (depth and entry.is_dir()):
-                yield from _jsons(entry, depth - 1)
-    elif path.is_file() and path.suffix == ".json":
-        try:
-            values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
-        if isinstance(values, dict) and (values.get("kind") == archive.KIND or "command" in values):
-            yield path, values
+def _files(path: Path, depth: int) -> Iterator[Path]:
+    """The JSON files and run folders at `path` or below it, archives before folders; `path` itself if it is neither."""
+    if not path.is_dir() or (path / CONFIG).is_file():
+        yield path
+        return
+    for entry in sorted(path.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
+        if (depth and entry.is_dir()) or entry.suffix == ".json":
+            yield from _files(entry, depth - 1)
 
 
-def _holds_folder(path: Path) -> bool:
-    patterns = ["/".join(["*"] * level + [CONFIG]) for level in range(archive.DEPTH + 1)]
-    return path.is_dir() and any(any(path.glob(pattern)) for pattern in patterns)
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
+    return content if isinstance(content, dict) else {}
 
 
-def _place(found: Archive) -> tuple[Any, ...]:
-    schedule = json.dumps(found.config["schedule"], sort_keys=True)
-    return found.config["model"]["name"], schedule, found.seed, found.identity, found.name
+def _order(run: Archive) -> tuple[Any, ...]:
+    schedule = json.dumps(run.config["schedule"], sort_keys=True)
+    return run.config["model"]["name"], schedule, run.seed, run.identity, run.name

@@ -7,84 +7,79 @@ its hash, and the trajectory number of the program. Of several, a table takes on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
-
-from approxtrain.config import Config, plain
 from approxtrain.paper import experiments
-from approxtrain.paper.experiments import Experiment, Row
-from approxtrain.report.wording import counted
+from approxtrain.paper.experiments import Experiment, PaperRow
+from approxtrain.report.estimates import counted
 from approxtrain.run.archive import ELSEWHERE, Archive
-
-REAL = "cifar10"
-"""The images of CIFAR-10; "cifar10-jpeg75" and the like hold them as well, re-encoded."""
-DRAWN = "shapes"
 
 
 @dataclass(frozen=True)
 class Protocol:
     """What the runs of one table have in common. Hashable."""
 
-    data: str
-    sha256: str
-    validation: str
-    trajectory: int
-    settings: str
-    """The [train], [optimizer] and [data] tables as canonical JSON, without the seed and what changes no step."""
+    key: str
+    """The data set, the trajectory number, and the [train], [optimizer] and [data] tables without the seed and what
+    changes no step, as canonical JSON."""
 
     @classmethod
     def of(cls, archive: Archive) -> Protocol:
-        data = archive.data or {"name": archive.config["data"]["name"]}
-        filled = _filled(archive.config)
-        settings = {
-            section: {key: value for key, value in filled[section].items() if key not in _ignored(section)}
-            for section in ("train", "optimizer", "data")
-        }
-        return cls(
-            data["name"],
-            data.get("sha256", ""),
-            data.get("validation", ""),
-            archive.trajectory,
-            json.dumps(settings, sort_keys=True),
-        )
+        images = archive.data or {"name": archive.config["data"]["name"]}
+        said: dict[str, Any] = {"images": images, "trajectory": archive.trajectory}
+        for section in ("train", "optimizer", "data"):
+            ignored = (*ELSEWHERE.get(section, ()), "seed")
+            said[section] = {key: value for key, value in archive.config[section].items() if key not in ignored}
+        return cls(json.dumps(said, sort_keys=True))
 
-    def setting(self, section: str, key: str) -> Any:
-        return json.loads(self.settings)[section].get(key)
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        return json.loads(self.key)
 
     @property
-    def epochs(self) -> int:
-        return self.setting("train", "epochs")
+    def data(self) -> str:
+        return self.values["images"]["name"]
+
+    @property
+    def train(self) -> dict[str, Any]:
+        return self.values["train"]
 
     @property
     def real(self) -> bool:
-        return self.data.partition("-")[0] == REAL
+        """Whether the images are CIFAR-10's; "cifar10-jpeg75" and the like hold them as well, re-encoded."""
+        return self.data.partition("-")[0] == "cifar10"
 
     @property
     def limit(self) -> int | None:
         """Images of a trial, to train and to validate on."""
-        return self.setting("data", "limit")
+        return self.values["data"].get("limit")
 
     @property
     def title(self) -> str:
         limit = f" (the first {self.limit} images)" if self.limit else ""
-        return f"{self.data}{limit}, {counted(self.epochs, 'epoch')}"
+        return f"{self.data}{limit}, {counted(self.train['epochs'], 'epoch')}"
 
 
 @dataclass(frozen=True)
 class RowRuns:
     """The runs of one row, by seed."""
 
-    row: Row
+    row: PaperRow
     finished: dict[int, Archive]
     failed: dict[int, Archive]
     """Diverged or unfinished."""
 
     @property
-    def diverged(self) -> dict[int, Archive]:
-        return {seed: archive for seed, archive in self.failed.items() if archive.status == "diverged"}
+    def diverged(self) -> int:
+        return sum(archive.status == "diverged" for archive in self.failed.values())
+
+    @property
+    def archives(self) -> list[Archive]:
+        return [*self.finished.values(), *self.failed.values()]
 
 
 @dataclass(frozen=True)
@@ -94,18 +89,15 @@ class Selection:
     experiment: Experiment
     protocol: Protocol
     rows: tuple[RowRuns, ...]
-    left_out: tuple[Archive, ...]
-
-    def of(self, row: Row) -> RowRuns:
-        return next(runs for runs in self.rows if runs.row.name == row.name)
+    left_out: Sequence[Archive]
 
     @property
     def full(self) -> RowRuns:
-        return self.of(self.experiment.baseline)
+        return next(runs for runs in self.rows if runs.row == self.experiment.baseline)
 
     @property
     def archives(self) -> list[Archive]:
-        return [archive for runs in self.rows for archive in (*runs.finished.values(), *runs.failed.values())]
+        return [archive for runs in self.rows for archive in runs.archives]
 
     @property
     def seeds(self) -> list[int]:
@@ -119,17 +111,16 @@ class Selection:
 
 def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
     """The archives that are runs of a row of the paper's or of ours, by the row's name."""
-    kinds: dict[str, list[Archive]] = {}  # of one network under one schedule: what they are is found out once
+    alike: dict[str, list[Archive]] = {}  # of one network under one schedule: what they are is found out once
     for archive in archives:
-        kinds.setdefault(json.dumps([archive.config["model"], archive.config["schedule"]], sort_keys=True), []).append(
-            archive
-        )
-    found: dict[str, list[Archive]] = {}
-    for same in kinds.values():
+        key = json.dumps([archive.config["model"], archive.config["schedule"]], sort_keys=True)
+        alike.setdefault(key, []).append(archive)
+    matching: dict[str, list[Archive]] = {}
+    for runs in alike.values():
         for row in experiments.rows():
-            if experiments.matches(row, same[0].config):
-                found.setdefault(row.name, []).extend(same)
-    return found
+            if experiments.matches(row, runs[0].config):
+                matching.setdefault(row.name, []).extend(runs)
+    return matching
 
 
 def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Selection | None:
@@ -137,36 +128,17 @@ def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Sel
 
     Of several protocols: CIFAR-10's images before others, then the one that fills most places, then the longest.
     """
-    of_row = [(row, runs.get(row.name, ())) for row in experiment.rows]
-    protocols: dict[Protocol, int] = {}
-    for _, found in of_row:
-        for archive in found:
-            protocol = Protocol.of(archive)
-            protocols[protocol] = protocols.get(protocol, 0) + (archive.status == "finished")
-    if not protocols:
+    candidates = [(row, archive, Protocol.of(archive)) for row in experiment.rows for archive in runs.get(row.name, ())]
+    if not candidates:
         return None
-    chosen = max(protocols, key=lambda p: (p.real, protocols[p], p.epochs, p.data, p.sha256, p.settings, p.trajectory))
-    rows = tuple(_row_runs(row, [one for one in found if Protocol.of(one) == chosen]) for row, found in of_row)
-    inside = {id(archive) for runs in rows for archive in (*runs.finished.values(), *runs.failed.values())}
-    others = {id(one): one for _, found in of_row for one in found if id(one) not in inside}
-    return Selection(experiment, chosen, rows, tuple(others.values()))
-
-
-def _row_runs(row: Row, found: Iterable[Archive]) -> RowRuns:
-    finished: dict[int, Archive] = {}
-    failed: dict[int, Archive] = {}
-    for archive in found:
-        (finished if archive.status == "finished" else failed).setdefault(archive.seed, archive)
-    return RowRuns(row, finished, {seed: archive for seed, archive in failed.items() if seed not in finished})
-
-
-def _filled(config: dict[str, Any]) -> dict[str, Any]:
-    """With the keys that the version which ran it did not know, at their defaults."""
-    try:
-        return plain(Config.model_validate(config))
-    except ValidationError:  # it had keys that this version does not know
-        return config
-
-
-def _ignored(section: str) -> tuple[str, ...]:
-    return (*ELSEWHERE.get(section, ()), *(("seed",) if section == "train" else ()))
+    filled = Counter(protocol for _, archive, protocol in candidates if archive.status == "finished")
+    chosen = max((each[2] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
+    rows = {row.name: RowRuns(row, {}, {}) for row in experiment.rows}
+    left_out = []
+    for row, archive, protocol in sorted(candidates, key=lambda each: (each[1].status != "finished", each[1].seed)):
+        inside = rows[row.name]
+        if protocol != chosen or archive.seed in inside.finished or archive.seed in inside.failed:
+            left_out.append(archive)
+        else:
+            (inside.finished if archive.status == "finished" else inside.failed)[archive.seed] = archive
+    return Selection(experiment, chosen, tuple(rows.values()), left_out)

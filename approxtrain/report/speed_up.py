@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from approxtrain import models
-from approxtrain.bench.timing import Times, ratio_of_runs
-from approxtrain.paper.experiments import Row
-from approxtrain.report.inputs import Measured
+from approxtrain.paper.experiments import PaperRow
+from approxtrain.report.estimates import estimate
+from approxtrain.report.inputs import BenchFile
 from approxtrain.report.selection import RowRuns, Selection
-from approxtrain.report.statistics import estimate
 from approxtrain.run.archive import Archive
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.cost import layer_flops, phase_costs
@@ -22,8 +20,7 @@ STEADY = 20
 """Steps of a run that say what one takes."""
 
 
-@dataclass(frozen=True)
-class SpeedUp:
+class SpeedUp(NamedTuple):
     """Percent of the exact step; a 95 % interval where there is one."""
 
     value: float
@@ -34,18 +31,17 @@ class SpeedUp:
     source: str
 
 
-def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[Measured]) -> SpeedUp | None:
+def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[BenchFile]) -> SpeedUp | None:
     """Of interleaved steps where they were measured, else of the runs' own; None where there are none."""
     return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
 
 
-def bound(selection: Selection, row: Row) -> float:
+def bound(selection: Selection, row: PaperRow) -> float:
     """Percent of the convolutions' operations that the row leaves out, its replaced weight gradients counted free."""
-    config = row.config()
     layers, full = models.get(row.model).layers, models.get(selection.experiment.model).layers
-    batch = selection.protocol.setting("train", "batch_size")
-    saved = 1 - sum(layer_flops(layers, batch)) / sum(layer_flops(full, batch))  # of a smaller network
-    schedule = Schedule.from_config(config.schedule, layers, steps_per_epoch=1)
+    batch = selection.protocol.train["batch_size"]
+    saved = 1 - sum(layer_flops(layers, batch)) / sum(layer_flops(full, batch))  # by a smaller network
+    schedule = Schedule.from_config(row.config().schedule, layers, steps_per_epoch=1)
     return 100 * (saved + (1 - saved) * phase_costs(schedule, layers, batch)[-1].largest_speed_up)
 
 
@@ -64,6 +60,17 @@ def step_seconds(archive: Archive) -> float | None:
     return median(row["seconds"] / row["steps"] for row in epochs) / archive.summary.get("seeds", 1)
 
 
+def step_ratios(runs: RowRuns, base: RowRuns) -> list[float]:
+    """A step over one of `base`, of each seed that both have and whose two runs were timed alike."""
+    ratios = []
+    for seed in runs.finished.keys() & base.finished.keys():
+        pair = runs.finished[seed], base.finished[seed]
+        seconds, base_seconds = map(step_seconds, pair)
+        if seconds and base_seconds and timed_on(pair[0]) == timed_on(pair[1]):
+            ratios.append(seconds / base_seconds)
+    return ratios
+
+
 def training_seconds(archive: Archive, *, compiling: bool = True) -> float | None:
     """Seconds of all steps, and of compiling; validation and checkpoints are not in it. None where a part is unknown.
 
@@ -77,76 +84,52 @@ def training_seconds(archive: Archive, *, compiling: bool = True) -> float | Non
     return total / archive.summary.get("seeds", 1)
 
 
-def place(archive: Archive) -> tuple[Any, ...]:
-    """Where the clock of a run ran, and over what: times of two places are not held against each other."""
-    there = archive.environment
+def timed_on(archive: Archive) -> tuple[Any, ...]:
+    """The machine and what of it a step's time depends on: times that differ in it are not held against each other."""
     names = ("device", "device_count", "processor", "cpu_count", "xla_flags", "cpu_convolutions")
-    versions = there.get("versions", {})
-    grouped = archive.summary.get("seeds", 1), archive.summary.get("seeds_by"), archive.summary.get("chunk", 1)
-    return (*(there.get(name) for name in names), versions.get("jax"), versions.get("jaxlib"), *grouped)
+    versions = archive.environment.get("versions", {})
+    together = archive.summary.get("seeds", 1), archive.summary.get("seeds_by"), archive.summary.get("chunk", 1)
+    machine = (archive.environment.get(name) for name in names)
+    return (*machine, versions.get("jax"), versions.get("jaxlib"), *together)
 
 
 def _of_runs(full: RowRuns, runs: RowRuns) -> SpeedUp | None:
-    found = []
-    for seed in sorted(full.finished.keys() & runs.finished.keys()):
-        base, own = full.finished[seed], runs.finished[seed]
-        exact, mine = step_seconds(base), step_seconds(own)
-        if exact and mine and place(base) == place(own):
-            found.append(100 * (1 - mine / exact))
-    mean = estimate(found)
+    mean = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, full)])
     return None if mean is None else SpeedUp(mean.mean, mean.low, mean.high, mean.n, RUNS)
 
 
-def _interleaved(selection: Selection, row: Row, steps: Sequence[Measured]) -> SpeedUp | None:
-    """From the JSON of bench-step: the schedule's own figure, or two exact steps where the row is another network."""
-    own = _files(row.model, selection, steps)
-    if row.model != selection.experiment.model:
-        return _of_networks(own, _files(selection.experiment.model, selection, steps))
+def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]) -> SpeedUp | None:
+    """The row's schedule in a JSON of `bench-step`, at the batch and precision of the runs, from a device of theirs."""
+    if row.model != selection.experiment.model:  # its exact step is in another file, and was not interleaved
+        return None
+    wanted = (row.model, *(selection.protocol.train[name] for name in ("batch_size", "precision")))
+    devices = {_device(archive.environment) for archive in selection.archives}
     titles = _titles(row)
     for title in titles:
-        for measured in own:
-            if title in measured.values["schedules"]:
-                found = measured.values["schedules"][title]["speed_up"]
-                source = measured.name if title == titles[0] else f"{measured.name}, {title}"
-                value, low, high = (100 * found[name] for name in ("value", "low", "high"))
-                return SpeedUp(value, low, high, measured.values["rounds"], source)
+        for file in steps:
+            measured = tuple(file.content[name] for name in ("model", "batch", "precision"))
+            here = measured == wanted and _device(file.environment) in devices
+            if here and title in file.content["schedules"]:
+                share = file.content["schedules"][title]["speed_up"]
+                value, low, high = (100 * share[name] for name in ("value", "low", "high"))
+                source = file.name if title == titles[0] else f"{file.name}, {title}"
+                return SpeedUp(value, low, high, file.content["rounds"], source)
     return None
-
-
-def _files(model: str, selection: Selection, steps: Sequence[Measured]) -> list[Measured]:
-    """The measurements of a network at the batch and precision of the runs, on a device of theirs."""
-    setting = selection.protocol.setting
-    wanted = (model, setting("train", "batch_size"), setting("train", "precision"))
-    found = [one for one in steps if tuple(one.values[name] for name in ("model", "batch", "precision")) == wanted]
-    here = {_device(archive.environment) for archive in selection.archives}
-    return [one for one in found if _device(one.values["environment"]) in here]
 
 
 def _device(environment: Mapping[str, Any]) -> tuple[Any, Any]:
     return environment.get("device"), environment.get("processor")
 
 
-def _titles(row: Row) -> list[str]:
-    """What bench-step may call the row's schedule: its title, its title without the factor, which costs nothing, or
-    the name of its preset."""
+def _titles(row: PaperRow) -> list[str]:
+    """What `bench-step` calls the schedule of the row's configuration: by title, or by preset, where it has rules.
+
+    The same with the parameters at their defaults may stand in, where its method costs the same.
+    """
     schedule = row.config().schedule
-    names = [schedule.title] if schedule.name else []
-    if schedule.name and "scale" in schedule.params:
-        params = {name: value for name, value in schedule.params.items() if name != "scale"}
-        names.append(schedule.model_copy(update={"params": params}).title)
-    return [*names, row.name]
-
-
-def _of_networks(own: Sequence[Measured], exact: Sequence[Measured]) -> SpeedUp | None:
-    """The exact steps of two networks, measured one after the other on the same device."""
-    for mine in own:
-        for base in exact:
-            same = ("device", "processor", "cpu_count", "versions")
-            if all(mine.values["environment"][name] == base.values["environment"][name] for name in same):
-                times = [
-                    Times.of_milliseconds(one.values["contenders"]["full"]["milliseconds"]) for one in (mine, base)
-                ]
-                found = ratio_of_runs(*times)
-                value, low, high = (100 * (1 - share) for share in (found.value, found.high, found.low))
-                return SpeedUp(value, low, high, found.rounds, f"{mine.name} and {base.name}, not interleaved")
-    return None
+    if not schedule.name:
+        return [row.name]
+    default = schedule.model_copy(update={"params": {}})
+    shape = models.get(row.model).layers[-1].shape
+    same = default.cell().flops(shape) == schedule.cell().flops(shape)
+    return [schedule.title, *([default.title] if same else [])]

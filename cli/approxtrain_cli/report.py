@@ -28,12 +28,12 @@ def report(
     approxtrain report runs --out report                              whatever is below runs/
     approxtrain report reproduction results/bench/step-*.json --out report
     """
-    from approxtrain.report import folder
+    from approxtrain.report import output
 
-    found = folder.write(runs or [], out)
-    document, verdicts = found.document, found.verdicts
-    print(f"{found.placed} of {found.given} runs in the paper's rows; tables {len(document.tables)}, ", end="")
+    written = output.write(runs or [], out)
+    document = written.document
+    print(f"{written.placed} of {written.given} runs in the paper's rows; tables {len(document.tables)}, ", end="")
     print(f"pictures {len(document.pictures)}")
-    print("rows: " + ", ".join(f"{count} {word}" for word, count in verdicts.items()))
+    print("rows: " + ", ".join(f"{count} {word}" for word, count in written.verdicts.items()))
     print(f"page      {out / 'report.html'}")
     print(f"markdown  {out / 'report.md'}")

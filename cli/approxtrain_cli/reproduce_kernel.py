@@ -18,38 +18,39 @@ FILE = "table1.json"
 
 def announce(console: Console, out: Path, rounds: int) -> None:
     """Say what there is of it, or what will be measured."""
-    if there := _there(out):
-        device = bench_kernel.device_text(there["environment"])
+    if earlier := _earlier(out):
+        device = bench_kernel.device_text(earlier["environment"])
         console.print(f"table1    measured on {device}; remove {out / FILE} to measure it anew")
     else:
         console.print(f"table1    8 shapes, {rounds} rounds, to be measured; it says itself how long that takes")
 
 
 def run(console: Console, out: Path, rounds: int) -> bool:
-    """Measure it, unless it is there, and say whether the paper's second observation holds. → whether all was right,
-    now or when it was measured.
-    """
-    from approxtrain.disk import write_json
-    from approxtrain.report import kernel_growth
-
-    document = _there(out)
-    if document is None:
-        import jax
-
-        dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
-        asked = option.asked(None, None, {}, dtypes, option.Part.WGRAD, None, option.Cache.COLD, rounds)
-        console.print("\ntable1", style="bold")
-        rows, document = bench_kernel.measure(console, asked, None)
-        bench_kernel.show(console, rows, asked.cache.shown)
-        document["scaling"] = kernel_growth.of_document(document) | {"paper": kernel_growth.of_paper()}
-        write_json(out / FILE, document)
-        console.print(f"written   {out / FILE}")
+    """Measure it, unless it is there, and say how its times grow. → whether all was right, now or then."""
+    document = _earlier(out) or _measure(console, out, rounds)
     for where, fits in document["scaling"].items():
         console.print(f"growth    {where}: {_growth(fits)}")
     wrong = [row for row in document["rows"] if row["failed"] or (row["pallas_interpreted"] or {}).get("failed")]
     if wrong:
         console.print(f"wrong     {len(wrong)} of {len(document['rows'])} rows; remove {out / FILE} to measure it anew")
     return not wrong
+
+
+def _measure(console: Console, out: Path, rounds: int) -> dict[str, Any]:
+    import jax
+
+    from approxtrain.disk import write_json
+    from approxtrain.report import table1
+
+    dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
+    asked = option.asked(None, None, {}, dtypes, option.Part.WGRAD, None, option.Cache.COLD, rounds)
+    console.print("\ntable1", style="bold")
+    rows, document = bench_kernel.measure(console, asked, None)
+    bench_kernel.show(console, rows, asked.cache.shown)
+    document["scaling"] = table1.fits(document["rows"]) | {"paper": table1.fit_of_paper()}
+    write_json(out / FILE, document)
+    console.print(f"written   {out / FILE}")
+    return document
 
 
 def _growth(fits: dict[str, Any]) -> str:
@@ -60,15 +61,15 @@ def _growth(fits: dict[str, Any]) -> str:
     return f"{', '.join(parts)}: second observation {fits['second_observation']}"
 
 
-def _there(out: Path) -> dict[str, Any] | None:
+def _earlier(out: Path) -> dict[str, Any] | None:
     """What was measured before."""
     path = out / FILE
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text("utf-8"))
-        if found["command"] == "bench-kernel" and found["scaling"]:
-            return found
+        document = json.loads(path.read_text("utf-8"))
+        if document["command"] == "bench-kernel" and document["scaling"]:
+            return document
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise ConfigError(f"`{path}` is no Table 1 of `approxtrain reproduce`: take it away, or choose another --out.")

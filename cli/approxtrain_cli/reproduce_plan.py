@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from approxtrain_cli.bench_kernel import device_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from approxtrain.config import Config
     from approxtrain.data import Dataset
-    from approxtrain.paper.estimate import Step
-    from approxtrain.paper.runs import Planned
-    from approxtrain.paper.store import Found, Store
+    from approxtrain.paper.planning import PlannedRun
+    from approxtrain.paper.run_store import RunStore, StoredRun
 
 
-@dataclass(frozen=True)
-class Line:
+class PlanLine(NamedTuple):
     """A run and what is left of it."""
 
-    planned: Planned
-    found: Found | None
-    seconds: float
+    planned: PlannedRun
+    stored: StoredRun | None
+    seconds: float = 0.0
     """Expected from now on; 0 of a run that has ended."""
-    source: str
-    """What that is from."""
+    source: str = ""
+    """The runs or steps that the seconds are estimated from."""
 
     @property
     def archived(self) -> bool:
-        return self.found is not None and self.found.ended and self.found.folder is None
+        return self.stored is not None and self.stored.ended and self.stored.folder is None
 
     @property
     def state(self) -> str:
-        if self.found is None:
+        if self.stored is None:
             return "to run"
-        archive = self.found.archive
+        archive = self.stored.archive
         if archive.status == "unfinished":
             return f"to go on: {archive.message}"
         ended = archive.message or f"finished, best {archive.summary['best_accuracy']:.2%}"
@@ -45,45 +41,43 @@ class Line:
 
 
 def lines(
-    console: Console, store: Store, planned: Sequence[Planned], dataset: Dataset, here: dict[str, Any]
-) -> list[Line]:
+    console: Console, store: RunStore, planned: Sequence[PlannedRun], dataset: Dataset, here: dict[str, Any]
+) -> list[PlanLine]:
     """A line for each run. Measures a few steps of each network that no run and no earlier measurement tells about."""
-    from approxtrain.paper import estimate
+    from approxtrain.paper import estimate, execute
 
-    archives = [found.archive for found in store.contents()]
+    archives = [stored.archive for stored in store.contents()]
     result = []
-    for each, found in zip(planned, store.find(planned), strict=True):
-        if found and found.ended:
-            result.append(Line(each, found, 0.0, ""))
+    for run, stored in zip(planned, store.find(planned), strict=True):
+        if stored and stored.ended:
+            result.append(PlanLine(run, stored))
             continue
-        step = estimate.step(each, archives, estimate.read(store.runs), here)
-        step = step or _measure(console, store, each.config, here)
-        done = len(found.archive.epochs) if found else 0
-        left = estimate.seconds(each, step, done, len(dataset.test_labels))
-        result.append(Line(each, found, left, step.source))
+        step = estimate.step(run, archives, estimate.read(store.runs), here)
+        if step is None:
+            console.print(f"measuring a step of {run.config.model.name} …")
+            step = estimate.add(store.runs, run.config, *execute.measure_step(run.config), here)
+        done = len(stored.archive.epochs) if stored else 0
+        result.append(PlanLine(run, stored, estimate.seconds(run, step, done, len(dataset.test_labels)), step.source))
     return result
 
 
-def show(console: Console, found: Sequence[Line], here: dict[str, Any]) -> None:
-    """Print them with their total; nothing where there are none."""
+def show(console: Console, plan: Sequence[PlanLine], here: dict[str, Any]) -> None:
+    """Print the runs with their total; nothing where there are none."""
     from rich import box
     from rich.table import Table
 
-    if not found:
+    if not plan:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("run", "epochs", "state", "time", "from"):
         table.add_column(heading, justify="right" if heading in ("epochs", "time") else "left", no_wrap=True)
-    for line in found:
-        epochs = str(line.planned.config.train.epochs)
+    for line in plan:
         time = duration(line.seconds) if line.source else ""
-        table.add_row(line.planned.name, epochs, line.state, time, line.source)
+        table.add_row(line.planned.name, str(line.planned.config.train.epochs), line.state, time, line.source)
     console.print(table)
-    todo = [line for line in found if not line.archived]
-    total = sum(line.seconds for line in todo)
-    console.print(
-        f"expected  {len(todo)} of {len(found)} runs, about {duration(total)} on {device_text(here)}", style="bold"
-    )
+    todo = [line.seconds for line in plan if not line.archived]
+    expected = f"{len(todo)} of {len(plan)} runs, about {duration(sum(todo))} on {device_text(here)}"
+    console.print(f"expected  {expected}", style="bold")
 
 
 def duration(seconds: float) -> str:
@@ -94,11 +88,3 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 60 * 72 else f"{minutes / 60 / 24:.0f} days"
-
-
-def _measure(console: Console, store: Store, config: Config, here: dict[str, Any]) -> Step:
-    from approxtrain.paper import estimate, measure
-
-    console.print(f"measuring a step of {config.model.name} …")
-    step, compiling = measure.step(config)
-    return estimate.add(store.runs, config, step, compiling, here)

@@ -18,7 +18,7 @@ def runs(make_run, tmp_path):
 def test_it_says_what_it_found_and_where_the_page_is(call, runs, tmp_path):
     ended = call("report", runs, "--out", tmp_path / "report")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("2 of 3 runs in the paper's rows; tables 3, pictures 3\n")
+    assert ended.out.startswith("2 of 3 runs in the paper's rows; tables 2, pictures 3\n")
     assert "rows: 0 agrees, 0 differs, 1 inconclusive, 3 not run\n" in ended.out
     assert f"page      {tmp_path / 'report/report.html'}" in ended.out
     assert (tmp_path / "report/report.html").is_file()

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from approxtrain_cli import bench_kernel
 ROOT = Path(__file__).parents[2]
 SMALL = """
 from dataclasses import replace
-from approxtrain import experiments, models
+from approxtrain import models
 from approxtrain.models import Model, description as d
+from approxtrain.paper import experiments
 ops = (d.Conv("first", 4, stride=2), d.Relu(), d.Conv("second", 4, stride=2), d.GlobalMean(), d.Dense("logits", 10))
 models.get = lambda name: Model(name, "two convolutions", ops)
 whole = experiments.get
@@ -42,27 +44,37 @@ def _small_networks(two_layers):
         yield
 
 
-@pytest.fixture
-def two_rows(monkeypatch) -> list[str]:
-    """Only `full` and `zero` of each table; → the names of their runs in Table 2."""
+@pytest.fixture(scope="module")
+def two_rows() -> Iterator[list[str]]:
+    """From now on each table has only `full` and `zero`; → the names of their runs in Table 2."""
     whole = experiments.get
-    monkeypatch.setattr(experiments, "get", lambda name: replace(whole(name), rows=whole(name).rows[:2]))
-    return ["cnn2-full-mine-e1-s0", "cnn2-zero-mine-e1-s0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "get", lambda name: replace(whole(name), rows=whole(name).rows[:2]))
+        yield ["cnn2-full-mine-e1-s0", "cnn2-zero-mine-e1-s0"]
+
+
+@pytest.fixture(scope="module")
+def arguments(images) -> list[str]:
+    """Table 2 on 100 images, one epoch of five steps a run."""
+    return ["reproduce", "table2", "figure5", *images, "train.epochs=1", "train.chunk=1", "--out"]
 
 
 @pytest.fixture
-def command(images, tmp_path) -> list[str]:
-    """Table 2 on 100 images, one epoch of five steps a run."""
-    return [
-        "reproduce",
-        "table2",
-        "figure5",
-        *images,
-        "train.epochs=1",
-        "train.chunk=1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+def command(arguments, tmp_path) -> list[str]:
+    return [*arguments, str(tmp_path / "out")]
+
+
+@pytest.fixture(scope="module")
+def trained(call, arguments, two_rows, tmp_path_factory):
+    """How the command ended that trained two rows, and its folder."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    return call(*arguments, out), out
+
+
+@pytest.fixture
+def done(trained, tmp_path) -> Path:
+    """A copy of the folder in which two rows were trained."""
+    return Path(shutil.copytree(trained[1], tmp_path / "out"))
 
 
 def lines(out: str, *words: str) -> list[str]:
@@ -70,7 +82,7 @@ def lines(out: str, *words: str) -> list[str]:
 
 
 def archives(folder: Path) -> dict[str, archive.Archive]:
-    return {path.stem: archive.read(path) for path in folder.glob("*.json")}
+    return {path.stem: archive.read(path) for path in sorted(folder.glob("*.json"))}
 
 
 def test_a_dry_run_shows_every_run_with_its_time_and_trains_nothing(call, command, tmp_path):
@@ -79,36 +91,57 @@ def test_a_dry_run_shows_every_run_with_its_time_and_trains_nothing(call, comman
     table = lines(ended.out, " cnn2-")
     methods = ("full", "zero", "random", "approx-paper", "approx", "pooled")
     assert [line.split()[0] for line in table] == [f"cnn2-{m}-mine-e1-s{seed}" for seed in (0, 1) for m in methods]
-    assert all(re.search(r" 1   to run +\d+ s   measured steps of cnn2", line) for line in table)
-    assert re.search(r"^expected  12 of 12 runs, about \d+ s on cpu: ", ended.out, re.M)
+    assert all(re.search(r" 1   to run +\d+ (s|min)   measured steps of cnn2", line) for line in table)
+    assert re.search(r"^expected  12 of 12 runs, about \d+ (s|min) on cpu: ", ended.out, re.M)
     assert lines(ended.out, "measuring") == ["measuring a step of cnn2 …"]
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["runs", ".steps.json"]
     assert lines(call(*command, "--dry-run").out, "measuring") == []
 
 
-def test_it_trains_what_is_missing_and_says_what_to_do_next(call, command, two_rows, tmp_path):
-    full, zero = two_rows
-    ended = call(*command)
+def test_it_trains_what_is_missing_and_says_what_to_do_next(trained, two_rows):
+    ended, out = trained
     assert (ended.code, ended.err) == (0, "")
-    assert lines(ended.out, "run ") == [f"run 1 of 2  {full}", f"run 2 of 2  {zero}"]
+    assert lines(ended.out, "run ") == [f"run {number} of 2  {name}" for number, name in enumerate(two_rows, start=1)]
     assert len(lines(ended.out, "finished  best")) == 2
     assert ended.out.splitlines()[-2:] == [
-        f"archives  {tmp_path}/out: 2 finished, 0 diverged",
-        f"report    approxtrain report {tmp_path}/out --out report",
+        f"archives  {out}: 2 finished, 0 diverged",
+        f"report    approxtrain report {out} --out report",
     ]
-    first = archives(tmp_path / "out")
-    assert list(first) == two_rows
+    assert list(archives(out)) == two_rows
 
-    shutil.rmtree(tmp_path / "out/runs" / full)
-    (tmp_path / f"out/{zero}.json").unlink()
+
+def test_what_is_there_is_not_trained_again(call, command, two_rows, done):
+    full, zero = two_rows
+    first = archives(done)
+    shutil.rmtree(done / "runs" / full)
+    (done / f"{zero}.json").unlink()
     again = call(*command)
     assert lines(again.out, "run ") == [f"run 1 of 1  {zero}"]
     assert "epoch 1 of 1" not in again.out
     assert re.search(rf"{full} +1   finished, best \d+\.\d\d% ", again.out)
     assert re.search(rf"{zero} +1   finished, best \d+\.\d\d%; to be archived ", again.out)
-    assert archives(tmp_path / "out") == first
+    assert archives(done) == first
 
 
+def test_a_run_that_another_process_is_at_and_one_with_damaged_checkpoints_are_passed_over(
+    call, command, two_rows, done
+):
+    for name in two_rows:
+        (done / f"{name}.json").unlink()
+        (done / "runs" / name / "summary.json").unlink()  # so that it is not finished
+    full, zero = (done / "runs" / name for name in two_rows)
+    for file in full.glob("checkpoints/*/meta.json"):
+        file.write_bytes(file.read_bytes().replace(b"mine", b"mone"))
+    with RunFolder.open(zero):
+        ended = call(*command)
+    assert ended.code == 5
+    (failed,), (skipped,) = lines(ended.out, "failed"), lines(ended.out, "skipped")
+    assert "can be used" in failed
+    assert f"`{zero}` is being written by process" in skipped
+    assert "can be used" in ended.err
+
+
+@pytest.mark.long
 def test_a_run_that_diverges_does_not_stop_the_others(call, command, two_rows, tmp_path):
     command += ["optimizer.learning_rate=1e30"]
     ended = call(*command)
@@ -121,26 +154,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(call, command, two_rows, t
     assert "expected  0 of 2 runs" in shown
 
 
-def test_a_run_that_another_process_is_at_and_one_with_damaged_checkpoints_are_passed_over(
-    call, command, two_rows, tmp_path
-):
-    call(*command)
-    for name in two_rows:
-        (tmp_path / f"out/{name}.json").unlink()
-        (tmp_path / "out/runs" / name / "summary.json").unlink()  # so that it is not finished
-    full, zero = (tmp_path / "out/runs" / name for name in two_rows)
-    for file in full.glob("checkpoints/*/meta.json"):
-        file.write_bytes(file.read_bytes().replace(b"mine", b"mone"))
-    with RunFolder.open(zero):
-        ended = call(*command)
-    assert ended.code == 5
-    (failed,), (skipped,) = lines(ended.out, "failed"), lines(ended.out, "skipped")
-    assert "can be used" in failed
-    assert f"`{zero}` is being written by process" in skipped
-    assert "can be used" in ended.err
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_reproduction_that_is_stopped_loses_at_most_an_epoch(number, call, start, images, two_rows, tmp_path):
     command = ["reproduce", "table2", *images, "train.epochs=30", "--out", str(tmp_path / "out")]
     process = start(*command, code=SMALL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

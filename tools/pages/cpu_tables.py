@@ -22,51 +22,45 @@ def layer(row: dict[str, Any]) -> str:
     return size + (f", k{kernel}" if kernel != 3 else "") + (f", s{stride}" if stride != 1 else "")
 
 
-def ms(row: dict[str, Any], *names: str) -> float:
+def ms(row: dict[str, Any], *names: str) -> str:
     """The smallest median of these contenders."""
-    return min(median(row["milliseconds"][name]) for name in names)
+    return f"{min(median(row['milliseconds'][name]) for name in names):.2f}"
 
 
-def against_torch(row: dict[str, Any]) -> str:
-    """Time over PyTorch's with its interval, and the verdict where there is no claim."""
-    (found,) = [ratio for name, ratio in row["ratios"].items() if name.startswith("ours/torch")]
-    text = f"{found['value']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
-    return text + (" noisy" if found["verdict"] == "NOISY" else "")
+def interval(ratio: dict[str, Any], *, inverse: bool = False) -> str:
+    """A time over another with its interval, or how many times as fast; and whether there is no claim."""
+    bounds = (
+        [1 / ratio[key] for key in ("value", "high", "low")]
+        if inverse
+        else [ratio[k] for k in ("value", "low", "high")]
+    )
+    return "{:.2f} ({:.2f}–{:.2f})".format(*bounds) + (" noisy" if ratio["verdict"] == "NOISY" else "")
 
 
-def faster(row: dict[str, Any]) -> str:
-    found = row["ratio"]
-    text = f"{1 / found['value']:.2f} ({1 / found['high']:.2f}–{1 / found['low']:.2f})"
-    return text + (" noisy" if found["verdict"] == "NOISY" else "")
-
-
-def exact(part: str, found: list[dict[str, Any]]) -> Iterator[str]:
+def exact(part: str, measured: list[dict[str, Any]]) -> Iterator[str]:
     yield f"| {part} | ours | XLA | PyTorch | ours / PyTorch |"
     yield "| --- | --- | --- | --- | --- |"
-    for row in found:
-        torch = ms(row, "torch nchw", "torch nhwc")
-        yield f"| {layer(row)} | {ms(row, 'ours'):.2f} | {ms(row, 'xla'):.2f} | {torch:.2f} | {against_torch(row)} |"
+    for row in measured:
+        (over,) = (ratio for name, ratio in row["ratios"].items() if name.startswith("ours/torch"))
+        times = (ms(row, "ours"), ms(row, "xla"), ms(row, "torch nchw", "torch nhwc"))
+        yield f"| {' | '.join((layer(row), *times, interval(over)))} |"
 
 
 def methods(approx: list[dict[str, Any]], pooled: list[dict[str, Any]]) -> Iterator[str]:
     yield "| weight gradient | `approx` | times faster | `pooled`, r = 2 | times faster |"
     yield "| --- | --- | --- | --- | --- |"
-    for one, other in zip(approx, pooled, strict=True):
-        assert layer(one) == layer(other)
-        cells = (layer(one), f"{ms(one, 'method'):.2f}", faster(one), f"{ms(other, 'method'):.2f}", faster(other))
-        yield f"| {' | '.join(cells)} |"
-
-
-def tables() -> str:
-    approx, pooled = rows("paper") + rows("networks"), rows("pooled-paper") + rows("pooled-networks")
-    parts = (
-        methods(approx, pooled),
-        exact("weight gradient", approx),
-        exact("forward", rows("forward")),
-        exact("input gradient", rows("dgrad")),
-    )
-    return "\n\n".join("\n".join(part) for part in parts)
+    for pair in zip(approx, pooled, strict=True):
+        assert layer(pair[0]) == layer(pair[1])
+        cells = (text for row in pair for text in (ms(row, "method"), interval(row["ratio"], inverse=True)))
+        yield f"| {' | '.join((layer(pair[0]), *cells))} |"
 
 
 if __name__ == "__main__":
-    print(tables())
+    approx = rows("paper") + rows("networks")
+    print("\n".join(methods(approx, rows("pooled-paper") + rows("pooled-networks"))))
+    for part, measured in (
+        ("weight gradient", approx),
+        ("forward", rows("forward")),
+        ("input gradient", rows("dgrad")),
+    ):
+        print("\n" + "\n".join(exact(part, measured)))

@@ -1,9 +1,9 @@
-"""Prints the tables of docs/performance.md from results/. A test holds the page against it."""
+"""Prints the tables of docs/performance.md from results/, and last that of README. A test holds the pages to it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from approxtrain.bench.timing import Times, ratio
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 NEW, OLD = "avx512", "bench"
 """Folders of results/: a machine with AVX-512, and an earlier version on one with AVX2."""
-MODELS = ("cnn2", "resnet20", "vgg19")
-ALONE = ("vgg19",)
-"""Networks whose schedules and ways to stand have a run without the peers: a plain step of 8 s left time for few."""
+SCHEDULES = {"cnn2": "step", "resnet20": "step", "vgg19": "schedules"}
+"""Network → the kind of file that has its schedules and its ways to stand. VGG-19's have a run without the peers: a
+plain step of 8 s left time for few."""
 WAYS = (
     ("full", "full", "one call a step"),
     ("switch", "full", "one call a step, switched"),
@@ -22,107 +22,79 @@ WAYS = (
     ("switch loop", "loop", "two steps a call, switched"),
 )
 """Contender, the same without a switch, and what it is."""
-BRIEF = ("schedule1", "alternate", "pooled")
 
 
 def result(model: str, folder: str = NEW, kind: str = "step") -> dict[str, Any]:
     return json.loads((RESULTS / folder / f"{kind}-{model}-cpu.json").read_text("utf-8"))
 
 
-def kind(model: str) -> str:
-    """Of the file that has the network's schedules, and its ways to stand."""
-    return "schedules" if model in ALONE else "step"
+def interval(bounds: dict[str, Any]) -> str:
+    text = f"{bounds['value']:.3f} ({bounds['low']:.3f}–{bounds['high']:.3f})"
+    return text + (" noisy" if bounds.get("verdict") == "NOISY" else "")
 
 
-def interval(found: dict[str, Any], percent: bool = False) -> str:
-    if percent:
-        value, low, high = (f"{100 * found[key]:.1f}" for key in ("value", "low", "high"))
-        return f"{value} % ({low} to {high})"
-    text = f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
-    return text + (" noisy" if found.get("verdict") == "NOISY" else "")
+def percent(bounds: dict[str, Any], digits: int = 1) -> str:
+    value, low, high = (f"{100 * bounds[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} % ({low} to {high})"
 
 
 def exact(folder: str = NEW) -> Iterator[str]:
     yield "| exact step | ours | plain | ours / plain | best PyTorch | ours / PyTorch | n |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for model in MODELS:
-        found = result(model, folder)
-        times = {name: each["median_ms"] for name, each in found["contenders"].items()}
-        peers = found["full_to_peer"]
+    for model in SCHEDULES:
+        measured = result(model, folder)
+        times = {name: f"{each['median_ms']:.0f} ms" for name, each in measured["contenders"].items()}
+        peers = measured["full_to_peer"]
         torch = next(name for name in peers if name.startswith("torch"))
-        cells = (
-            f"`{model}`",
-            f"{times['full']:.0f} ms",
-            f"{times['plain']:.0f} ms",
-            interval(peers["plain"]),
-            f"{times[torch]:.0f} ms, {torch.removeprefix('torch ')}",
-            interval(peers[torch]),
-            str(found["rounds"]),
-        )
-        yield f"| {' | '.join(cells)} |"
-
-
-def earlier() -> Iterator[str]:
-    return exact(OLD)
+        best = f"{times[torch]}, {torch.removeprefix('torch ')}"
+        cells = (times["full"], times["plain"], interval(peers["plain"]), best, interval(peers[torch]))
+        yield f"| `{model}` | {' | '.join(cells)} | {measured['rounds']} |"
 
 
 def split() -> Iterator[str]:
     yield "| exact step, ms | forward | dgrad | wgrad | the rest | whole |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for model in MODELS:
-        parts = result(model)["split_ms"].values()
-        yield f"| `{model}` | {' | '.join(f'{part:.0f}' for part in parts)} |"
+    for model in SCHEDULES:
+        yield f"| `{model}` | {' | '.join(f'{part:.0f}' for part in result(model)['split_ms'].values())} |"
 
 
 def places() -> Iterator[str]:
     yield "| over the exact step alone | in a loop | under `lax.switch` | temporaries, MB: ours | plain |"
     yield "| --- | --- | --- | --- | --- |"
-    for model in MODELS:
-        ways, found = result(model, kind=kind(model))["contenders"], result(model)["contenders"]
+    for model, kind in SCHEDULES.items():
+        ways, peers = result(model, kind=kind)["contenders"], result(model)["contenders"]
         ratios = (interval(ways[name]["ratio_to_full"]) for name in ("loop", "switch"))
-        memory = (f"{found[name]['temporaries_mb']:.0f}" for name in ("full", "plain"))
+        memory = (f"{peers[name]['temporaries_mb']:.0f}" for name in ("full", "plain"))
         yield f"| `{model}` | {' | '.join((*ratios, *memory))} |"
 
 
 def switching() -> Iterator[str]:
-    """Of a run of its own, long enough to see one percent."""
-    found = result("resnet20", kind="switch")
-    times = {name: Times.of_milliseconds(each["milliseconds"]) for name, each in found["contenders"].items()}
+    """From a run of its own, long enough to see one percent."""
+    measured = result("resnet20", kind="switch")
+    times = {name: Times.of_milliseconds(each["milliseconds"]) for name, each in measured["contenders"].items()}
 
     def over(name: str, base: str) -> str:
         return "" if name == base else interval(ratio(times[name], times[base]).as_json())
 
-    rounds = found["rounds"]
+    rounds = measured["rounds"]
     yield f"| `resnet20`, exact step, {rounds} rounds | ms | over one call a step | over the same without a switch |"
     yield "| --- | --- | --- | --- |"
     for name, base, text in WAYS:
         yield f"| {text} | {1e3 * times[name].median:.1f} | {over(name, 'full')} | {over(name, base)} |"
 
 
-def schedules(keep: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
+def schedules(brief: bool = False) -> Iterator[str]:
+    """All, or those that README has: one schedule a network, without `random`."""
     yield "| network | schedule | time saved | at most | share of that reached |"
     yield "| --- | --- | --- | --- | --- |"
-    for model in MODELS:
-        for name, found in result(model, kind=kind(model))["schedules"].items():
-            if keep(name):
-                yield f"| `{model}` | {name} | {saved(found)} |"
-
-
-def saved(found: dict[str, Any]) -> str:
-    share = found["share_of_bound"]
-    reached = f"{100 * share['value']:.0f} % ({100 * share['low']:.0f} to {100 * share['high']:.0f})"
-    most = f"{100 * found['bound_speed_up']['value']:.1f} %"
-    return f"{interval(found['speed_up'], percent=True)} | {most} | {reached}"
-
-
-def brief() -> Iterator[str]:
-    """The rows of `schedules` that the README has: one schedule a network, without `random`."""
-    return schedules(lambda name: name.split()[0].endswith(BRIEF) and "random" not in name)
-
-
-def tables() -> dict[str, str]:
-    return {part.__name__: "\n".join(part()) for part in (exact, earlier, split, places, switching, schedules, brief)}
+    for model, kind in SCHEDULES.items():
+        for name, each in result(model, kind=kind)["schedules"].items():
+            if not brief or (name.split()[0].endswith(("schedule1", "alternate", "pooled")) and "random" not in name):
+                most = f"{100 * each['bound_speed_up']['value']:.1f} %"
+                reached = percent(each["share_of_bound"], 0)
+                yield f"| `{model}` | {name} | {percent(each['speed_up'])} | {most} | {reached} |"
 
 
 if __name__ == "__main__":
-    print("\n\n".join(tables().values()))
+    tables = (exact(), exact(OLD), split(), places(), switching(), schedules(), schedules(brief=True))
+    print("\n\n".join("\n".join(table) for table in tables))

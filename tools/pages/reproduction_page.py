@@ -6,11 +6,10 @@ With `--print` it prints what belongs between the marks, and writes nothing; a t
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from approxtrain.report import compose, inputs, markdown
-from approxtrain.report.document import Document, Figure, Section
+from approxtrain.report import compose, inputs
+from approxtrain.report.document import Document
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, PICTURES = ROOT / "docs/reproduction.md", ROOT / "docs/reproduction"
@@ -27,15 +26,12 @@ def report() -> Document:
 
 
 def rendered(document: Document) -> str:
-    """Sections as Markdown, one level down, with the pictures of SHOWN from their folder beside the page."""
-    sections = [_shown(section) for section in document.sections]
-    text = markdown.render(Document("", tuple(section for section in sections if section.blocks)))
-    return text.partition("\n\n")[2].replace("](figures/", "](reproduction/")
-
-
-def _shown(section: Section) -> Section:
-    blocks = tuple(block for block in section.blocks if section.name in SHOWN or not isinstance(block, Figure))
-    return replace(section, blocks=blocks)
+    """The sections without pictures, or with those of SHOWN, from their folder beside the page."""
+    _, *sections = document.markdown.split("\n## ")
+    shown = [
+        text for text in sections if "](figures/" not in text or any(f"](figures/{name}" in text for name in SHOWN)
+    ]
+    return "## " + "\n## ".join(shown).replace("](figures/", "](reproduction/")
 
 
 def main() -> None:
@@ -47,10 +43,9 @@ def main() -> None:
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
     PICTURES.mkdir(exist_ok=True)
-    for section in document.sections:
-        for block in section.blocks:
-            for picture in block.pictures if section.name in SHOWN and isinstance(block, Figure) else ():
-                (PICTURES / f"{picture.name}.png").write_bytes(picture.png)
+    for picture in document.pictures:
+        if picture.name.startswith(SHOWN):
+            (PICTURES / f"{picture.name}.png").write_bytes(picture.png)
 
 
 if __name__ == "__main__":

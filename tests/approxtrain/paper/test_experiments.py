@@ -69,20 +69,35 @@ def test_tables_and_figures_share_their_runs():
 
 
 def test_table_1_as_printed_agrees_with_itself_and_with_the_shapes_that_are_timed():
-    rows = experiments.get("table1").kernel_rows
-    for row in rows:
+    for row in experiments.TABLE1:
         assert row.kernel + row.transpose == pytest.approx(row.total, abs=0.006)
         assert row.cudnn / row.total == pytest.approx(row.speed_up, abs=0.1)
-    sizes = [(row.in_channels, row.out_channels, row.size, row.size) for row in rows]
+    sizes = [(row.in_channels, row.out_channels, row.size, row.size) for row in experiments.TABLE1]
     assert sizes == [(shape.in_channels, shape.out_channels, shape.height, shape.width) for shape in PAPER]
 
 
 def test_tables_3_and_5_as_printed_agree_within_their_rounding():
-    losses = {row.name: row.paper.accuracy_loss for row in experiments.get("table3").rows if row.paper}
-    accuracies = {row.name: row.paper.accuracy for row in experiments.get("table5").rows if row.paper}
+    losses = {row.name: row.paper.accuracy_loss for row in experiments.get("table3").rows}
+    accuracies = {row.name: row.paper.accuracy for row in experiments.get("table5").rows}
+    assert losses.pop("resnet20-pooled") is accuracies["resnet20-pooled"] is None
     assert len(losses) == 6
     for name, loss in losses.items():
         assert 91.8 - accuracies[name] == pytest.approx(loss, abs=0.06)
+
+
+def test_the_method_of_a_row_is_that_of_its_configuration():
+    methods = {name: row.method for name, row in ROWS.items()}
+    assert {name.split("-")[-1]: method for name, method in methods.items()} == {
+        "full": "full",
+        "zero": "zero",
+        "random": "random",
+        "paper": "approx",
+        "approx": "approx",
+        "pooled": "pooled",
+    }
+    grid = {"grid": [["full", "mine"]], "cells": {"mine": {"method": "of-a-later-version"}}}
+    assert experiments.method_of({"schedule": grid}) == "of-a-later-version"
+    assert experiments.method_of({"schedule": {"grid": [["full", "skip"]]}}) == "skip"
 
 
 def test_an_experiment_that_the_paper_does_not_have_is_an_error_that_names_those_it_has():

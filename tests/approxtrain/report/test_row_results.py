@@ -9,9 +9,11 @@ import pytest
 
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
-from approxtrain.report import inputs, kernel_table, other_runs, paper_tables
-from approxtrain.report.inputs import Measured
-from approxtrain.report.outcome import Outcome, outcomes
+from approxtrain.report import drawing, inputs, other_runs, row_results, table1
+from approxtrain.report.compose import compose
+from approxtrain.report.document import Picture
+from approxtrain.report.inputs import BenchFile, Inputs
+from approxtrain.report.row_results import RowResult
 from approxtrain.report.selection import Selection, by_row, select
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
@@ -25,21 +27,20 @@ def chosen(table: str, runs: list[Archive]) -> Selection:
     return found
 
 
-def rows(table: str, runs: list[Archive], steps: tuple[Measured, ...] = ()) -> dict[str, Outcome]:
-    return {outcome.row.name: outcome for outcome in outcomes(chosen(table, runs), steps)}
+def rows(table: str, runs: list[Archive], steps: tuple[BenchFile, ...] = ()) -> dict[str, RowResult]:
+    return {result.row.name: result for result in row_results.results(chosen(table, runs), steps)}
 
 
 def cells(table: str, runs: list[Archive]) -> dict[str, dict[str, str]]:
-    """Row → heading → what is written there, notes in brackets."""
-    selection = chosen(table, runs)
-    found = paper_tables.accuracy(selection, outcomes(selection, ()))
-    return {
-        row[0].text: {
-            heading: cell.text + (f" ({cell.note})" if cell.note else "")
-            for heading, cell in zip(found.header, row, strict=True)
-        }
-        for row in found.rows
-    }
+    """Row → heading → what the first table of its section says there; nothing is drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "curves", lambda *arguments, **options: None)
+        patch.setattr(drawing, "picture", lambda *arguments: Picture("none", "", b"", b"", []))
+        text = compose(Inputs(runs, [], [])).document.markdown
+    section = text.partition(f"## {experiments.get(table).title}")[2]
+    headings, _, *lines = section.partition("\n| row")[2].partition("\n\n")[0].splitlines()
+    split = [line.strip("| ").split(" | ") for line in lines]
+    return {row[0]: dict(zip(["row", *headings.strip("| ").split(" | ")], row, strict=True)) for row in split}
 
 
 @pytest.fixture
@@ -136,19 +137,15 @@ def test_runs_of_other_images_or_epochs_are_not_averaged_with_the_rest(make_run)
     assert selection.full.finished == {0: real[0]}
     assert {run.name for run in selection.archives} == {run.name for run in real}
     assert sorted(map(id, selection.left_out)) == sorted(map(id, others))
-    found = other_runs.table([*others, *real], [selection])
-    assert found is not None
-    assert len(found.rows) == len(others)
-    assert [row[-1].text for row in found.rows][:4] == ["Table 2 is of cifar10-jpeg75, 8 epochs"] * 4
-    assert found.rows[-1][-1].text == "Table 2 has runs with other settings, images or program"
+    reasons = [run.why for run in other_runs.left_over([*others, *real], [selection])]
+    assert reasons[:5] == ["Table 2 is of cifar10-jpeg75, 8 epochs"] * 5
+    assert reasons[5:] == ["Table 2 has runs with other settings, images or program"] * 2
 
 
 def test_a_run_of_no_row_is_told_too(make_run):
     own = make_run("cnn2-zero", overrides=("schedule.params={}", "schedule.name=schedule3"))
-    found = other_runs.table([own], [])
-    assert found is not None
     assert by_row([own]) == {}
-    assert found.rows[0][-1].text == "no row of the paper"
+    assert [run.why for run in other_runs.left_over([own], [])] == ["no row of the paper"]
 
 
 def test_the_speed_up_is_the_paper_s_and_of_the_same_seeds(three):
@@ -199,15 +196,15 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     file = ROOT / "results/bench/step-resnet20-cpu.json"
     steps = inputs.read([file]).steps
     found = rows("table3", three, steps)
-    measured = steps[0].values["schedules"]
+    measured = steps[0].content["schedules"]
     zero, approx = (found[f"resnet20-schedule1-{name}"].speed_up for name in ("zero", "approx-paper"))
     assert zero is not None
     assert approx is not None
     assert zero.value == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
-    assert (zero.n, zero.source) == (steps[0].values["rounds"], file.name)
+    assert (zero.n, zero.source) == (steps[0].content["rounds"], file.name)
     assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
     assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
-    elsewhere = replace(steps[0], values=steps[0].values | {"environment": {"device": "NVIDIA H200"}})
+    elsewhere = BenchFile(file.name, steps[0].content | {"environment": {"device": "NVIDIA H200"}})
     own = rows("table3", three, (elsewhere,))["resnet20-schedule1-zero"].speed_up
     assert own is not None
     assert own.source == "steps of the runs"
@@ -216,28 +213,32 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
 def test_resnet20_is_held_against_the_smaller_network(three, make_run):
     runs = [*three, *(make_run("resnet14-full", seed, best=0.908, epochs=30, step_ms=75) for seed in range(3))]
     selection = chosen("table3", runs)
-    found = paper_tables.against_smaller(selection, outcomes(selection, ()))
-    assert found is not None
-    assert [cell.text for cell in found.rows[0]] == ["Full Gradient", "+1.00 ± 0.50", "1.33 ± 0.00"]
-    assert paper_tables.against_smaller(chosen("table3", three), outcomes(chosen("table3", three), ())) is None
+    result, gain, step, record = row_results.against_smaller(row_results.results(selection, ()))[0]
+    assert step is not None
+    assert (result.row.name, gain.mean, step.mean) == ("resnet20-full", pytest.approx(1), pytest.approx(100 / 75))
+    assert (gain.half_width, record["step_ratio_n"]) == (pytest.approx(0.4968, abs=1e-3), 3)
+    assert row_results.against_smaller(list(rows("table3", three).values())) == []
 
 
 def test_table_1_is_read_from_bench_kernel():
     (kernels,) = inputs.read([ROOT / "results/bench/kernel-paper-cpu.json"]).kernels
-    assert kernel_table.is_table1(kernels)
-    found = kernel_table.table(kernels, "float32", "table1")
-    first = kernels.values["rows"][0]
-    assert len(found.rows) == 8
-    assert found.records[0]["times_faster"] == pytest.approx(1 / first["ratio"]["value"])
-    assert [cell.text for cell in found.rows[0]][:4] == ["256→256, 8×8", "0.89", "0.51", "1.7"]
-    growth = kernel_table.growth(kernels, "growth")
-    assert growth is not None
-    assert growth.rows[0][0].text == "paper"
-    few = Measured("few.json", kernels.values | {"rows": [first, kernels.values["rows"][1] | {"milliseconds": {}}]})
-    missing = [row[-1].text for row in kernel_table.table(few, "float32", "table1").rows]
-    assert not kernel_table.is_table1(inputs.read([ROOT / "results/bench/kernel-networks-cpu.json"]).kernels[0])
+    assert table1.is_table1(kernels)
+    records = table1.records(kernels, "float32")
+    first, second, *_ = kernels.content["rows"]
+    assert len(records) == 8
+    assert records[0]["times_faster"] == pytest.approx(1 / first["ratio"]["value"])
+    assert [records[0][key] for key in ("in_channels", "size", "paper_dense_ms", "paper_kernel_ms")] == [
+        256,
+        8,
+        0.89,
+        0.51,
+    ]
+    assert [row["where"] for row in table1.growth(kernels)] == ["paper", "cold, float32", "hot, float32"]
+    few = BenchFile("few.json", kernels.content | {"rows": [first, second | {"milliseconds": {}}]})
+    missing = [row["verdict"] for row in table1.records(few, "float32")]
     assert missing == ["FASTER", "wrong, so not timed", *["not run"] * 6]
-    assert kernel_table.growth(few, "growth") is None
+    assert table1.growth(few) == []
+    assert not table1.is_table1(inputs.read([ROOT / "results/bench/kernel-networks-cpu.json"]).kernels[0])
 
 
 def test_what_is_given_is_sorted_by_what_it_is(make_run, tmp_path):

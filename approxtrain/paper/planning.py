@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from approxtrain import config, models
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.paper import experiments
-from approxtrain.paper.budget import Budget, first_seed, settings
-from approxtrain.paper.experiments import Experiment, Row
+from approxtrain.paper.budget import Budget, settings
+from approxtrain.paper.experiments import Experiment, PaperRow
 from approxtrain.run import archive
 from approxtrain.schedule import Schedule
 
@@ -18,10 +18,10 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of one seed."""
 
-    row: Row
+    row: PaperRow
     config: Config
     data: dict[str, str]
     """Name and SHA-256 of the images."""
@@ -32,7 +32,7 @@ class Planned:
 
     @property
     def name(self) -> str:
-        """Of its folder and its archive: "cnn2-zero-cifar10-e8-s0"."""
+        """What its folder and its archive are called: "cnn2-zero-cifar10-e8-s0"."""
         train = self.config.train
         return f"{self.row.name}-{self.data['name']}-e{train.epochs}-s{train.seed}"
 
@@ -48,33 +48,23 @@ def chosen(targets: Sequence[str]) -> list[Experiment]:
     return [experiments.get(name) for name in experiments.names() if name in wanted or ALL in targets]
 
 
-def rows_of(found: Sequence[Experiment]) -> list[Row]:
-    """Their rows, each run once: what tables and figures share is one run."""
-    names = {row.name for experiment in found for row in experiment.rows}
-    return [row for row in experiments.rows() if row.name in names]
-
-
 def configurations(
-    rows: Sequence[Row], budget: Budget, seeds: int | None = None, overrides: Sequence[str] = ()
-) -> list[tuple[Row, Config]]:
+    rows: Sequence[PaperRow], budget: Budget, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> list[tuple[PaperRow, Config]]:
     """The runs of `rows`, seed by seed, so that one that is stopped early has whole tables of the first seeds.
 
     Rows of one network and seed have the same initial weights, and all rows of one seed the same order of the images
     and the same augmentation: these are drawn from the seed alone. Raises ConfigError before anything runs.
     """
     counts = {row.name: seeds or budget.seeds.get(row.model, 1) for row in rows}
-    found = []
-    for number in range(max(counts.values(), default=0)):
-        for row in rows:
-            if number < counts[row.name]:
-                seed = first_seed(row, budget, overrides) + number
-                found.append((row, settings(row, budget, overrides, seed)))
-    return found
+    numbers = range(max(counts.values(), default=0))
+    pairs = ((row, number) for number in numbers for row in rows if number < counts[row.name])
+    return [(row, settings(row, budget, overrides, number)) for row, number in pairs]
 
 
-def runs(found: Sequence[tuple[Row, Config]], dataset: Dataset) -> list[Planned]:
+def runs(configurations: Iterable[tuple[PaperRow, Config]], dataset: Dataset) -> list[PlannedRun]:
     """The runs on `dataset`. ConfigError where a schedule or a batch size does not fit."""
-    planned = [Planned(row, each, dataset.identity) for row, each in found]
-    for each in planned:
-        _ = each.schedule  # what is wrong with it is said now, and not after hours
+    planned = [PlannedRun(row, config, dataset.identity) for row, config in configurations]
+    for run in planned:
+        _ = run.schedule  # what is wrong with it is said now, and not after hours
     return planned

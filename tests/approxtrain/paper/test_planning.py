@@ -11,9 +11,9 @@ import pytest
 
 from approxtrain.config import load, plain
 from approxtrain.errors import ConfigError
-from approxtrain.paper import estimate, experiments, runs
+from approxtrain.paper import estimate, experiments, planning
 from approxtrain.paper.budget import BUDGETS, settings
-from approxtrain.paper.runs import Planned
+from approxtrain.paper.planning import PlannedRun
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 
@@ -60,18 +60,18 @@ def test_what_belongs_to_the_rows_cannot_be_overridden(override):
 
 
 def test_targets_are_put_in_the_order_of_the_paper_and_a_run_that_they_share_is_there_once():
-    found = runs.chosen(["figure6", "table5", "table3"])
+    found = planning.chosen(["figure6", "table5", "table3"])
     assert [experiment.name for experiment in found] == ["table3", "table5", "figure6"]
-    assert len(runs.rows_of(found)) == 15
-    assert runs.rows_of(runs.chosen(["all"])) == list(experiments.rows())
-    assert runs.rows_of(runs.chosen(["table1"])) == []
+    assert len(experiments.rows(found)) == 15
+    assert experiments.rows(planning.chosen(["all"])) == experiments.rows()
+    assert experiments.rows(planning.chosen(["table1"])) == ()
 
 
 def test_seeds_are_the_outer_loop_and_the_budget_says_how_many():
     rows = [ROWS["cnn2-full"], ROWS["resnet20-full"], ROWS["cnn2-zero"]]
 
     def order(*options) -> list[tuple[str, int]]:
-        return [(row.name, config.train.seed) for row, config in runs.configurations(rows, SHORT, *options)]
+        return [(row.name, config.train.seed) for row, config in planning.configurations(rows, SHORT, *options)]
 
     first = [("cnn2-full", 0), ("resnet20-full", 0), ("cnn2-zero", 0)]
     assert order() == [*first, ("cnn2-full", 1), ("cnn2-zero", 1), ("cnn2-full", 2), ("cnn2-zero", 2)]
@@ -79,9 +79,9 @@ def test_seeds_are_the_outer_loop_and_the_budget_says_how_many():
     assert order(1, ["train.seed=5"]) == [(name, 5) for name, _ in first]
 
 
-def planned(name: str = "cnn2-zero", *overrides: str) -> Planned:
+def planned(name: str = "cnn2-zero", *overrides: str) -> PlannedRun:
     row = ROWS[name]
-    return Planned(row, settings(row, SMOKE, ["data.name=shapes", *overrides]), DATA)
+    return PlannedRun(row, settings(row, SMOKE, ["data.name=shapes", *overrides]), DATA)
 
 
 def test_a_run_is_named_by_row_images_length_and_seed_and_known_by_its_identity():
@@ -93,12 +93,12 @@ def test_a_run_is_named_by_row_images_length_and_seed_and_known_by_its_identity(
 
 def test_a_schedule_that_does_not_fit_is_refused_before_anything_runs():
     dataset = SimpleNamespace(identity=DATA)
-    found = runs.configurations([ROWS["cnn2-zero"]], SMOKE, 1, ["schedule.max_columns=1"])
+    found = planning.configurations([ROWS["cnn2-zero"]], SMOKE, 1, ["schedule.max_columns=1"])
     with pytest.raises(ConfigError, match="max_columns"):
-        runs.runs(found, dataset)  # type: ignore[arg-type]
+        planning.runs(found, dataset)  # type: ignore[arg-type]
 
 
-def archived(run: Planned, seconds: float, **changed) -> Archive:
+def archived(run: PlannedRun, seconds: float, **changed) -> Archive:
     """A finished run of one epoch of four steps of that many seconds."""
     epochs = [{"epoch": 1, "step": 4, "train_loss": 1.0, "seconds": 4 * seconds, "steps": 4}]
     summary = {"columns": 2, "compile_seconds": 6.0}
@@ -116,19 +116,19 @@ def test_a_step_is_estimated_from_the_nearest_that_was_measured(tmp_path):
     elsewhere = archived(run, 9.0, environment=HERE | {"processor": "slow"})
     another = archived(planned("cnn2-zero", "train.batch_size=64"), 9.0)
 
-    def step(*archives: Archive) -> estimate.Step | None:
+    def step(*archives: Archive) -> estimate.StepTime | None:
         return estimate.step(run, archives, measured, HERE)
 
-    assert step(other, same, same) == estimate.Step(0.1, 3.0, "2 runs of cnn2-zero")
-    assert step(other, several, elsewhere, another) == estimate.Step(0.2, 3.0, "1 run of cnn2")
-    assert step(several, elsewhere) == estimate.Step(0.4, 2.0, "measured steps of cnn2")
+    assert step(other, same, same) == estimate.StepTime(0.1, 3.0, "2 runs of cnn2-zero")
+    assert step(other, several, elsewhere, another) == estimate.StepTime(0.2, 3.0, "1 run of cnn2")
+    assert step(several, elsewhere) == estimate.StepTime(0.4, 2.0, "measured steps of cnn2")
     assert estimate.step(run, [], measured, HERE | {"cpu_count": 8}) is None
     assert estimate.step(planned("vgg19-full"), [same], measured, HERE) is None
 
 
 def test_what_is_left_of_a_run_is_steps_validations_and_compiling():
     run = planned("cnn2-zero", "train.epochs=6", "train.validate_every=2")
-    step = estimate.Step(0.3, 5.0, "")
+    step = estimate.StepTime(0.3, 5.0, "")
     whole = estimate.seconds(run, step, 0, validation_images=1280)
     assert whole == pytest.approx(6 * 4 * 0.3 + 3 * 10 * 0.1 + 3 * 5)
     assert estimate.seconds(run, step, 5, validation_images=1280) == pytest.approx(4 * 0.3 + 10 * 0.1 + 3 * 5)

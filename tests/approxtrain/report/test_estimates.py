@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from approxtrain.report.statistics import Estimate, binomial_sd, estimate, paired
-from approxtrain.report.verdict import MARGIN, judge
+from approxtrain.report.estimates import Estimate, binomial_sd, estimate, paired
+from approxtrain.report.row_results import MARGIN, judge
 
 
 def test_the_interval_of_three_values_is_that_of_a_table_of_student_s_t():
