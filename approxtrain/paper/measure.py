@@ -7,7 +7,7 @@ from statistics import median
 
 import jax
 
-from approxtrain.bench.step import Contender, StepBench
+from approxtrain.bench.step_bench import StepBench, StepContender
 from approxtrain.config import Config
 from approxtrain.errors import InterruptedRun
 from approxtrain.schedule import full
@@ -25,7 +25,7 @@ def step(config: Config) -> tuple[float, float]:
     """
     with Interruption() as interruption:
         bench = StepBench(config)
-        contender = bench.single("full", full(bench.model.layers), "host")
+        contender = bench.contender("full", full(bench.model.layers))
         first = _seconds(contender, interruption)
         seconds: list[float] = []
         while not seconds or (len(seconds) < MOST and sum(seconds) < LONGEST):
@@ -35,7 +35,7 @@ def step(config: Config) -> tuple[float, float]:
     return taken, max(first - taken, 0.0)
 
 
-def _seconds(contender: Contender, interruption: Interruption) -> float:
+def _seconds(contender: StepContender, interruption: Interruption) -> float:
     """What one call takes."""
     begin = time.perf_counter()
     contender.call()

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from approxtrain import data, models
-from approxtrain.bench.step import Contender
+from approxtrain.bench.step_bench import StepContender
 from approxtrain.errors import InterruptedRun, LockedError
 from approxtrain.models import Model
 from approxtrain.models import description as d
@@ -234,5 +234,5 @@ def test_a_signal_ends_the_measuring_of_a_step_after_the_call_that_is_under_way(
     interruption = Interruption()
     interruption.signal_number = 2
     with pytest.raises(InterruptedRun) as caught:
-        measure._seconds(Contender("full", lambda: called.append(1)), interruption)
+        measure._seconds(StepContender("full", lambda: called.append(1), before=lambda: None), interruption)
     assert (called, caught.value.signal_number) == ([1], 2)
