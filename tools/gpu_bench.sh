@@ -12,7 +12,7 @@ if [ -z "${GPU_PYTHON:-}" ]; then
     fi
     folder=.venv${extra:+-gpu}
     [ -d "$folder" ] || [ -z "$extra" ] || echo "jax for CUDA is a download of about 3 GB; once"
-    tools/environment.sh "$folder" "${PYTHON:-}" -e ".$extra"
+    tools/environment.sh "$folder" "${PYTHON:-}" -e ".$extra" --group dev # with pytest, for the stage `right`
     GPU_PYTHON=$PWD/$folder/bin/python
 fi
 exec "$GPU_PYTHON" tools/gpu_bench.py "$@"

@@ -10,94 +10,119 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
 
-NETWORKS = ("cnn2-full", "resnet20-full", "vgg19-full", "resnet14-full")
-"""Presets: the network with its batch."""
+import jax  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from approxtrain import disk  # noqa: E402
+from approxtrain.bench import machine  # noqa: E402
+from approxtrain.bench.kernel_cases import PRECISIONS  # noqa: E402
+from approxtrain.bench.step_bench import StepBench  # noqa: E402
+from approxtrain.bench.step_report import report  # noqa: E402
+from approxtrain.bench.timing import Times, interleaved, ratio  # noqa: E402
+from approxtrain.config import load  # noqa: E402
+from approxtrain.run import record  # noqa: E402
+from approxtrain.schedule import ScheduleConfig  # noqa: E402
+from approxtrain.schedule.config import Rule  # noqa: E402
+from approxtrain_cli.bench_step_tables import tables  # noqa: E402
+from approxtrain_kernels.shapes import PAPER  # noqa: E402
+from tools.gpu import drift as drifting  # noqa: E402
+from tools.gpu import forms as compiled_forms  # noqa: E402
+
+NETWORKS = ("resnet20", "cnn2", "vgg19", "resnet14")
+METHODS = ("zero", "approx", "pooled")
+NVIDIA_SMI = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "clocks.max.sm", "temperature.gpu")
+ROUNDS, STEPS = 8, 20
+SEEDS = (4, 16)
+
+Rows = Iterator[dict[str, Any]]
 
 
-def facts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from tools.gpu.facts import facts
-
-    found = facts()
-    yield found | {"right": all(row["right"] for row in found["eager"])}
-
-
-def right(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from tools.gpu import right
-
-    yield from right.run()
-
-
-def forms(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain_kernels.shapes import PAPER
-    from tools.gpu import forms
-
-    yield from forms.run(PAPER, ("float32", "bfloat16", "tf32"))
+def facts(options: argparse.Namespace) -> Rows:
+    """What the driver says, before anything has warmed the device up; what the device can do."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(NVIDIA_SMI)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        told = dict(zip(NVIDIA_SMI, map(str.strip, done.stdout.splitlines()[0].split(",")), strict=False))
+    except (OSError, subprocess.SubprocessError):
+        told = None
+    row = {"nvidia_smi": told, "machine": machine.measure(list(PRECISIONS.values())).as_json()}
+    print(row)
+    yield row
 
 
-def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.config import load
-    from tools.gpu.steps import MethodBench
-
-    for preset in NETWORKS:
-        yield MethodBench(load(preset, ["data.name=shapes"])).compare(rounds=12)
-
-
-def train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.config import load
-    from tools.gpu.train import Comparison, distance
-
-    overrides = [f"data.dir={options.data}", f"data.name={options.name}", "train.epochs=2"]
-    comparison, runs = Comparison(load("resnet20-schedule1-approx", overrides)), []
-    for implementation in ("pallas", "xla"):
-        runs.append(comparison.run(implementation))
-        yield runs[-1] | {"data": comparison.data}
-    yield {"distance": distance(runs)}
+def step(model: str, precision: str, options: argparse.Namespace) -> Rows:
+    """A network's step with every layer by one method, alone, in a loop, switched, and as plain Flax: `bench-step`."""
+    bench = StepBench(load(f"{model}-full", ["data.name=shapes", f"train.precision={precision}", *options.overrides]))
+    result = report(bench, bench.run({f"all {name}": every_layer(name) for name in METHODS}, ROUNDS, peers=["plain"]))
+    for part in tables(result):
+        Console(width=120).print(part)
+    yield result
 
 
-def drift(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain.config import load
-    from tools.gpu.train import Comparison
+def every_layer(method: str) -> ScheduleConfig:
+    return ScheduleConfig(rules=(Rule(method=method),))
 
-    overrides = [f"data.dir={options.data}", f"data.name={options.name}"]
+
+def seeds(options: argparse.Namespace) -> Rows:
+    """ResNet-20's images a second: one network, and several in one step by `vmap`."""
+    bench = StepBench(load("resnet20-full", ["data.name=shapes", *options.overrides]))
+    batch, built, networks = bench.config.train.batch_size, {}, {}
+    for method in ("full", "approx"):
+        for count in (1, *SEEDS):
+            name = f"{method}, seeds {count}"
+            built[name] = bench.contender(name, bench.schedule(every_layer(method)), steps=STEPS, seeds=count)
+            networks[name] = count
+    samples = interleaved({name: contender.call for name, contender in built.items()}, ROUNDS)
+    times = {name: Times(tuple(seconds / STEPS for seconds in taken.seconds)) for name, taken in samples.items()}
+    rates = {name: networks[name] * batch / taken.median for name, taken in times.items()}
+    for name, rate in rates.items():
+        print(f"{name:<18} {1e3 * times[name].median:8.3f} ms a step, {rate:9,.0f} images a second")
+    one = times["full, seeds 1"]
+    yield {
+        "model": bench.model.name,
+        "batch": batch,
+        "precision": bench.config.train.precision,
+        "steps_a_sample": STEPS,
+        "milliseconds": {name: taken.milliseconds for name, taken in times.items()},
+        "images_a_second": rates,
+        "ratio_to_one_seed": {name: ratio(taken, one).as_json() for name, taken in times.items() if taken is not one},
+    }
+
+
+def forms(options: argparse.Namespace) -> Rows:
+    """Each form of approx at the paper's shapes, kernel by kernel."""
+    for row in compiled_forms.run(PAPER, ("tf32", "bfloat16", "float32")):
+        print(compiled_forms.line(row), flush=True)
+        yield row
+
+
+def drift(options: argparse.Namespace) -> Rows:
+    """How far a run's first losses are from those of a second run, and of one that starts one ulp higher."""
+    data = [f"data.dir={options.data}"] if options.data else []
     for preset in ("resnet20-full", "resnet20-schedule1-approx"):
-        comparison = Comparison(load(preset, overrides))
-        yield {"preset": preset, "data": comparison.data} | comparison.drift()
+        bench = StepBench(load(preset, [*data, f"data.name={options.name}", *options.overrides]))
+        row = {"preset": preset, "data": bench.data} | drifting.drift(bench)
+        print(preset, row["largest"])
+        yield row
 
 
-def throughput(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from tools.gpu import throughput
-
-    ways = ("host", "scan") if os.environ.get("XLA_FLAGS") else ("host", "scan", "switch", "seeds", "approx")
-    yield from throughput.run("resnet20-full", ("float32", "bfloat16"), ways)
-
-
-def cuts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from approxtrain_kernels.shapes import PAPER
-    from tools.gpu import cuts
-
-    yield from cuts.run([PAPER[place] for place in (0, 1, 4, 7)], ("tf32", "bfloat16"))
-
-
-def small(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What compute-sanitizer looks at: each form once, at the smallest shapes."""
-    from tools.gpu import right
-
-    for case in right.cases():
-        plain = case.precision.name in ("float32", "bfloat16") and case.inputs == "random"
-        if plain and case.k <= 3 and case.plan.form != "dense":
-            yield right.row(case, runs=1)
-
-
-STAGES = {
-    function.__name__: function for function in (facts, right, forms, steps, train, drift, throughput, cuts, small)
+STAGES: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "facts": facts,
+    **{f"step-{model}": partial(step, model, "float32") for model in NETWORKS},
+    "step-resnet20-bfloat16": partial(step, "resnet20", "bfloat16"),
+    "seeds": seeds,
+    "forms": forms,
+    "drift": drift,
 }
 
 
@@ -105,14 +130,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="One stage of `make gpu-bench`.")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--data", type=Path, help="folder of CIFAR-10, for `train` and `drift`")
-    parser.add_argument("--name", default="cifar10", help="what `data.name` is for it")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10, for `drift`")
+    parser.add_argument("--name", default="shapes", help="what `data.name` is, for `drift`")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     options = parser.parse_args()
-
-    import jax
-
-    from approxtrain.disk import write_json
-    from approxtrain.run import record  # sets the flags that jax needs, before its backend starts
 
     if jax.default_backend() != "gpu" and not os.environ.get("APPROXTRAIN_ANY_DEVICE"):
         print(f"error: jax sees no GPU, only {jax.default_backend()}", file=sys.stderr)
@@ -122,9 +143,9 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for row in STAGES[options.stage](options):
         rows.append(row)
-        write_json(options.json, head | {"complete": False, "rows": rows})
+        disk.write_json(options.json, head | {"complete": False, "rows": rows})
         print(f"{len(rows)} done", flush=True)
-    write_json(options.json, head | {"complete": True, "rows": rows})
+    disk.write_json(options.json, head | {"complete": True, "rows": rows})
     wrong = [row for row in rows if row.get("right") is False]
     print(f"{len(rows)} rows, {len(wrong)} wrong")
     return 1 if wrong else 0

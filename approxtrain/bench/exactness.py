@@ -11,15 +11,15 @@ compared again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
 
-from approxtrain.bench.contenders import Candidate, Inputs, draw
-from approxtrain.bench.plan import Case
+from approxtrain.bench.kernel_cases import Case
+from approxtrain.bench.kernel_contenders import Inputs, KernelContender, draw
 from approxtrain_kernels import ConvShape
 from approxtrain_kernels.methods.full import Full
 
@@ -50,24 +50,24 @@ class Gate:
         self._exact: dict[str, tuple[np.ndarray, ...]] = {}
         self._of_base = cache(self._compute_of_base)
 
-    def check(self, candidate: Candidate, other: Inputs) -> bool:
+    def check(self, contender: KernelContender, other: Inputs) -> bool:
         """Whether it is right. `other` are inputs that are not the check's: those that will be timed."""
-        name = candidate.name
-        candidate.wait(candidate.run(candidate.load(other)))
+        name = contender.name
+        contender.wait(contender.run(*contender.load(other)))
         fresh = self._fresh(name)
-        operands = candidate.load(fresh)
+        operands = contender.load(fresh)
         _poison(self.case.shape)
-        results = [candidate.arrays(candidate.wait(candidate.run(operands))) for _ in range(2)]
-        self._exact[name] = tuple(self._value(name, result, fresh) for result in candidate.results)
-        for found in results:
-            self._compare(name, found)
+        computed = [contender.arrays(contender.wait(contender.run(*operands))) for _ in range(2)]
+        self._exact[name] = tuple(self._value(name, result, fresh) for result in contender.results)
+        for arrays in computed:
+            self._compare(name, arrays)
         return self.right(name)
 
-    def check_again(self, candidate: Candidate) -> bool:
+    def check_again(self, contender: KernelContender) -> bool:
         """Whether it still is, after it was timed."""
-        operands = candidate.load(self._fresh(candidate.name))
-        self._compare(candidate.name, candidate.arrays(candidate.wait(candidate.run(operands))))
-        return self.right(candidate.name)
+        operands = contender.load(self._fresh(contender.name))
+        self._compare(contender.name, contender.arrays(contender.wait(contender.run(*operands))))
+        return self.right(contender.name)
 
     def right(self, name: str) -> bool:
         return self.errors[name] <= self.case.precision.tolerance
@@ -77,8 +77,8 @@ class Gate:
         scaled = "w" if self.case.part == "forward" else "dy"
         return self._base | {scaled: self._base[scaled] * FACTORS[name]}
 
-    def _compare(self, name: str, found: tuple[np.ndarray, ...]) -> None:
-        worst = [relative_error(a, b) for a, b in zip(found, self._exact[name], strict=True)]
+    def _compare(self, name: str, arrays: tuple[np.ndarray, ...]) -> None:
+        worst = [relative_error(array, exact) for array, exact in zip(arrays, self._exact[name], strict=True)]
         self.errors[name] = float(np.max([self.errors.get(name, 0.0), *worst]))  # NaN stays NaN
 
     def _value(self, name: str, result: str, fresh: Inputs) -> np.ndarray:
@@ -105,10 +105,7 @@ def exact_forward(x: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
     """y in float64."""
     padded = np.pad(x.astype(np.float64), ((0, 0), *shape.padding, (0, 0)))
     w = w.astype(np.float64)
-    y = np.zeros(shape.y_shape)
-    for (i, j), seen in _windows(padded, shape).items():
-        y += np.tensordot(seen, w[i, j], axes=1)
-    return y
+    return sum((np.tensordot(seen, w[tap], axes=1) for tap, seen in _windows(padded, shape)), np.zeros(shape.y_shape))
 
 
 def exact_dgrad(dy: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
@@ -117,26 +114,23 @@ def exact_dgrad(dy: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
     n, height, width, ci = shape.x_shape
     padded = np.zeros((n, top + height + bottom, left + width + right, ci))
     dy, w = dy.astype(np.float64), w.astype(np.float64)
-    for (i, j), seen in _windows(padded, shape).items():
-        seen += np.tensordot(dy, w[i, j].T, axes=1)
+    for tap, seen in _windows(padded, shape):
+        seen += np.tensordot(dy, w[tap].T, axes=1)
     return padded[:, top : top + height, left : left + width]
 
 
-def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
+def relative_error(array: np.ndarray, exact: np.ndarray) -> float:
     """max |error| / max |exact|; NaN in either stays NaN."""
-    if found.shape != exact.shape:
-        raise ValueError(f"a result of shape {found.shape} cannot be compared with {exact.shape}.")
-    return float(np.abs(found - exact).max() / max(np.abs(exact).max(), 1e-30))
+    if array.shape != exact.shape:
+        raise ValueError(f"a result of shape {array.shape} cannot be compared with {exact.shape}.")
+    return float(np.abs(array - exact).max() / max(np.abs(exact).max(), 1e-30))
 
 
-def _windows(padded: np.ndarray, shape: ConvShape) -> Mapping[tuple[int, int], np.ndarray]:
-    """Tap → view of the pixels that it meets, one for each output pixel."""
-    (kh, kw), (sh, sw), (_, ho, wo, _) = shape.kernel_size, shape.strides, shape.y_shape
-    return {
-        (i, j): padded[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
-        for i in range(kh)
-        for j in range(kw)
-    }
+def _windows(padded: np.ndarray, shape: ConvShape) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Each tap, with a view of the pixels that it meets, one for each output pixel."""
+    (sh, sw), (_, ho, wo, _) = shape.strides, shape.y_shape
+    for i, j in np.ndindex(shape.kernel_size):
+        yield (i, j), padded[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
 
 
 def _numbers(array: object) -> np.ndarray:

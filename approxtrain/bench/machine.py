@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from approxtrain.bench.plan import Precision
+import jax
+import jax.numpy as jnp
 
-ASSUMED_CACHE = 64 << 20
-"""Bytes of the last-level cache where the machine does not tell."""
+from approxtrain.bench.kernel_cases import Precision
+
+ASSUMED_CACHE = 128 << 20
+"""Bytes of the last-level cache where the machine does not tell, as a GPU: no GPU of today has more."""
 SAMPLES = 7
-_L2_CACHE_SIZE = 38  # CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,8 @@ class Machine:
 
 def measure(precisions: list[Precision]) -> Machine:
     """Starts jax's backend."""
-    import jax
-
     on_gpu = jax.default_backend() == "gpu"
-    told = _gpu_cache() if on_gpu else _cpu_cache()
+    told = None if on_gpu else _cpu_cache()
     cache = told or ASSUMED_CACHE
     return Machine(
         bandwidth=_bandwidth((1 << 30) if on_gpu else max(4 * cache, 64 << 20)),
@@ -64,11 +63,9 @@ def measure(precisions: list[Precision]) -> Machine:
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def matmul_precision(precision: Precision) -> Iterator[None]:
     """What is traced inside computes at this precision. A CPU has one way only and is left as its users have it."""
-    import jax
-
     if precision.matmul is None or jax.default_backend() == "cpu":
         yield
         return
@@ -78,9 +75,6 @@ def matmul_precision(precision: Precision) -> Iterator[None]:
 
 def _bandwidth(size: int) -> float:
     """Copy with the sign turned, into a buffer that exists: the cost of making memory is not the cost of moving it."""
-    import jax
-    import jax.numpy as jnp
-
     count = size // 4
     source, target = jnp.ones(count, jnp.float32), jnp.zeros(count, jnp.float32)
     copy = jax.jit(lambda source, target: -source, donate_argnums=1, keep_unused=True)
@@ -94,9 +88,6 @@ def _bandwidth(size: int) -> float:
 
 
 def _rate(precision: Precision, size: int) -> float:
-    import jax
-    import jax.numpy as jnp
-
     # random, because a GPU multiplies equal numbers faster than it multiplies any others
     operands = jax.random.normal(jax.random.key(0), (2, size, size), jnp.float32).astype(precision.dtype)
     with matmul_precision(precision):
@@ -104,11 +95,15 @@ def _rate(precision: Precision, size: int) -> float:
     return 2 * size**3 / _seconds(lambda: product(operands))
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """Median seconds of a call; on a GPU they queue up, so that waiting for one is not in the time of another."""
-    import jax
+def _dispatch() -> float:
+    operand = jnp.zeros(8)
+    nothing = jax.jit(lambda operand: operand[0]).lower(operand).compile()
+    return _seconds(lambda: nothing(operand).block_until_ready(), calls=100)
 
-    calls, seconds = (10 if jax.default_backend() == "gpu" else 1), []
+
+def _seconds(call: Callable[[], Any], calls: int | None = None) -> float:
+    """Median seconds of a call; on a GPU they queue up, so that waiting for one is not in the time of another."""
+    seconds, calls = [], calls or (10 if jax.default_backend() == "gpu" else 1)
     for _ in range(2 + SAMPLES):
         start, result = time.perf_counter(), None
         for _ in range(calls):
@@ -118,40 +113,9 @@ def _seconds(call: Callable[[], Any]) -> float:
     return median(seconds[2:])
 
 
-def _dispatch() -> float:
-    import jax
-    import jax.numpy as jnp
-
-    operand = jnp.zeros(8)
-    nothing = jax.jit(lambda operand: operand[0]).lower(operand).compile()
-    nothing(operand).block_until_ready()
-    calls = 500
-    start = time.perf_counter()
-    for _ in range(calls):
-        nothing(operand).block_until_ready()
-    return (time.perf_counter() - start) / calls
-
-
 def _cpu_cache() -> int | None:
     """The largest cache that Linux lists for the first core."""
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
-        unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
-        digits = text.rstrip("KMG")
-        sizes += [int(digits) * unit] if digits.isdecimal() else []
-    return max(sizes, default=None)
-
-
-def _gpu_cache() -> int | None:
-    """The L2 cache of the first GPU, from its driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, value = ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-        return None
-    if driver.cuDeviceGetAttribute(ctypes.byref(value), _L2_CACHE_SIZE, device):
-        return None
-    return value.value or None
+    files = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    return max(
+        (int(text[:-1]) << 10 for file in files if (text := file.read_text().strip()).endswith("K")), default=None
+    )

@@ -4,7 +4,7 @@
     bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
 
 `share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
-approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, REPEATS times in a row after UNTIMED
+approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, several times in a row after UNTIMED
 ones, so that its arrays are in the cache if they fit, as those are in a step that the operation before has just
 written. Inside of a step it may find less in the cache, and overlap with another operation: the rest, and the share of
 a bound that is reached, have that in them.
@@ -26,40 +26,35 @@ from approxtrain.schedule import Schedule
 from approxtrain_kernels import ConvShape, dense
 
 PARTS = ("forward", "dgrad", "wgrad")
-REPEATS = 4
-"""Runs of a part in one sample."""
+REPEATS, QUEUED = 4, 20
+"""Runs of a convolution in one sample: on a CPU each is waited for, on a GPU the last one."""
 UNTIMED = 2
-"""Runs of a part before them. After a whole step the first takes much longer, the second a little."""
+"""Runs of a convolution before them. After a whole step the first takes much longer, the second a little."""
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerConvolution:
     """One of the three convolutions of the layers that have one shape."""
 
-    name: str
     kind: str
     shape: ConvShape
     layers: tuple[int, ...]
     run: Callable[[int], None]
     """Runs it so many times."""
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.layers[0]}"
 
-class Parts:
+
+class LayerConvolutions:
     """The convolutions of a model, each distinct shape once."""
 
     def __init__(self, model: Model, batch: int, dtype: Any) -> None:
-        self.model, self.batch, self.dtype = model, batch, dtype
-        self.parts = list(self._build())
-
-    @property
-    def calls(self) -> dict[str, Callable[[], None]]:
-        """A call of each part, which runs it REPEATS times."""
-        return {part.name: partial(part.run, REPEATS) for part in self.parts}
-
-    @property
-    def before(self) -> dict[str, Callable[[], None]]:
-        """What comes before the call of each part."""
-        return {part.name: partial(part.run, UNTIMED) for part in self.parts}
+        self.parts = list(_build(model, batch, dtype))
+        self.repeats = QUEUED if jax.default_backend() == "gpu" else REPEATS
+        self.calls = {part.name: partial(part.run, self.repeats) for part in self.parts}
+        self.before = {part.name: partial(part.run, UNTIMED) for part in self.parts}
 
     def total(self, kind: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Seconds of all layers' convolutions of a kind, in each round."""
@@ -68,33 +63,31 @@ class Parts:
     def saved(self, schedule: Schedule, period: int, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Seconds a step that the schedule can save at most, in each round."""
         total = np.zeros(1)
-        for step in range(period):
-            for part in self.parts:
-                if part.kind == "wgrad":
-                    methods = [schedule.column(step)[number - 1] for number in part.layers]
-                    shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
-                    total = total + sum(shares) * seconds[part.name]
+        for part in self.parts:
+            if part.kind == "wgrad":
+                methods = [schedule.column(step)[layer - 1] for step in range(period) for layer in part.layers]
+                shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
+                total = total + sum(shares) * seconds[part.name]
         return total / period
 
-    def _build(self) -> Iterator[Part]:
-        layers: dict[tuple[ConvShape, bool], list[int]] = {}
-        for layer in self.model.layers:
-            layers.setdefault((replace(layer.shape, batch=self.batch), layer.number == 1), []).append(layer.number)
-        for number, ((shape, first), numbers) in enumerate(layers.items()):
-            keys = jax.random.split(jax.random.key(number), 3)
-            x, w, dy = (
-                jax.random.normal(key, size, self.dtype)
-                for key, size in zip(keys, (shape.x_shape, shape.w_shape, shape.y_shape), strict=True)
-            )
-            x = jnp.maximum(x, 0)  # with the zeros that a ReLU leaves
-            operands = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}
-            for kind in PARTS if not first else ("forward", "wgrad"):
-                function = jax.jit(partial(getattr(dense, kind), shape=shape))
-                program = function.lower(*operands[kind]).compile()
-                run = partial(_waited, program, operands[kind])
-                yield Part(f"{kind} {numbers[0]}", kind, shape, tuple(numbers), run)
+
+def _build(model: Model, batch: int, dtype: Any) -> Iterator[LayerConvolution]:
+    layers: dict[tuple[ConvShape, bool], list[int]] = {}
+    for layer in model.layers:
+        layers.setdefault((replace(layer.shape, batch=batch), layer.number == 1), []).append(layer.number)
+    for seed, ((shape, first), numbers) in enumerate(layers.items()):
+        sizes = (shape.x_shape, shape.w_shape, shape.y_shape)
+        keys = jax.random.split(jax.random.key(seed), 3)
+        x, w, dy = (jax.random.normal(key, size, dtype) for key, size in zip(keys, sizes, strict=True))
+        x = jnp.maximum(x, 0)  # with the zeros that a ReLU leaves
+        operands = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}
+        for kind in PARTS if not first else ("forward", "wgrad"):
+            function = jax.jit(partial(getattr(dense, kind), shape=shape))
+            program = function.lower(*operands[kind]).compile()
+            yield LayerConvolution(kind, shape, tuple(numbers), partial(_run, program, operands[kind]))
 
 
-def _waited(program: Any, operands: tuple[jax.Array, ...], times: int) -> None:
-    for _ in range(times):
-        jax.block_until_ready(program(*operands))
+def _run(program: Any, operands: tuple[jax.Array, ...], times: int) -> None:
+    wait = jax.default_backend() == "cpu"
+    results = [jax.block_until_ready(program(*operands)) if wait else program(*operands) for _ in range(times)]
+    jax.block_until_ready(results[-1])

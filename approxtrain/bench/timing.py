@@ -107,37 +107,30 @@ def interleaved(
 
 
 def ratio(new: Times, base: Times) -> Ratio:
-    """The ratio of medians. The rounds are resampled whole, because the two times of a round belong together."""
-    picks = _picks(len(new.seconds), np.random.default_rng(0))
-    return _ratio(new, base, picks, picks)
+    """The ratio of medians of times that were taken in the same rounds."""
+    return _ratio(new, base, together=True)
 
 
 def ratio_of_runs(new: Times, base: Times) -> Ratio:
-    """The ratio of medians of two runs: their rounds have nothing in common, and are resampled apart."""
+    """The ratio of medians of two runs: their rounds have nothing in common."""
+    return _ratio(new, base, together=False)
+
+
+def interval(statistic: Callable[..., Any], *samples: Times, together: bool = True) -> tuple[float, float, float]:
+    """`statistic` of the medians, with its 95 % interval.
+
+    `together`: the samples of one round belong together, so that rounds are resampled whole; otherwise each sample is
+    resampled by itself.
+    """
     rng = np.random.default_rng(0)
-    return _ratio(new, base, _picks(len(new.seconds), rng), _picks(len(base.seconds), rng))
-
-
-def difference(new: Times, base: Times) -> tuple[float, float, float]:
-    """`base` − `new` in seconds, of medians, with its 95 % interval; the rounds are resampled whole."""
-    return interval(lambda new, base: base - new, new, base)
-
-
-def interval(statistic: Callable[..., Any], *samples: Times) -> tuple[float, float, float]:
-    """`statistic` of the medians, with its 95 % interval; the rounds, which all samples share, are resampled whole."""
     arrays = [np.asarray(times.seconds) for times in samples]
-    picks = _picks(len(arrays[0]), np.random.default_rng(0))
-    low, high = np.quantile(statistic(*(np.median(array[picks], axis=1) for array in arrays)), (0.025, 0.975))
+    picks = [rng.integers(0, len(array), (_RESAMPLES, len(array))) for array in (arrays[:1] if together else arrays)]
+    picks *= len(arrays) if together else 1
+    medians = (np.median(array[pick], axis=1) for array, pick in zip(arrays, picks, strict=True))
+    low, high = np.quantile(statistic(*medians), (0.025, 0.975))
     return float(statistic(*(np.median(array) for array in arrays))), float(low), float(high)
 
 
-def _picks(count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, count, (_RESAMPLES, count))
-
-
-def _ratio(new: Times, base: Times, new_picks: np.ndarray, base_picks: np.ndarray) -> Ratio:
-    a, b = np.asarray(new.seconds), np.asarray(base.seconds)
-    ratios = np.median(a[new_picks], axis=1) / np.median(b[base_picks], axis=1)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    spread = max(new.spread, base.spread)
-    return Ratio(new.median / base.median, float(low), float(high), spread, min(len(a), len(b)))
+def _ratio(new: Times, base: Times, *, together: bool) -> Ratio:
+    value, low, high = interval(lambda new, base: new / base, new, base, together=together)
+    return Ratio(value, low, high, max(new.spread, base.spread), min(len(new.seconds), len(base.seconds)))

@@ -16,94 +16,89 @@ from typing import Any
 import jax
 import numpy as np
 
-from approxtrain.bench.contenders import OPERANDS, RESULT, Inputs
-from approxtrain.bench.plan import Case
+from approxtrain.bench.kernel_cases import Case
+from approxtrain.bench.kernel_contenders import RESULT, KernelContender
 
 FORMATS = {"torch nchw": "contiguous_format", "torch nhwc": "channels_last"}
 
 
-def installed() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def takes_part() -> bool:
+    """Whether PyTorch is installed, and jax computes on the CPU as it does."""
+    return importlib.util.find_spec("torch") is not None and jax.default_backend() == "cpu"
 
 
-def peers(case: Case) -> Iterator[TorchPeer]:
-    """PyTorch's contenders of a case; none where it is not installed, or where jax computes on something else."""
-    if installed() and jax.default_backend() == "cpu":
-        yield from (TorchPeer(name, case) for name in FORMATS)
+def module() -> Any:
+    """PyTorch, with a thread for each core that this process may use."""
+    torch = importlib.import_module("torch")
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch
 
 
 def facts() -> dict[str, Any] | None:
     """Version and threads, for the record; None where PyTorch takes no part."""
-    if not installed() or jax.default_backend() != "cpu":
+    if not takes_part():
         return None
-    torch = _torch()
+    torch = module()
     return {"version": torch.__version__, "threads": torch.get_num_threads(), "onednn": torch.backends.mkldnn.enabled}
 
 
-def _torch() -> Any:
-    return importlib.import_module("torch")
+def peers(case: Case) -> Iterator[KernelContender]:
+    """PyTorch's contenders of a case, if it takes part."""
+    return (_peer(name, case) for name in FORMATS if takes_part())
 
 
-class TorchPeer:
-    """One part of one convolution in one memory format."""
+def _peer(name: str, case: Case) -> KernelContender:
+    part, layout = case.part, TorchLayout(case, FORMATS[name])
+    names = ("x", "w") if part == "forward" else ("dy", "x", "w")  # backward reads the size of the one that it makes
+    return KernelContender(
+        name,
+        (RESULT[part],),
+        load=lambda inputs: tuple(layout.tensor(each, inputs[each]) for each in names),
+        run=layout.forward if part == "forward" else layout.backward,
+        wait=lambda result: result,  # on a CPU PyTorch returns when it is done
+        arrays=lambda result: (layout.array(result),),
+    )
 
-    queues = False
-    by_kernel = False
 
-    def __init__(self, name: str, case: Case) -> None:
-        torch = self._torch = _torch()
-        if hasattr(os, "sched_getaffinity"):
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.name, self.results = name, (RESULT[case.part],)
-        self._format = getattr(torch, FORMATS[name])
-        self._dtype = getattr(torch, case.precision.dtype)
-        self._shape, self._part = case.shape, case.part
+class TorchLayout:
+    """One part of one convolution in one of PyTorch's memory formats."""
+
+    def __init__(self, case: Case, memory_format: str) -> None:
+        self.torch, self.part, self.shape = module(), case.part, case.shape
+        self.format = getattr(self.torch, memory_format)
+        self.dtype = getattr(self.torch, case.precision.dtype)
         (top, bottom), (left, right) = case.shape.padding
-        self._even = top == bottom and left == right
-        self._padding = [top, left] if self._even else [0, 0]
+        self.even = top == bottom and left == right
+        self.padding = [top, left] if self.even else [0, 0]
 
-    def load(self, inputs: Inputs) -> tuple[Any, ...]:
-        """The operands in PyTorch's order of axes; for dgrad, an image besides, of which PyTorch reads the size."""
-        tensors = {name: self._tensor(name, inputs[name]) for name in {"x", *OPERANDS[self._part]}}
-        if self._part == "dgrad":
-            return tensors["dy"], tensors["w"], tensors["x"]
-        if self._part == "wgrad":
-            weight = self._torch.empty(self._order("w", np.empty(self._shape.w_shape)).shape, dtype=self._dtype)
-            return tensors["x"], tensors["dy"], weight.contiguous(memory_format=self._format)
-        return tensors["x"], tensors["w"]
+    def forward(self, x: Any, w: Any) -> Any:
+        with self.torch.no_grad():
+            return self.torch.nn.functional.conv2d(x, w, None, list(self.shape.strides), self.padding)
 
-    def run(self, operands: tuple[Any, ...]) -> Any:
-        torch, strides = self._torch, list(self._shape.strides)
-        with torch.no_grad():
-            if self._part == "forward":
-                return torch.nn.functional.conv2d(*operands, None, strides, self._padding)
-            x, w, dy = (operands[i] for i in ((0, 2, 1) if self._part == "wgrad" else (2, 1, 0)))
-            wanted = [self._part == "dgrad", self._part == "wgrad", False]
-            geometry = (None, strides, self._padding, [1, 1], False, [0, 0], 1)
-            gradients = torch.ops.aten.convolution_backward(dy, x, w, *geometry, wanted)
-        return gradients[0 if self._part == "dgrad" else 1]
+    def backward(self, dy: Any, x: Any, w: Any) -> Any:
+        """dx or dw, whichever the part is."""
+        wanted = [self.part == "dgrad", self.part == "wgrad", False]
+        geometry = (None, list(self.shape.strides), self.padding, [1, 1], False, [0, 0], 1)
+        with self.torch.no_grad():
+            return self.torch.ops.aten.convolution_backward(dy, x, w, *geometry, wanted)[wanted.index(True)]
 
-    def wait(self, result: Any) -> Any:
-        return result  # on a CPU PyTorch returns when it is done
-
-    def arrays(self, result: Any) -> tuple[np.ndarray, ...]:
-        found = result.to(self._torch.float32).numpy()
-        if self._part == "wgrad":
-            return (found.transpose(2, 3, 1, 0),)
-        found = found.transpose(0, 2, 3, 1)
-        if self._part == "dgrad" and not self._even:
-            (top, _), (left, _) = self._shape.padding
-            found = found[:, top : top + self._shape.height, left : left + self._shape.width]
-        return (found,)
-
-    def _tensor(self, name: str, array: jax.Array) -> Any:
+    def tensor(self, name: str, array: jax.Array) -> Any:
+        """An array with PyTorch's order of axes: NHWC → NCHW, HWIO → OIHW."""
         numbers = np.asarray(array, np.float32)
-        if name == "x" and not self._even:
-            numbers = np.pad(numbers, ((0, 0), *self._shape.padding, (0, 0)))
-        tensor = self._torch.from_numpy(np.array(self._order(name, numbers), order="C")).to(self._dtype)
-        return tensor.contiguous(memory_format=self._format)
+        if name == "x" and not self.even:
+            numbers = np.pad(numbers, ((0, 0), *self.shape.padding, (0, 0)))
+        numbers = numbers.transpose((3, 2, 0, 1) if name == "w" else (0, 3, 1, 2))
+        tensor = self.torch.from_numpy(np.array(numbers, order="C")).to(self.dtype)
+        return tensor.contiguous(memory_format=self.format)
 
-    @staticmethod
-    def _order(name: str, array: np.ndarray) -> np.ndarray:
-        """NHWC → NCHW; HWIO → OIHW."""
-        return array.transpose((3, 2, 0, 1) if name == "w" else (0, 3, 1, 2))
+    def array(self, result: Any) -> np.ndarray:
+        """The result in float32 with our order of axes, without padding."""
+        array = result.to(self.torch.float32).numpy()
+        if self.part == "wgrad":
+            return array.transpose(2, 3, 1, 0)
+        array = array.transpose(0, 2, 3, 1)
+        if self.part == "forward" or self.even:
+            return array
+        (top, _), (left, _) = self.shape.padding
+        return array[:, top : top + self.shape.height, left : left + self.shape.width]

@@ -8,8 +8,6 @@ or at the other side: as much work, and other numbers at the border.
 
 from __future__ import annotations
 
-import importlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from approxtrain.bench import torch_peer
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.models import Model
@@ -24,12 +23,11 @@ from approxtrain.models import description as d
 from approxtrain.training.batch import PADDING, channel_statistics
 
 FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
-FASHIONS = ("eager", "compiled")
 
 
 def peers(model: Model, config: Config, dataset: Dataset) -> Iterator[tuple[str, Callable[[], None] | str]]:
     """(name, a call of one step) for each way; in place of the call the reason where PyTorch cannot do it."""
-    for fashion, form in product(FASHIONS, FORMATS):
+    for fashion, form in product(("eager", "compiled"), FORMATS):
         step = TorchStep(model, config, dataset, FORMATS[form], compiled=fashion == "compiled")
         try:
             step()
@@ -43,9 +41,7 @@ class TorchStep:
     """One step of Adam on a random batch each call, with as many threads as XLA has."""
 
     def __init__(self, model: Model, config: Config, dataset: Dataset, memory_format: str, *, compiled: bool) -> None:
-        torch = self._torch = importlib.import_module("torch")
-        if hasattr(os, "sched_getaffinity"):
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch = self._torch = torch_peer.module()
         torch.manual_seed(config.train.seed)
         self._model, self._batch, self._augment = model, config.train.batch_size, config.train.augment
         self._format = getattr(torch, memory_format)
@@ -112,10 +108,10 @@ class TorchStep:
         return self._torch.nn.functional.pad(x, (0, 0, 0, 0, more // 2, more - more // 2)) if more else x
 
     def _batch_of(self) -> tuple[Any, Any]:
+        """x `[N, C, H, W]`, labels `[N]`."""
         torch, n = self._torch, self._batch
         index = torch.randint(0, len(self._labels), (n,))
-        pixels = self._pixels[index]
-        x = (pixels.float() - self._mean) / self._std
+        x = (self._pixels[index].float() - self._mean) / self._std
         if self._augment:
             x = self._cropped_and_flipped(x)
         return x.permute(0, 3, 1, 2).contiguous(memory_format=self._format), self._labels[index]

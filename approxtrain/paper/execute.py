@@ -11,7 +11,7 @@ from statistics import median
 
 import jax
 
-from approxtrain.bench.step import StepBench
+from approxtrain.bench.step_bench import StepBench
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
@@ -56,7 +56,7 @@ def measure_step(config: Config) -> tuple[float, float]:
     """
     with Interruption() as interruption:
         bench = StepBench(config)
-        call = bench.single("full", full(bench.model.layers), "host").call
+        call = bench.contender("full", full(bench.model.layers)).call
         first = timed(call, interruption)
         seconds: list[float] = []
         while not seconds or (len(seconds) < MOST and sum(seconds) < LONGEST):

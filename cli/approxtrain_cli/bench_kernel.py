@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from approxtrain.errors import ConfigError
-from approxtrain_cli import bench_kernel_options as option
 from approxtrain_cli import bench_kernel_tables as tables
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
-    from approxtrain.bench.kernel_file import Change, Old
-    from approxtrain.bench.kernel_row import Row
-    from approxtrain.bench.machine import Machine
-    from approxtrain_cli.bench_kernel_options import Asked
+    from approxtrain.bench.kernel_cases import Case
 
 WIDTH = 100
 QUIET_SECONDS = 10.0
 """Where stdout is no terminal, a run says at least this often where it is."""
 
 
+Shapes = Annotated[
+    list[str] | None, typer.Option(help="paper, model:NAME (batch 128) or N,H,W,Ci,Co,K,S; repeat it, or use ';'.")
+]
+MethodName = Annotated[str | None, typer.Option(help="Held against the exact weight gradient; approx if left out.")]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the method; repeat it.")
+]
+Dtypes = Annotated[str, typer.Option("--dtype", help="float32, tf32, bfloat16, float16, or some with commas.")]
+Part = Annotated[str, typer.Option(help="wgrad, or forward or dgrad, exact: ours against XLA's and PyTorch's.")]
+Rounds = Annotated[int, typer.Option(help="Samples of each contender, interleaved; fewer than 6 say nothing.", min=3)]
+Listing = Annotated[bool, typer.Option("--list", help="List parts, shapes, methods and dtypes, and stop.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every sample and the environment.")]
+Compare = Annotated[Path | None, typer.Option(metavar="FILE", help="Hold the times against those of an older JSON.")]
+FailIfSlower = Annotated[
+    float | None,
+    typer.Option(metavar="PCT", min=0, help="Exit 1 if a row is surely that much slower than its base or --compare."),
+]
+
+
 def bench_kernel(
-    shapes: option.Shapes = None,
-    method: option.MethodName = None,
-    k: option.K = None,
-    r: option.R = None,
-    param: option.Params = None,
-    dtype: option.Dtypes = "float32",
-    part: option.PartName = option.Part.WGRAD,
-    implementation: option.Implementation = None,
-    cache: option.CacheName = option.Cache.COLD,
-    rounds: option.Rounds = 20,
-    listing: option.Listing = False,
-    dry_run: option.DryRun = False,
-    json_file: option.Json = None,
-    compare: option.Compare = None,
-    force: option.Force = False,
-    fail_if_slower: option.FailIfSlower = None,
-    image: option.Image = None,
+    shapes: Shapes = None,
+    method: MethodName = None,
+    params: Params = None,
+    dtype: Dtypes = "float32",
+    part: Part = "wgrad",
+    rounds: Rounds = 20,
+    listing: Listing = False,
+    json_file: Json = None,
+    compare: Compare = None,
+    fail_if_slower: FailIfSlower = None,
 ) -> None:
     """Time single convolutions: the exact weight gradient against a method, XLA's and PyTorch's.
 
@@ -55,7 +63,7 @@ def bench_kernel(
     \b
     approxtrain bench-kernel                              the eight shapes of the paper's Table 1
     approxtrain bench-kernel --shapes model:resnet20 --part dgrad
-    approxtrain bench-kernel --shapes 128,32,32,16,16,3,1 --k 4 --json bench.json
+    approxtrain bench-kernel --shapes 128,32,32,16,16,3,1 --param k=4 --json bench.json
     approxtrain bench-kernel --compare bench.json --fail-if-slower 5
     """
     from rich.console import Console
@@ -63,130 +71,102 @@ def bench_kernel(
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)
     if listing:
-        from approxtrain_cli.bench_kernel_listing import show_list
-
-        return show_list(console)
-    params = option.parameters(param, k, r)
-    asked = option.asked(shapes, method, params, dtype, part, implementation, cache, rounds)
-    if dry_run:
-        from approxtrain_cli.bench_kernel_listing import show_plan
-
-        return show_plan(console, asked)
-    _run(console, asked, _Outputs(json_file, compare, force, fail_if_slower, image))
-    return None
+        for option, values in _listed().items():
+            console.print(option, style="bold")
+            for name, text in values:
+                console.print(f"  {name:<16} {text}")
+        return
+    asked = Asked.of(shapes or ["paper"], method, params or [], dtype, part, rounds)
+    _run(console, asked, json_file, compare, fail_if_slower)
 
 
 @dataclass(frozen=True)
-class _Outputs:
-    """What else than a table is wanted."""
+class Asked:
+    """What the options come to."""
 
-    json_file: Path | None
-    compare: Path | None
-    force: bool
-    fail_if_slower: float | None
-    image: Path | None
+    shapes: str
+    dtype: str
+    rounds: int
+    cases: tuple[Case, ...]
+
+    @classmethod
+    def of(cls, shapes: list[str], method: str | None, params: list[str], dtype: str, part: str, rounds: int) -> Asked:
+        """Raises ConfigError. Imports no jax."""
+        from approxtrain.bench import kernel_cases
+
+        rule = kernel_cases.method_of(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
+        return cls(";".join(shapes), dtype, rounds, kernel_cases.cases(shapes, dtype, part, rule))
+
+    def as_json(self) -> dict[str, Any]:
+        """`cache` is the one of a row's own times; those of the other are beside them."""
+        method, part = self.cases[0].method.label, self.cases[0].part
+        what = {"shapes": self.shapes, "method": method, "dtype": self.dtype, "part": part}
+        return what | {"cache": "cold", "rounds": self.rounds}
 
 
-def _run(console: Console, asked: Asked, wanted: _Outputs) -> None:
+def _run(
+    console: Console, asked: Asked, json_file: Path | None, compare: Path | None, fail_if_slower: float | None
+) -> None:
     """Measure, print, write; exits with 1 where something is wrong or too slow."""
-    from approxtrain.bench.kernel_file import Old
+    from approxtrain.bench import kernel_comparison
 
-    if wanted.image:
-        from approxtrain.bench import roofline
-
-        roofline.check(wanted.image)
-    old = Old(wanted.compare) if wanted.compare else None
-    if old:
-        old.check_cases(asked.cases, asked.cache.shown)
+    old = kernel_comparison.read(compare, asked.cases) if compare else None
     console.print("starting jax …")
-    rows, result = measure(console, asked, None if wanted.force else old)
-    show(console, rows, asked.cache.shown)
-    if wanted.json_file:
+    result = measure(console, asked, old)
+    show(console, result)
+    if json_file:
         from approxtrain.disk import write_json
 
-        write_json(wanted.json_file, result)
-        console.print(f"written   {wanted.json_file}")
-    if wanted.image:
-        from approxtrain.bench import roofline
-
-        roofline.draw(rows, asked.cache.order[0], device_text(result["environment"]), wanted.image)
-        console.print(f"image     {wanted.image}")
-    changes = old.changes(rows, asked.cache.shown) if old else None
-    if changes is not None:
-        console.print(f"\nnow against then ({wanted.compare}), ms")
+        write_json(json_file, result)
+        console.print(f"written   {json_file}")
+    ratios = [(row, row["ratio"]) for row in result["rows"] if row["ratio"]]
+    if old:
+        changes = list(kernel_comparison.changes(old, result))
+        ratios = [(change.row, change.ratio) for change in changes if change.cache == "cold"]
+        console.print(f"\nnow against then ({compare}), ms")
         console.print(tables.compared(changes))
-    slower = _slower(rows, changes, asked.cache.shown, wanted.fail_if_slower)
+    slower = [] if fail_if_slower is None else list(tables.slower(ratios, fail_if_slower))
     if slower:
-        console.print(f"too slow  more than {wanted.fail_if_slower:g} % slower: {'; '.join(slower)}")
-    if slower or any(row.wrong for row in rows):
+        console.print(f"too slow  more than {fail_if_slower:g} % slower: {'; '.join(slower)}")
+    if slower or any(row["failed"] for row in result["rows"]):
         raise typer.Exit(1)
 
 
-def measure(console: Console, asked: Asked, old: Old | None) -> tuple[list[Row], dict[str, Any]]:
-    from approxtrain.bench import kernel, kernel_file, machine, torch_peer
-    from approxtrain.bench.timer import best_timer
+def measure(console: Console, asked: Asked, old: Any = None) -> dict[str, Any]:
+    """The document that --json writes. `old` is one to compare with: refused before anything is timed."""
+    from approxtrain.bench import kernel_bench, kernel_comparison, kernel_report, machine, torch_peer
+    from approxtrain.bench.kernel_clock import best_clock
     from approxtrain.run import record
 
-    environment = record.environment()
+    environment, torch, make_clock = record.environment(), torch_peer.facts(), best_clock()
     console.print(f"device    {device_text(environment)}, jax {environment['versions']['jax']}")
     if environment["device_platform"] == "cpu" and any(case.precision.name == "tf32" for case in asked.cases):
         raise ConfigError("`--dtype tf32` needs an NVIDIA GPU: a CPU has no TF32. Take float32.")
-    timer, torch = best_timer(), torch_peer.facts()
-    name, summary = timer().name, timer().summary
+    timer = {"name": make_clock().name, "summary": make_clock().summary}
     if old:
-        old.check(environment, name)
+        kernel_comparison.check_alike(old, environment, timer["name"])
     limits = machine.measure(list({case.precision.name: case.precision for case in asked.cases}.values()))
-    for line in _limits(limits):
+    for line in tables.limits(limits.as_json()):
         console.print(line)
-    peer = f"; PyTorch {torch['version']}, {torch['threads']} threads" if torch else "; no PyTorch"
-    console.print(f"timer     {name}: {summary}{peer if environment['device_platform'] == 'cpu' else ''}")
-    console.print(f"rows      {asked.what}; {asked.dtype}, {asked.rounds} interleaved rounds")
-    names = kernel.names_of(asked.cases[0], torch is not None)
-    guess = sum(kernel.seconds_expected(case, limits, asked.rounds, names) for case in asked.cases)
-    console.print(f"expected  about {_duration(guess)} for {len(asked.cases)} of them, both caches", style="bold")
-    with _progress(console) as say:
-        bench = kernel.Bench(limits, timer, asked.rounds, lambda row, what: say(_where(asked, row, what)))
-        rows = list(bench.run(asked.cases))
-    clock = {"name": name, "summary": summary}
-    caches = asked.cache.order
-    return rows, kernel_file.document(asked.as_json(), environment, limits, clock, torch, rows, caches)
+    peer = f"PyTorch {torch['version']}, {torch['threads']} threads" if torch else "no PyTorch"
+    console.print(f"timer     {timer['name']}: {timer['summary']}; {peer}")
+    case = asked.cases[0]
+    console.print(f"rows      {case.part} by {case.method.label}; {asked.dtype}, {asked.rounds} interleaved rounds")
+    with _progress(console, asked.cases) as tell:
+        rows = list(kernel_bench.KernelBench(limits, make_clock, asked.rounds, tell).run(asked.cases))
+    head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **asked.as_json()}
+    where = {"timer": timer, "torch": torch, "machine": limits.as_json(), "environment": environment}
+    return head | where | {"rows": rows}
 
 
-def show(console: Console, rows: Sequence[Row], caches: Sequence[str]) -> None:
-    for part in tables.tables(rows, caches):
+def show(console: Console, document: dict[str, Any]) -> None:
+    for part in tables.tables(document["rows"]):
         console.print(part)
     console.print()
-    for note in tables.notes(rows, caches):
+    for note in tables.notes(document):
         console.print(note, soft_wrap=False)
-    for line in tables.failures(rows):
+    for line in tables.failures(document["rows"]):
         console.print(line)
-    if line := tables.pallas(rows):
-        console.print(line)
-
-
-def _slower(
-    rows: Sequence[Row], changes: Sequence[Change] | None, caches: Sequence[str], percent: float | None
-) -> list[str]:
-    """The rows whose whole interval lies more than `percent` above 1."""
-    from approxtrain.bench.plan import describe
-
-    if percent is None:
-        return []
-    if changes is None:
-        found = [(row.case, row.measured[cache].ratio) for row in rows for cache in caches if row.measured]
-    else:
-        found = [(change.case, change.ratio) for change in changes]
-    return [
-        f"{describe(case.shape)} {case.precision.name} ({ratio.low:.2f}–{ratio.high:.2f} times as long)"
-        for case, ratio in found
-        if ratio.low > 1 + percent / 100
-    ]
-
-
-def _limits(limits: Machine) -> Iterator[str]:
-    rates = ", ".join(f"{name} products {rate / 1e9:.0f} GFLOP/s" for name, rate in limits.rates.items())
-    yield f"measured  copy {limits.bandwidth / 1e9:.1f} GB/s, {rates}, an empty call {1e6 * limits.dispatch:.1f} µs"
-    yield f"cache     {limits.cache / 2**20:.0f} MB last level, {limits.cache_is}"
 
 
 def device_text(environment: dict[str, Any]) -> str:
@@ -195,28 +175,56 @@ def device_text(environment: dict[str, Any]) -> str:
     return f"{environment['device_platform']}: {environment['device']}"
 
 
-def _where(asked: Asked, row: int, what: str) -> str:
-    from approxtrain.bench.plan import describe
-
-    case = asked.cases[row]
-    return f"row {row + 1} of {len(asked.cases)}, {describe(case.shape)} {case.precision.name}: {what}"
-
-
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """On a terminal a line that is overwritten, elsewhere one every ten seconds."""
-    spoken = time.monotonic()
+def _progress(console: Console, cases: tuple[Case, ...]) -> Iterator[Callable[[int, str], None]]:
+    """On a terminal a line that is overwritten, elsewhere one every ten seconds; from the second row on with the
+    time that is left, if rows go on to take as long."""
+    begin = spoken = time.monotonic()
     with console.status("…") as status:
 
-        def say(text: str) -> None:
+        def tell(position: int, what: str) -> None:
             nonlocal spoken
+            now = time.monotonic()
+            left = (now - begin) / position * (len(cases) - position) if position else 0.0
+            text = f"row {position + 1} of {len(cases)}, {tables.describe(asdict(cases[position].shape))}: {what}"
+            text += f", about {left / 60:.0f} min left" if left > 60 else ""
             status.update(f"{text} …")
-            if not console.is_terminal and time.monotonic() - spoken > QUIET_SECONDS:
-                spoken = time.monotonic()
+            if not console.is_terminal and now - spoken > QUIET_SECONDS:
+                spoken = now
                 console.print(f"{text} …")
 
-        yield say
+        yield tell
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+def _listed() -> dict[str, list[tuple[str, str]]]:
+    """Option → what it takes, with a word on each."""
+    from approxtrain import models
+    from approxtrain.bench import kernel_cases
+
+    methods = [
+        (method.name, ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "no parameter")
+        for method in kernel_cases.methods()
+    ]
+    shapes = [
+        ("paper", "the eight shapes of the paper's Table 1, batch 128"),
+        ("model:NAME", f"{', '.join(models.names())}; batch 128"),
+        ("N,H,W,Ci,Co,K,S", "images, height, width, channels in and out, kernel, stride; padding SAME"),
+    ]
+    dtypes = [(each.name, each.summary) for each in kernel_cases.PRECISIONS.values()]
+    return {"--part": list(kernel_cases.PARTS.items()), "--shapes": shapes, "--method": methods, "--dtype": dtypes}
+
+
+def _parameters(given: list[str]) -> dict[str, object]:
+    """`--param NAME=VALUE`, several times. Raises ConfigError."""
+    params: dict[str, object] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"`--param` (={text!r}) must be NAME=VALUE, such as k=4.")
+        if name in params:
+            raise ConfigError(f"`--param`: {name!r} is given twice.")
+        try:
+            params[name] = json.loads(value)
+        except ValueError:
+            params[name] = value  # a word
+    return params

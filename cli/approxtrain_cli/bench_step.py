@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,34 +15,34 @@ from approxtrain.errors import ConfigError
 if TYPE_CHECKING:
     from approxtrain.config import Config
 
-
 WIDTH = 120
 """A table is not cut off where the output is no terminal, or a narrow one."""
 
 
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...", help="Presets or TOML files of one model; overrides of all."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="Time the named schedules with this method too; may be repeated."),
+]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option("--peer", metavar="plain|torch|none", help="Peers in the same run; default: all that there are."),
+]
+Rounds = Annotated[
+    int, typer.Option(help="Times that each contender is timed, interleaved; below 6 there is no verdict.", min=3)
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")]
+
+
 def bench_step(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG]... [KEY=VALUE]...", help="Presets or TOML files of one model, and overrides of all."
-        ),
-    ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method", metavar="NAME", help="Time the named schedules with this method too; may be repeated."
-        ),
-    ] = None,
-    peers: Annotated[
-        list[str] | None,
-        typer.Option("--peer", metavar="plain|torch|none", help="Peers in the same run; default: all that there are."),
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(help="Times that each contender is timed, interleaved; below 6 there is no verdict.", min=3)
-    ] = 15,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every sample and the environment here.")
-    ] = None,
+    arguments: Arguments = None,
+    methods: Methods = None,
+    peers: Peers = None,
+    rounds: Rounds = 15,
+    json_file: Json = None,
 ) -> None:
     """Time whole training steps: forward, backward, optimiser and augmentation.
 
@@ -51,34 +54,28 @@ def bench_step(
     approxtrain bench-step resnet20-schedule1-approx data.name=shapes --method zero --method pooled
     approxtrain bench-step cnn2-approx data.name=shapes --peer none --json cnn2.json
     """
-    _run(_configs(arguments or [], methods or []), _peers(peers), rounds, json_file)
-
-
-def _run(configs: dict[str, Config], peers: list[str], rounds: int, json_file: Path | None) -> None:
+    configs, peers = _configs(arguments or [], methods or []), _peers(peers)
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, WIDTH)
     console.print("starting jax …")
-    from approxtrain.bench.step import StepBench
+    from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.step_report import report
     from approxtrain.run import programs, record
+    from approxtrain_cli.bench_step_tables import tables
 
     programs.keep()
     environment = record.environment()
     bench = StepBench(next(iter(configs.values())))
-    done = 0
-
-    def on_round() -> None:
-        nonlocal done
-        done += 1
-        status.update(f"round {done} of {rounds + 2}, of which two warm up …")
-
+    done = itertools.count(1)
     with console.status("compiling …") as status:
         schedules = {name: config.schedule for name, config in configs.items()}
-        result = report(bench, bench.run(schedules, rounds, peers=peers, on_round=on_round))
-    from approxtrain_cli.bench_step_tables import tables
 
+        def on_round() -> None:
+            status.update(f"round {next(done)} of {rounds + 2}, of which two warm up …")
+
+        result = report(bench, bench.run(schedules, rounds, peers=peers, on_round=on_round))
     for table in tables(result):
         console.print(table)
     if json_file:
@@ -101,26 +98,14 @@ def _configs(arguments: list[str], methods: list[str]) -> dict[str, Config]:
         for method in methods if config.schedule.name else []:
             other = load(source, [*overrides, f"schedule.method={method}"])
             configs[other.schedule.title] = other
-    keys = ("model", "data", "train.batch_size", "train.precision")
-    if apart := [key for key in keys if len(_values(configs, key)) > 1]:
-        raise ConfigError(
-            [
-                f"`{key}` differs between the configurations ({', '.join(sorted(_values(configs, key)))}): steps are "
-                "held against one exact step, so give all of them one value, or run bench-step once for each."
-                for key in apart
-            ]
-        )
+    for key in ("model", "data", "train.batch_size", "train.precision"):
+        values = sorted({str(attrgetter(key)(config)) for config in configs.values()})
+        if len(values) > 1:
+            raise ConfigError(
+                f"`{key}` differs between the configurations ({', '.join(values)}): steps are held against one exact "
+                "step, so give all of them one value, or run bench-step once for each."
+            )
     return configs
-
-
-def _values(configs: dict[str, Config], key: str) -> set[str]:
-    values = set()
-    for config in configs.values():
-        node = config
-        for name in key.split("."):
-            node = getattr(node, name)
-        values.add(str(node))
-    return values
 
 
 def _peers(names: list[str] | None) -> list[str]:
@@ -129,8 +114,6 @@ def _peers(names: list[str] | None) -> list[str]:
         raise ConfigError(f"--peer {unknown[0]} is unknown: it is plain, torch or none.")
     if names == ["none"]:
         return []
-    from importlib.util import find_spec
-
     if "torch" in (names or []) and find_spec("torch") is None:
         raise ConfigError("--peer torch needs PyTorch, which is not installed: pip install torch, or leave it out.")
     return names or known

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from approxtrain.errors import ConfigError
 from approxtrain_cli import bench_kernel
-from approxtrain_cli import bench_kernel_options as option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +29,7 @@ def run(console: Console, out: Path, rounds: int) -> bool:
     document = _earlier(out) or _measure(console, out, rounds)
     for where, fits in document["scaling"].items():
         console.print(f"growth    {where}: {_growth(fits)}")
-    wrong = [row for row in document["rows"] if row["failed"] or (row["pallas_interpreted"] or {}).get("failed")]
+    wrong = [row for row in document["rows"] if row["failed"]]
     if wrong:
         console.print(f"wrong     {len(wrong)} of {len(document['rows'])} rows; remove {out / FILE} to measure it anew")
     return not wrong
@@ -43,10 +42,10 @@ def _measure(console: Console, out: Path, rounds: int) -> dict[str, Any]:
     from approxtrain.report import table1
 
     dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
-    asked = option.asked(None, None, {}, dtypes, option.Part.WGRAD, None, option.Cache.COLD, rounds)
+    asked = bench_kernel.Asked.of(["paper"], "approx", [], dtypes, "wgrad", rounds)
     console.print("\ntable1", style="bold")
-    rows, document = bench_kernel.measure(console, asked, None)
-    bench_kernel.show(console, rows, asked.cache.shown)
+    document = bench_kernel.measure(console, asked)
+    bench_kernel.show(console, document)
     document["scaling"] = table1.fits(document["rows"]) | {"paper": table1.fit_of_paper()}
     write_json(out / FILE, document)
     console.print(f"written   {out / FILE}")

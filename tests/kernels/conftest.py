@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator
 
+import jax
 import pytest
 
 _PERTURB = -6  # the number of <malloc.h>
@@ -22,3 +23,10 @@ def _memory_holds_large_numbers() -> Iterator[None]:
     libc.mallopt(_PERTURB, _FILL)
     yield
     libc.mallopt(_PERTURB, 0)
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_gpu(request: pytest.FixtureRequest) -> None:
+    """Tests marked `gpu` are skipped where jax computes on something else."""
+    if request.node.get_closest_marker("gpu") and jax.default_backend() != "gpu":
+        pytest.skip("no NVIDIA GPU")

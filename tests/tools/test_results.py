@@ -108,3 +108,23 @@ def test_the_page_of_the_reproduction_is_what_its_script_renders():
     rendered = done.stdout.strip()
     assert rendered.startswith("## ")
     assert rendered in page
+
+
+def test_the_numbers_of_the_page_of_the_h100_are_those_of_its_results():
+    page = (ROOT / "docs/gpu-h100.md").read_text("utf-8")
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    expected = []
+    for row in result("gpu/h100/table1-tf32")["rows"]:
+        dense, method = (1e3 * median(row["milliseconds"][name]) for name in ("dense", "method"))
+        layout = 1e3 * median(row["layout_milliseconds"]["method"])
+        expected += [] if row["failed"] else [f"{dense:.1f}", f"{method + layout:.1f}"]
+    for row in result("gpu/h100/forms")["rows"]:
+        forms = [form["kernels_us"] for form in row["forms"].values() if "failed" not in form]
+        expected += [f"{sum(us for _, us in kernels):.1f}" for kernels in forms]
+    for row in result("gpu/h100/steps")["rows"]:
+        expected += [f"{median(row['milliseconds']['full']):.3f}"]
+    for row in result("gpu/h100/throughput")["rows"]:
+        expected += [f"{rate:,.0f}" for rate in row["images_a_second"].values()]
+    expected += [f"{most:.1e}" for row in result("bench/drift-cpu")["rows"] for most in row["largest"].values()]
+    cells = {cell for line in lines for cell in line}
+    assert [number for number in expected if number not in cells] == []

@@ -7,7 +7,6 @@ kernel, and what `ptxas -v` says of that. Imports no jax.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,8 +17,8 @@ CONVOLUTIONS = {
     "wgrad": "__cudnn$convBackwardFilter",
 }
 PALLAS = "__gpu$xla.gpu.triton"
-_TRANSPARENT = ("bitcast", "get-tuple-element", "reshape")
-_INSTRUCTION = re.compile(r"^\s*(ROOT )?%([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
+TRANSPARENT = ("bitcast", "get-tuple-element", "reshape")
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
 _THUNK = re.compile(
     r"^\s*\d+: k(\w+)\s+\[.*?\]\s+(\S+)"
     r"(?: grid: \[(\d+), (\d+), (\d+)\] threads: \[(\d+), (\d+), (\d+)\]\s+shared_memory: (\d+) bytes)?",
@@ -34,25 +33,21 @@ class Instruction:
     opcode: str
     operands: tuple[str, ...]
     text: str
-    root: bool
 
     @property
     def target(self) -> str:
         """What a custom call calls; empty for anything else."""
-        found = re.search(r'custom_call_target="([^"]+)"', self.text)
-        return found[1] if found else ""
+        return _first(r'custom_call_target="([^"]+)"', self.text)
 
     @property
     def called(self) -> str:
         """The computation that a fusion calls; empty for anything else."""
-        found = re.search(r"calls=%([\w.-]+)", self.text)
-        return found[1] if found else ""
+        return _first(r"calls=%([\w.-]+)", self.text)
 
     @property
     def kernel(self) -> str:
         """The name that a Pallas call was given."""
-        found = re.search(r'backend_config=\{.*?\bname = "([^"]+)"', self.text)
-        return found[1] if found else self.name
+        return _first(r'backend_config=\{.*?\bname = "([^"]+)"', self.text) or self.name
 
 
 @dataclass(frozen=True)
@@ -98,9 +93,9 @@ class Program:
             if head := re.match(r"^(?:ENTRY )?%([\w.-]+) \(", line):
                 current = found.setdefault(head[1], {})
             elif match := _INSTRUCTION.match(line):
-                root, name, type_, opcode, rest = match.groups()
+                name, type_, opcode, rest = match.groups()
                 operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
-                current[name] = Instruction(name, type_, opcode, operands, line, bool(root))
+                current[name] = Instruction(name, type_, opcode, operands, line)
         return found
 
     @property
@@ -134,52 +129,44 @@ class Program:
     def transposes(self, call: Instruction) -> tuple[list[str], list[str]]:
         """The transposes, and copies to another layout, that make an operand of `call`, and those that take its result.
 
-        One that a fusion does on the side is "fusion/transpose"; one that is a kernel by itself has no slash.
+        Before the call also one that a fusion does on the side; after it only what is a kernel by itself, since the
+        optimiser reads the result anyway and may read it in another order.
         """
         body = next(body for body in self.computations.values() if body.get(call.name) is call)
-        return list(self._before(call, body)), list(self._after(call, body))
+        makers = [_maker(operand, body) for operand in call.operands]
+        values = _names_of(call.name, body)
+        users = [
+            item for item in body.values() if item.opcode not in TRANSPARENT and values.intersection(item.operands)
+        ]
+        before = [item.name for item in makers if self._moved(item, body)]
+        after = [item.name for item in users if self._moved(item, body) and self._does_nothing_else(item)]
+        return before, after
 
-    def _before(self, call: Instruction, body: dict[str, Instruction]) -> Iterator[str]:
-        for operand in call.operands:
-            index, maker = None, body[operand]
-            while maker.opcode in _TRANSPARENT and maker.operands:
-                picked = re.search(r"\), index=(\d+)", maker.text)
-                index = int(picked[1]) if picked else index
-                maker = body[maker.operands[0]]
-            if _moves(maker, body):
-                yield maker.name
-            elif maker.called:
-                inner = self.computations[maker.called]
-                root = next(item for item in inner.values() if item.root)
-                start = root.operands[index] if root.opcode == "tuple" and index is not None else root.name
-                yield from _moving(maker.name, _upward(start, inner), inner)
+    def _moved(self, item: Instruction, body: dict[str, Instruction]) -> bool:
+        """Whether it, or an instruction of the fusion that it is, puts the elements of an array into another order."""
+        inner = self.computations.get(item.called, {})
+        return _moves(item, body) or any(_moves(each, inner) for each in inner.values())
 
-    def _after(self, call: Instruction, body: dict[str, Instruction]) -> Iterator[str]:
-        for value in _seen_as(call.name, body):
-            for user in body.values():
-                if value not in user.operands or user.opcode in _TRANSPARENT:
-                    continue
-                if _moves(user, body):
-                    yield user.name
-                elif user.called:
-                    inner, position = self.computations[user.called], user.operands.index(value)
-                    parameter = next(i for i in inner.values() if f"parameter({position})" in i.text)
-                    yield from _moving(user.name, _downward(parameter.name, inner), inner)
+    def _does_nothing_else(self, item: Instruction) -> bool:
+        opcodes = {each.opcode for each in self.computations.get(item.called, {}).values()}
+        return opcodes <= {"parameter", "transpose", "copy", "bitcast", "convert"}
 
 
 def resources(report: str) -> dict[str, Resources]:
     """Kernel → what it takes, from what `ptxas -v` writes."""
-    found = {}
-    for part in re.split(r"Compiling entry function '", report)[1:]:
-        name = part.partition("'")[0]
-        found[name] = Resources(
-            registers=_number(r"Used (\d+) registers", part, needed=True),
-            stack_bytes=_number(r"(\d+) bytes stack frame", part),
-            spill_store_bytes=_number(r"(\d+) bytes spill stores", part, needed=True),
-            spill_load_bytes=_number(r"(\d+) bytes spill loads", part, needed=True),
-            static_shared_bytes=_number(r"(\d+) bytes smem", part),
-        )
-    return found
+    parts = re.split(r"Compiling entry function '", report)[1:]
+    if any(not re.search(r"Used \d+ registers", part) or "bytes spill stores" not in part for part in parts):
+        raise ValueError(f"ptxas does not report registers and spills, so that nothing is known of spills: {report!r}")
+    numbers = (
+        r"Used (\d+) registers",
+        r"(\d+) bytes stack frame",
+        r"(\d+) bytes spill stores",
+        r"(\d+) bytes spill loads",
+        r"(\d+) bytes smem",
+    )
+    return {
+        part.partition("'")[0]: Resources(*(int(_first(number, part) or 0) for number in numbers)) for part in parts
+    }
 
 
 def entries(ptx: str) -> list[str]:
@@ -187,11 +174,9 @@ def entries(ptx: str) -> list[str]:
     return re.findall(r"\.entry (\w+)\(", ptx)
 
 
-def _number(pattern: str, text: str, needed: bool = False) -> int:
+def _first(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
-    if needed and not found:
-        raise ValueError(f"ptxas reports nothing like {pattern!r}, so that nothing is known of spills: {text[:200]!r}")
-    return int(found[1]) if found else 0
+    return found[1] if found else ""
 
 
 def _moves(item: Instruction, body: dict[str, Instruction]) -> bool:
@@ -208,39 +193,18 @@ def _layout(type_: str) -> str:
     return type_.partition("{")[2].partition("}")[0].partition(":")[0]
 
 
-def _moving(fusion: str, names: set[str], body: dict[str, Instruction]) -> Iterator[str]:
-    """The transposes among `names`, instructions of a fusion."""
-    alone = {item.opcode for item in body.values()} <= {"parameter", "transpose", "copy", "bitcast", "convert"}
-    for name in sorted(name for name in names if _moves(body[name], body)):
-        yield fusion if alone else f"{fusion}/{name}"
+def _maker(name: str, body: dict[str, Instruction]) -> Instruction:
+    """The instruction that computes this value, which others may have handed on unchanged."""
+    item = body[name]
+    while item.opcode in TRANSPARENT and item.operands:
+        item = body[item.operands[0]]
+    return item
 
 
-def _upward(start: str, body: dict[str, Instruction]) -> set[str]:
-    """`start` and all that it is computed from."""
-    seen, left = set(), [start]
-    while left:
-        name = left.pop()
-        if name not in seen and name in body:
-            seen.add(name)
-            left += body[name].operands
-    return seen
-
-
-def _downward(start: str, body: dict[str, Instruction]) -> set[str]:
-    """`start` and all that is computed from it."""
-    seen, grew = {start}, True
-    while grew:
-        more = {item.name for item in body.values() if seen.intersection(item.operands)} - seen
-        seen |= more
-        grew = bool(more)
-    return seen
-
-
-def _seen_as(name: str, body: dict[str, Instruction]) -> set[str]:
-    """The names under which the value of `name` is handed on unchanged."""
-    seen, grew = {name}, True
-    while grew:
-        more = {i.name for i in body.values() if i.opcode in _TRANSPARENT and seen.intersection(i.operands)} - seen
-        seen |= more
-        grew = bool(more)
-    return seen
+def _names_of(name: str, body: dict[str, Instruction]) -> set[str]:
+    """The names under which the value of `name` is handed on unchanged; an operand stands before its user."""
+    names = {name}
+    for item in body.values():
+        if item.opcode in TRANSPARENT and names.intersection(item.operands):
+            names.add(item.name)
+    return names

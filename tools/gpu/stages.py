@@ -24,14 +24,15 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Stage:
-    """One program. `file` is the JSON that it writes in the folder of results."""
+    """One program."""
 
     name: str
     what: str
     command: tuple[str, ...]
     seconds: float
-    file: str
     environment: Mapping[str, str]
+    file: str | None = None
+    """The JSON that it writes in the folder of results, if any."""
     needed: bool = False
     """Without it the rest makes no sense."""
 
@@ -39,13 +40,14 @@ class Stage:
 @dataclass(frozen=True)
 class Outcome:
     name: str
+    what: str
     status: str
     """"ok", "failed", "out of time", or "not run"."""
     seconds: float
     limit_seconds: float
-    exit_code: int | None
-    file: str | None
-    """Written by this very stage, whole; None where it was not."""
+    exit_code: int | None = None
+    file: str | None = None
+    """Written by this very stage; None where it was not."""
     why: str = ""
 
 
@@ -53,8 +55,7 @@ def run(
     stages: Sequence[Stage],
     folder: Path,
     total_seconds: float,
-    on_start: Callable[[Stage, float], None] = lambda stage, limit: None,
-    on_end: Callable[[Stage, Outcome], None] = lambda stage, outcome: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run all stages in `total_seconds`. Output goes to NAME.log, outcomes to stages.json in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,52 +63,45 @@ def run(
     outcomes: list[Outcome] = []
     stop = ""
     for stage in stages:  # what an earlier run left would pass for this one's
-        (folder / stage.file).unlink(missing_ok=True)
-    for stage in stages:
-        limit = min(stage.seconds, deadline - time.monotonic())
-        if stop or limit <= 0:
-            outcome = Outcome(stage.name, "not run", 0.0, max(limit, 0.0), None, None, stop or "no time was left")
+        for file in filter(None, (stage.file, f"{stage.name}.log")):
+            (folder / file).unlink(missing_ok=True)
+    for number, stage in enumerate(stages, start=1):
+        limit = max(min(stage.seconds, deadline - time.monotonic()), 0.0)
+        if stop or not limit:
+            outcome = Outcome(stage.name, stage.what, "not run", 0.0, limit, why=stop or "no time was left")
         else:
-            on_start(stage, limit)
             outcome = _run(stage, folder, limit)
         if stage.needed and outcome.status != "ok":
             stop = stop or f"{stage.name} has to succeed first"
         outcomes.append(outcome)
-        _record(outcomes, stages, folder)
-        on_end(stage, outcome)
+        left = [each.name for each in stages[number:]]
+        record = {"command": "make gpu-bench", "stages": list(map(asdict, outcomes)), "left": left}
+        disk.write_json(folder / RECORD, record)
+        on_end(outcome)
     return outcomes
 
 
 def _run(stage: Stage, folder: Path, limit: float) -> Outcome:
-    file = folder / stage.file
-    start = time.monotonic()
-    why, code = "", None
+    start, status, why, code = time.monotonic(), "failed", "", None
     with (folder / f"{stage.name}.log").open("w", encoding="utf-8") as log:
+        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
         try:
-            process = subprocess.Popen(
-                stage.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | dict(stage.environment),
-                start_new_session=True,
-            )
+            environment = os.environ | dict(stage.environment)
+            process = subprocess.Popen(stage.command, env=environment, start_new_session=True, **options)
         except OSError as error:
             why = f"{Path(stage.command[0]).name}: {error.strerror}"
         else:
             try:
                 code = process.wait(limit)
+                why = f"exit code {code}; see {stage.name}.log" if code else ""
             except subprocess.TimeoutExpired:
-                why = f"it took longer than {limit:.0f} s"
+                status, why = "out of time", f"it took longer than {limit:.0f} s"
             finally:
                 _end(process)
-    status = "out of time" if why.startswith("it took") else "ok" if code == 0 else "failed"
-    if status == "ok" and not file.is_file():
-        status, why = "failed", f"it wrote no {stage.file}"
-    elif status == "failed" and not why:
-        why = f"exit code {code}; see {stage.name}.log"
-    written = stage.file if file.is_file() else None
-    return Outcome(stage.name, status, time.monotonic() - start, limit, code, written, why)
+    written = stage.file if stage.file and (folder / stage.file).is_file() else None
+    if not why:
+        status, why = ("ok", "") if written == stage.file else ("failed", f"it wrote no {stage.file}")
+    return Outcome(stage.name, stage.what, status, time.monotonic() - start, limit, code, written, why)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
@@ -115,17 +109,9 @@ def _end(process: subprocess.Popen[Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
+            process.wait(GRACE_SECONDS)
         except ProcessLookupError:
             break
-        try:
-            process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
     process.wait()
-
-
-def _record(outcomes: list[Outcome], stages: Sequence[Stage], folder: Path) -> None:
-    what = {stage.name: stage.what for stage in stages}
-    rows = [{"what": what[outcome.name]} | asdict(outcome) for outcome in outcomes]
-    left = [stage.name for stage in stages[len(outcomes) :]]
-    disk.write_json(folder / RECORD, {"command": "make gpu-bench", "stages": rows, "left": left})

@@ -1,8 +1,5 @@
 """Compiling for a GPU that is not there: XLA's CUDA compiler with a description of the device in its place.
 
-    target = Target(Path("tools/gpu/h200_target_config.txt").read_text())
-    program = target.compile(function, jax.ShapeDtypeStruct(...), ...)
-
 Needs the packages jax-cuda13-plugin and jax-cuda13-pjrt in jax's own version on `sys.path`, no driver and no cuDNN, and
 `JAX_PLATFORMS=cpu`, so that nobody looks for the device. The program cannot be run; cuDNN's algorithms are not chosen.
 """
@@ -40,17 +37,10 @@ class Target:
         with tempfile.TemporaryDirectory() as folder, jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
             lowered = jax.jit(function, donate_argnums=donate).lower(*abstract)
             options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_emitter_re": "ptx"}
-            compiled = lowered.compile(compiler_options=options)
-            return _read(compiled.as_text() or "", Path(folder))
-
-
-def _read(hlo: str, folder: Path) -> Program:
-    ptx = {}
-    for file in folder.rglob("*.ptx"):
-        text = file.read_text("utf-8")
-        ptx |= dict.fromkeys(entries(text), text)
-    thunks = "".join(file.read_text("utf-8") for file in folder.rglob("*.thunk_sequence.txt"))
-    return Program(hlo, thunks, ptx)
+            hlo = lowered.compile(compiler_options=options).as_text() or ""
+            texts = [file.read_text("utf-8") for file in Path(folder).rglob("*.ptx")]
+            thunks = "".join(file.read_text("utf-8") for file in Path(folder).rglob("*.thunk_sequence.txt"))
+            return Program(hlo, thunks, {kernel: text for text in texts for kernel in entries(text)})
 
 
 def assemble(ptxas: Path, ptx: str) -> dict[str, Resources]:

@@ -111,7 +111,7 @@ SAVE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from approxtrain import checkpoint
+from approxtrain.run import checkpoint
 for step in itertools.count(int(sys.argv[2])):
     state = {"weight": np.full((4, 3), step, np.float32), "step": np.asarray(step, np.int32)}
     checkpoint.save(Path(sys.argv[1]), step, state, {"step": step})

@@ -51,7 +51,8 @@ PROGRAM = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
 import jax, matplotlib.pyplot, numpy as np, orbax.checkpoint, tensorboardX
-from approxtrain import checkpoint, config
+from approxtrain import config
+from approxtrain.run import checkpoint
 from approxtrain.training.events import Listener
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.loop import Run

@@ -11,24 +11,29 @@ before left running or left in the small caches is not this one's doing.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
-
-from approxtrain.bench.timing import Times
 
 LOOP_SECONDS = 0.02
 MOST_CALLS = 20_000
 WARM_UP = 3
-_LAYOUT = re.compile(r"transpose|copy|nchw_?to_?nhwc|nhwc_?to_?nchw|tensor_?transform", re.IGNORECASE)
+LAYOUT = re.compile(r"transpose|copy|nchw_?to_?nhwc|nhwc_?to_?nchw|tensor_?transform", re.IGNORECASE)
 """Names of the kernels that change a layout and compute nothing: XLA's and cuDNN's."""
+
+Sample = dict[str, float]
+"""Kernel → its seconds in a call. Of the loop, which sees no kernels, one entry for the whole call, WHOLE."""
+WHOLE = ""
+Turn = Iterator[int]
+"""Which set of inputs comes next: one count for all contenders, so that a set is always the longest unused."""
 
 
 @dataclass(frozen=True)
-class Contender:
+class TimedCall:
     """Something to be timed. `run` starts the work on one set of inputs; `wait` returns when it is done."""
 
     name: str
@@ -38,33 +43,6 @@ class Contender:
     """Whether calls may be started before the one before is done; they then run in order."""
     by_kernel: bool = False
     """Whether CUPTI may time it, where there is CUPTI; otherwise the wall clock does."""
-
-
-@dataclass
-class Turn:
-    """Which set of inputs comes next: one count for all contenders, so that a set is always the longest unused."""
-
-    sets: int
-    at: int = 0
-
-    def next(self) -> int:
-        self.at = (self.at + 1) % self.sets
-        return self.at
-
-
-@dataclass
-class Samples:
-    """What one contender took, in the order of the rounds."""
-
-    seconds: list[float] = field(default_factory=list)
-    """A call."""
-    layout: list[float] = field(default_factory=list)
-    """Of these seconds, those of kernels that change a layout; empty where no profiler tells."""
-    kernels: set[str] = field(default_factory=set)
-
-    @property
-    def times(self) -> Times:
-        return Times(tuple(self.seconds))
 
 
 class Loop:
@@ -77,26 +55,26 @@ class Loop:
         self.calls: dict[str, int] = {}
         """Contender → calls a sample."""
 
-    def sample(self, contender: Contender, turn: Turn, into: Samples) -> None:
-        calls = self.calls.get(contender.name) or self._calibrate(contender, turn)
-        into.seconds.append(self._block(contender, turn, calls) / calls)
+    def sample(self, call: TimedCall, turn: Turn) -> Sample:
+        calls = self.calls.get(call.name) or self._calibrate(call, turn)
+        return {WHOLE: self._block(call, turn, calls) / calls}
 
-    def _calibrate(self, contender: Contender, turn: Turn) -> int:
+    def _calibrate(self, call: TimedCall, turn: Turn) -> int:
         """Warm up, then find how many calls last long enough."""
         for _ in range(WARM_UP):
-            contender.wait(contender.run(turn.next()))
+            call.wait(call.run(next(turn)))
         calls = 1
-        while (seconds := self._block(contender, turn, calls)) < LOOP_SECONDS and calls < MOST_CALLS:
+        while (seconds := self._block(call, turn, calls)) < LOOP_SECONDS and calls < MOST_CALLS:
             more = ceil(1.1 * calls * LOOP_SECONDS / max(seconds, 1e-7))
             calls = min(max(more, calls + 1), 10 * calls, MOST_CALLS)
-        self.calls[contender.name] = calls
+        self.calls[call.name] = calls
         return calls
 
     @staticmethod
-    def _block(contender: Contender, turn: Turn, calls: int) -> float:
-        run, wait, order = contender.run, contender.wait, [turn.next() for _ in range(calls)]
+    def _block(call: TimedCall, turn: Turn, calls: int) -> float:
+        run, wait, order = call.run, call.wait, [next(turn) for _ in range(calls)]
         start = time.perf_counter()
-        if contender.queues:
+        if call.queues:
             result = None
             for number in order:
                 result = run(number)
@@ -121,59 +99,50 @@ class Cupti:
     def __init__(self, measure: Callable[..., Any]) -> None:
         self._measure = measure
         self._loop = Loop()
-        self._own: dict[str, int] = {}
+        self.calls = self._loop.calls
 
-    @property
-    def calls(self) -> dict[str, int]:
-        """Contender → calls a sample."""
-        return self._loop.calls | self._own
-
-    def sample(self, contender: Contender, turn: Turn, into: Samples) -> None:
-        if not contender.by_kernel:
-            self._loop.sample(contender, turn, into)
-            return
-        if contender.name not in self._own:
-            for _ in range(WARM_UP):
-                contender.wait(contender.run(turn.next()))
-        self._own[contender.name] = self.CALLS
+    def sample(self, call: TimedCall, turn: Turn) -> Sample:
+        if not call.by_kernel:
+            return self._loop.sample(call, turn)
+        for _ in range(WARM_UP if call.name not in self.calls else 0):
+            call.wait(call.run(next(turn)))
+        self.calls[call.name] = self.CALLS
         try:
-            _, kernels = self._measure(_InTurn(contender, turn), aggregate=False, iterations=self.CALLS)()
+            _, kernels = self._measure(_InTurn(call, turn), aggregate=False, iterations=self.CALLS)()
         except RuntimeError as error:
-            raise UnseenError(f"{contender.name}: {error}") from error
+            raise UnseenError(f"{call.name}: {error}") from error
         if not kernels:
-            raise UnseenError(f"{contender.name}: no kernel")
-        total = [sum(ms for _, ms in call) for call in kernels]
-        layout = [sum(ms for name, ms in call if _LAYOUT.search(name)) for call in kernels]
-        into.seconds.append(sum(total) / len(total) / 1e3)
-        into.layout.append(sum(layout) / len(layout) / 1e3)
-        into.kernels.update(name for call in kernels for name, _ in call)
+            raise UnseenError(f"{call.name}: no kernel")
+        sample: Sample = {}
+        for name, milliseconds in itertools.chain(*kernels):
+            sample[name] = sample.get(name, 0.0) + milliseconds / 1e3 / len(kernels)
+        return sample
 
 
 class _InTurn:
-    """A program whose calls take the next inputs, in the shape of a jitted function (`jax.stages.Wrapped`).
+    """A call that takes the next inputs each time, in the shape of a jitted function (`jax.stages.Wrapped`).
 
     CUPTI's front end warms up with one call before it records, with the inputs that it then records: here these
     differ, so that cold stays cold.
     """
 
-    def __init__(self, contender: Contender, turn: Turn) -> None:
-        self._contender, self._turn = contender, turn
+    def __init__(self, call: TimedCall, turn: Turn) -> None:
+        self._call, self._turn = call, turn
 
     def __call__(self) -> Any:
-        return self._contender.run(self._turn.next())
+        return self._call.run(next(self._turn))
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    def lower(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
+    lower = trace
 
 
-Timer = Loop | Cupti
+Clock = Loop | Cupti
 
 
-def best_timer() -> Callable[[], Timer]:
-    """Makes timers: CUPTI where the device is an NVIDIA GPU and it answers, else the loop. Starts jax's backend."""
+def best_clock() -> Callable[[], Clock]:
+    """Makes clocks: CUPTI where the device is an NVIDIA GPU and it answers, else the loop. Starts jax's backend."""
     import jax
     import jax.numpy as jnp
 
@@ -190,18 +159,20 @@ def best_timer() -> Callable[[], Timer]:
 
 
 def take_turns(
-    contenders: Mapping[str, Contender],
-    timer: Timer,
+    calls: Sequence[TimedCall],
+    clock: Clock,
     rounds: int,
     sets: int,
     on_round: Callable[[int], None] = lambda number: None,
-) -> dict[str, Samples]:
-    """`rounds` samples of each contender, one after the other in every round. One set of inputs is the hot cache."""
-    turn = Turn(sets)
-    taken = {name: Samples() for name in contenders}
+) -> dict[str, list[Sample]]:
+    """`rounds` samples of each call, one after the other in every round. One set of inputs is the hot cache."""
+    turn = itertools.cycle(range(sets))
+    taken: dict[str, list[Sample]] = {call.name: [] for call in calls}
     for number in range(-1, rounds):
-        for name, contender in contenders.items():
-            contender.wait(contender.run(turn.next()))
-            timer.sample(contender, turn, taken[name] if number >= 0 else Samples())
+        for call in calls:
+            call.wait(call.run(next(turn)))
+            sample = clock.sample(call, turn)
+            if number >= 0:
+                taken[call.name].append(sample)
         on_round(number)
     return taken

@@ -4,40 +4,56 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from approxtrain import models
-from approxtrain.bench import step, torch_peer
+from approxtrain.bench import step_bench, torch_peer
 from approxtrain.bench.timing import interleaved
 
 VERDICTS = {"FASTER", "SLOWER", "SAME", "NOISY"}
 OWN = ["full", "loop", "switch", "switch loop"]
 
 
-@pytest.fixture
-def step_arguments(monkeypatch, two_layers, tiny, tmp_path) -> list[str]:
-    monkeypatch.setattr(models, "get", lambda name: two_layers)
-    folder = tiny.folder(tmp_path, tiny.binary)
-    return ["bench-step", "quickstart", f"data.dir={folder}", "data.name=mine", "train.batch_size=20", "--rounds", "3"]
+class Measured(NamedTuple):
+    """One run of the command: how it ended, what it wrote, and what its calls were."""
+
+    ended: Any
+    written: dict[str, Any]
+    calls: set[str]
+    before: set[str]
 
 
-@pytest.fixture
-def no_torch(monkeypatch):
-    monkeypatch.setattr(torch_peer, "installed", lambda: False)
+@pytest.fixture(scope="module")
+def measured(two_layers, tiny, call, tmp_path_factory) -> Measured:
+    folder = tmp_path_factory.mktemp("step")
+    data = [f"data.dir={tiny.folder(folder, tiny.binary)}", "data.name=mine", "train.batch_size=20"]
+    names: dict[str, set[str]] = {}
+
+    def noted(calls, rounds, *, before, **others):
+        names.update(calls=set(calls), before=set(before))
+        return interleaved(calls, rounds, before=before, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "get", lambda name: two_layers)
+        patch.setattr(torch_peer, "takes_part", lambda: False)
+        patch.setattr(step_bench, "interleaved", noted)
+        methods = ["--method", "zero", "--method", "pooled"]
+        ended = call("bench-step", "quickstart", *data, "--rounds", 3, *methods, "--json", folder / "step.json")
+    return Measured(ended, json.loads((folder / "step.json").read_text()), **names)
 
 
-def test_steps_schedules_and_peers_are_held_against_the_exact_step(step_arguments, call, tmp_path, no_torch):
-    ended = call(*step_arguments, "--method", "zero", "--method", "pooled", "--json", tmp_path / "step.json")
+def test_steps_schedules_and_peers_are_held_against_the_exact_step(measured):
+    ended, written = measured.ended, measured.written
     assert (ended.code, ended.err) == (0, "")
-    written = json.loads((tmp_path / "step.json").read_text())
     schedules = [f"schedule3 with {method}" for method in ("approx", "zero", "pooled")]
     assert list(written["contenders"]) == [*OWN, *schedules, "plain"]
-    for name, found in written["contenders"].items():
-        assert len(found["milliseconds"]) == 3
-        assert found["temporaries_mb"] > 0
-        ratio = found["ratio_to_full"]
+    for name, contender in written["contenders"].items():
+        assert len(contender["milliseconds"]) == 3
+        assert contender["temporaries_mb"] > 0
+        ratio = contender["ratio_to_full"]
         assert name == "full" or (ratio["low"] <= ratio["value"] <= ratio["high"] and ratio["verdict"] in VERDICTS)
     assert written["contenders"]["full"]["ratio_to_full"] is None
     assert list(written["full_to_peer"]) == ["plain"]
@@ -49,24 +65,12 @@ def test_steps_schedules_and_peers_are_held_against_the_exact_step(step_argument
     assert "…" not in "".join(lines)  # nothing is cut off
 
 
-def test_before_each_sample_comes_something_of_the_same_kind(step_arguments, call, monkeypatch, no_torch):
-    found = {}
-
-    def kept(calls, rounds, *, before, **others):
-        found.update(calls=set(calls), before=set(before))
-        return interleaved(calls, rounds, before=before, **others)
-
-    monkeypatch.setattr(step, "interleaved", kept)
-    assert call(*step_arguments).code == 0
-    assert {*OWN, "plain", "wgrad 1"} <= found["calls"] == found["before"]
+def test_before_each_sample_comes_something_of_the_same_kind(measured):
+    assert {*OWN, "plain", "wgrad 1"} <= measured.calls == measured.before
 
 
-def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_leave_out(
-    step_arguments, call, tmp_path, no_torch
-):
-    call(*step_arguments, "--method", "zero", "--method", "pooled", "--peer", "none", "--json", tmp_path / "step.json")
-    written = json.loads((tmp_path / "step.json").read_text())
-    assert not written["full_to_peer"]
+def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_leave_out(measured):
+    written = measured.written
     split = written["split_ms"]
     assert split["full"] == pytest.approx(split["forward"] + split["dgrad"] + split["wgrad"] + split["rest"])
     parts = {(part["part"], *part["layers"]): np.array(part["milliseconds"]) for part in written["parts"]}
@@ -74,11 +78,11 @@ def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_l
     wgrads = parts["wgrad", 1] + parts["wgrad", 2]
     assert split["wgrad"] == pytest.approx(np.median(wgrads))
     for method, low, high in (("zero", 1.0, 1.0), ("pooled", 0.5, 0.75)):  # all layers, at every 4th step
-        found = written["schedules"][f"schedule3 with {method}"]
-        saved = split["full"] - found["bound_ms"]
+        schedule = written["schedules"][f"schedule3 with {method}"]
+        saved = split["full"] - schedule["bound_ms"]
         assert low * np.median(wgrads) / 4 <= saved * (1 + 1e-9) <= high * np.median(wgrads) / 4 * (1 + 2e-9)
-        gain, share = found["speed_up"]["value"], found["share_of_bound"]["value"]
-        assert found["bound_speed_up"]["value"] * share == pytest.approx(gain)
+        gain, share = schedule["speed_up"]["value"], schedule["share_of_bound"]["value"]
+        assert schedule["bound_speed_up"]["value"] * share == pytest.approx(gain)
         assert gain == pytest.approx(1 - written["contenders"][f"schedule3 with {method}"]["median_ms"] / split["full"])
 
 

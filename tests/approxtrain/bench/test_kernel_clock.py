@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from approxtrain.bench import timer
-from approxtrain.bench.timer import (
+from approxtrain.bench import kernel_clock
+from approxtrain.bench.kernel_clock import (
     LOOP_SECONDS,
-    Contender,
+    WHOLE,
     Cupti,
     Loop,
-    Samples,
-    Turn,
+    TimedCall,
     UnseenError,
-    best_timer,
+    best_clock,
     take_turns,
 )
 
@@ -23,9 +24,9 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now, self.log = 0.0, []
-        monkeypatch.setattr(timer.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(kernel_clock.time, "perf_counter", lambda: self.now)
 
-    def contender(self, name: str, seconds: float, *, queues: bool = False, by_kernel: bool = False) -> Contender:
+    def call(self, name: str, seconds: float, *, queues: bool = False, by_kernel: bool = False) -> TimedCall:
         """A call takes `seconds`, when it is run, or in a queue when it is waited for."""
         waiting = []
 
@@ -40,7 +41,7 @@ class Clock:
             self.now += sum(waiting)
             waiting.clear()
 
-        return Contender(name, run, wait, queues, by_kernel)
+        return TimedCall(name, run, wait, queues, by_kernel)
 
 
 @pytest.fixture
@@ -51,31 +52,30 @@ def clock(monkeypatch) -> Clock:
 @pytest.mark.parametrize("queues", [False, True])
 @pytest.mark.parametrize("seconds", [1e-5, 1e-3, 0.5])
 def test_a_sample_is_the_time_of_one_call_and_lasts_long_enough(seconds, queues, clock):
-    loop, into = Loop(), Samples()
-    loop.sample(clock.contender("a", seconds, queues=queues), Turn(1), into)
-    assert into.seconds == [pytest.approx(seconds)]
-    assert into.layout == []
+    loop = Loop()
+    sample = loop.sample(clock.call("a", seconds, queues=queues), itertools.repeat(0))
+    assert sample == {WHOLE: pytest.approx(seconds)}
     assert LOOP_SECONDS <= loop.calls["a"] * seconds <= max(1.2 * LOOP_SECONDS, seconds)
 
 
 def test_every_contender_is_warmed_and_every_sample_has_a_call_before_it_that_is_not_timed(clock):
-    taken = take_turns({"a": clock.contender("a", 1.0), "b": clock.contender("b", 2.0)}, Loop(), 3, 1)
-    assert {name: samples.seconds for name, samples in taken.items()} == {"a": [1.0] * 3, "b": [2.0] * 3}
+    taken = take_turns([clock.call("a", 1.0), clock.call("b", 2.0)], Loop(), 3, 1)
+    assert taken == {"a": [{WHOLE: 1.0}] * 3, "b": [{WHOLE: 2.0}] * 3}
     rounds = "".join(name for name, _ in clock.log)
     assert rounds.endswith("aabb" * 3)
     warm = rounds.removesuffix("aabb" * 3)
-    assert min(warm.count("a"), warm.count("b")) >= timer.WARM_UP + 2  # the first round is not kept
+    assert min(warm.count("a"), warm.count("b")) >= kernel_clock.WARM_UP + 2  # the first round is not kept
 
 
 def test_the_sets_of_inputs_take_turns_whoever_asks(clock):
-    take_turns({"a": clock.contender("a", 0.009), "b": clock.contender("b", 1.0)}, Loop(), 2, 5)
+    take_turns([clock.call("a", 0.009), clock.call("b", 1.0)], Loop(), 2, 5)
     numbers = [number for _, number in clock.log]
-    assert numbers == [(first + 1) % 5 for first in range(len(numbers))]
+    assert numbers == [place % 5 for place in range(len(numbers))]
 
 
 def test_the_rounds_are_told(clock):
     told = []
-    take_turns({"a": clock.contender("a", 1.0)}, Loop(), 2, 1, told.append)
+    take_turns([clock.call("a", 1.0)], Loop(), 2, 1, told.append)
     assert told == [-1, 0, 1]
 
 
@@ -100,18 +100,18 @@ class Driver:
 
 
 def test_cupti_adds_up_kernels_and_knows_those_that_change_a_layout(clock):
-    taken = take_turns({"a": clock.contender("a", 9.0, queues=True, by_kernel=True)}, Cupti(Driver()), 2, 7)["a"]
-    assert taken.seconds == [pytest.approx(3.75e-3)] * 2
-    assert taken.layout == [pytest.approx(0.75e-3)] * 2
-    assert taken.kernels == {name for name, _ in Driver.KERNELS}
+    taken = take_turns([clock.call("a", 9.0, queues=True, by_kernel=True)], Cupti(Driver()), 2, 7)["a"]
+    assert taken == [{name: pytest.approx(ms / 1e3) for name, ms in Driver.KERNELS}] * 2
+    layout = [name for name in taken[0] if kernel_clock.LAYOUT.search(name)]
+    assert layout == ["loop_transpose_fusion", "cudnn::nhwcToNchwKernel"]
     numbers = [number for _, number in clock.log]
-    assert numbers == [(first + 1) % 7 for first in range(len(numbers))]  # its warm-up took another set
+    assert numbers == [place % 7 for place in range(len(numbers))]  # its warm-up took another set
 
 
 def test_what_is_no_single_program_is_timed_by_the_wall_clock_beside_cupti(clock):
     cupti = Cupti(Driver())
-    taken = take_turns({"vjp full": clock.contender("vjp full", 1.0, queues=True)}, cupti, 2, 1)["vjp full"]
-    assert (taken.seconds, taken.layout) == ([1.0, 1.0], [])
+    taken = take_turns([clock.call("vjp full", 1.0, queues=True)], cupti, 2, 1)["vjp full"]
+    assert taken == [{WHOLE: 1.0}] * 2
     assert cupti.calls == {"vjp full": 1}
 
 
@@ -121,16 +121,18 @@ def test_kernels_that_cupti_does_not_see_are_no_time_of_nought(kernels, clock):
         return lambda: (function(), kernels)
 
     with pytest.raises(UnseenError, match="a: no kernel"):
-        take_turns({"a": clock.contender("a", 1.0, by_kernel=True)}, Cupti(blind), 2, 1)
+        take_turns([clock.call("a", 1.0, by_kernel=True)], Cupti(blind), 2, 1)
 
 
 def test_what_cupti_is_given_passes_for_a_jitted_function():
     from jax._src import stages  # what its front end asks for
 
-    assert isinstance(timer._InTurn(Contender("a", lambda _: None, lambda _: None), Turn(1)), stages.Wrapped)
+    assert isinstance(
+        kernel_clock._InTurn(TimedCall("a", lambda _: None, lambda _: None), itertools.repeat(0)), stages.Wrapped
+    )
 
 
 def test_a_cpu_has_the_loop():
-    made = best_timer()()
+    made = best_clock()()
     assert (made.name, made.calls) == ("loop", {})
-    assert best_timer()() is not made
+    assert best_clock()() is not made

@@ -1,8 +1,7 @@
 """What `bench-kernel` is asked to measure: parts, shapes, dtypes, method. Imports no jax, so that it can be listed.
 
-A case is one convolution at one precision. Its subject is what the row is about: the method, or with the method `full`
-our own exact form. Its base is what the subject is held against: for a method, the fastest exact form that XLA offers;
-for our exact form, the fastest of the others.
+A case is one convolution at one precision. Its subject is what its row is about: the method, or with the method `full`
+our own exact form.
 """
 
 from __future__ import annotations
@@ -20,19 +19,6 @@ PARTS = {
     "wgrad": "the gradient of the weight",
     "forward": "the convolution itself",
     "dgrad": "the gradient of the input",
-}
-CACHES = {
-    "cold": "every call finds its inputs in memory: the calls go round sets of inputs larger than twice the last cache",
-    "hot": "every call finds its inputs where the call before left them",
-}
-CONTENDERS = {
-    "ours": "our exact form",
-    "xla": "the exact form that jax's own differentiation of lax.conv_general_dilated gives",
-    "torch nchw": "PyTorch, contiguous images, where PyTorch is installed",
-    "torch nhwc": "PyTorch, channels-last images, where PyTorch is installed",
-    "method": "the method, where it is not `full`",
-    "vjp full": "the gradients of input and weight in one jitted program, method `full`",
-    "vjp method": "the same with the method",
 }
 
 
@@ -69,7 +55,6 @@ class Case:
     precision: Precision
     part: str
     method: Method
-    implementation: str | None = None
 
     @property
     def subject(self) -> str:
@@ -91,9 +76,7 @@ class Case:
         return flops + exact[0], moved + exact[1]
 
 
-def cases(
-    shapes: Sequence[str], dtypes: str, part: str, method: Method, implementation: str | None = None
-) -> tuple[Case, ...]:
+def cases(shapes: Sequence[str], dtypes: str, part: str, method: Method) -> tuple[Case, ...]:
     """Every shape at every precision, one precision after the other. Raises ConfigError."""
     if part not in PARTS:
         raise ConfigError(f"`--part` (={part!r}) must be one of {', '.join(PARTS)}.")
@@ -102,8 +85,10 @@ def cases(
         raise ConfigError(f"`--dtype` (={unknown[0]!r}) must be one of {', '.join(PRECISIONS)}, or some with commas.")
     if part != "wgrad" and method.name != "full":
         raise ConfigError(f"`--part {part}` is exact whatever the method: leave out `--method` (={method.name!r}).")
-    found = tuple(dict.fromkeys(shape for text in shapes for shape in _shapes(text)))
-    return tuple(Case(shape, PRECISIONS[name], part, method, implementation) for name in names for shape in found)
+    distinct = dict.fromkeys(shape for text in shapes for shape in _shapes(text))
+    if not distinct:
+        raise ConfigError(f"`--shapes` (={'; '.join(shapes)!r}) names no shape: paper, model:NAME or N,H,W,Ci,Co,K,S.")
+    return tuple(Case(shape, PRECISIONS[name], part, method) for name in names for shape in distinct)
 
 
 def method_of(name: str, params: dict[str, object]) -> Method:
@@ -136,11 +121,3 @@ def _shapes(text: str) -> Iterator[ConvShape]:
                 yield parse(part)
         except ValueError as error:
             raise ConfigError(f"`--shapes`: {error}") from None
-
-
-def describe(shape: ConvShape) -> str:
-    """ "256→256 8×8 k3 s1"."""
-    return (
-        f"{shape.in_channels}→{shape.out_channels} {shape.height}×{shape.width} "
-        f"k{shape.kernel_size[0]} s{shape.strides[0]}"
-    )

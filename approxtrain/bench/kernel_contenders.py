@@ -1,0 +1,138 @@
+"""Who takes part in a case: our exact form, XLA's own, the method, and both inside of a vjp, each a compiled program.
+
+PyTorch's are in `torch_peer`. All of them take the same numbers and give the same arrays, so that one check does for
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from approxtrain.bench.kernel_cases import Case
+from approxtrain.bench.kernel_clock import TimedCall
+from approxtrain.bench.machine import matmul_precision
+from approxtrain_kernels import ConvShape, Method, conv, dense
+from approxtrain_kernels.methods.full import Full
+
+ORDER = ("NHWC", "HWIO", "NHWC")
+OPERANDS = {"wgrad": ("x", "dy"), "forward": ("x", "w"), "dgrad": ("dy", "w")}
+RESULT = {"wgrad": "dw", "forward": "y", "dgrad": "dx"}
+
+Inputs = dict[str, jax.Array]
+"""x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` and dy `[N, Ho, Wo, Co]` of one convolution, in the case's dtype."""
+
+
+@dataclass(frozen=True)
+class KernelContender:
+    """What is checked against float64, and then timed."""
+
+    name: str
+    results: tuple[str, ...]
+    """What it computes, out of y, dx and dw."""
+    load: Callable[[Inputs], tuple[Any, ...]]
+    """The operands, where and how it wants them."""
+    run: Callable[..., Any]
+    """Starts the work on the operands."""
+    wait: Callable[[Any], Any]
+    """Returns what `run` gave, once it is done."""
+    arrays: Callable[[Any], tuple[np.ndarray, ...]]
+    """`results` in float32, NHWC and HWIO."""
+    queues: bool = False
+    by_kernel: bool = False
+
+    def timed(self, sets: Sequence[Inputs]) -> TimedCall:
+        """Its call on each of several sets of inputs."""
+        loaded = [self.load(inputs) for inputs in sets]
+        return TimedCall(self.name, lambda number: self.run(*loaded[number]), self.wait, self.queues, self.by_kernel)
+
+
+def programs(case: Case) -> Iterator[KernelContender]:
+    """The contenders of a case that jax computes, compiled one after the other."""
+    shape, part = case.shape, case.part
+    keys, result = OPERANDS[part], (RESULT[part],)
+    yield compiled("ours", case, keys, result, _ours(shape, part))
+    yield compiled("xla", case, keys, result, _stock(shape, part))
+    if case.subject == "method":
+        yield compiled("method", case, keys, result, estimator(case.method, shape))
+        for name, rule in (("vjp full", Full()), ("vjp method", case.method)):
+            yield compiled(name, case, ("x", "w", "dy"), ("dx", "dw"), _vjp(rule, shape))
+
+
+def compiled(
+    name: str, case: Case, keys: tuple[str, ...], results: tuple[str, ...], function: Callable[..., Any]
+) -> KernelContender:
+    """A jitted function of some of x, w and dy, compiled for the case's shapes and precision."""
+    shapes = {"x": case.shape.x_shape, "w": case.shape.w_shape, "dy": case.shape.y_shape}
+    with matmul_precision(case.precision):
+        abstract = [jax.ShapeDtypeStruct(shapes[key], case.precision.dtype) for key in keys]
+        program = jax.jit(function).lower(*abstract).compile()
+    return KernelContender(
+        name,
+        results,
+        load=lambda inputs: tuple(inputs[key] for key in keys),
+        run=program,
+        wait=jax.block_until_ready,
+        arrays=lambda result: tuple(np.asarray(array, np.float32) for array in jax.tree.leaves(result)),
+        queues=jax.default_backend() == "gpu",
+        by_kernel=len(results) == 1,
+    )
+
+
+def estimator(method: Method, shape: ConvShape) -> Callable[..., jax.Array]:
+    """dw of x and dy by a method."""
+    return lambda x, dy: method.estimate(x, dy, shape=shape, dtype=x.dtype, key=None, implementation=None)
+
+
+def _ours(shape: ConvShape, part: str) -> Callable[..., jax.Array]:
+    return estimator(Full(), shape) if part == "wgrad" else partial(getattr(dense, part), shape=shape)
+
+
+def _stock(shape: ConvShape, part: str) -> Callable[..., Any]:
+    """What a user of jax gets: the convolution, or what differentiating it gives, at the top level of a program."""
+
+    def forward(x, w):
+        return lax.conv_general_dilated(x, w, shape.strides, shape.padding, dimension_numbers=ORDER)
+
+    def wgrad(x, dy):
+        weight = jax.ShapeDtypeStruct(shape.w_shape, x.dtype)
+        return jax.linear_transpose(lambda w: forward(x, w), weight)(dy)[0]
+
+    def dgrad(dy, w):
+        image = jax.ShapeDtypeStruct(shape.x_shape, w.dtype)
+        return jax.linear_transpose(lambda x: forward(x, w), image)(dy)[0]
+
+    return {"forward": forward, "wgrad": wgrad, "dgrad": dgrad}[part]
+
+
+def _vjp(method: Method, shape: ConvShape) -> Callable[..., Any]:
+    """Both gradients as a training step takes them. What it returns does not need y, so y is not computed."""
+
+    def gradients(x, w, dy):
+        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method)
+        return jax.vjp(convolution, x, w)[1](dy)
+
+    return gradients
+
+
+def draw(case: Case, seed: int) -> Inputs:
+    """x with the zeros that a ReLU leaves; dy normal; w normal, as large as He's rule makes it; in the case's dtype."""
+    rng, shape = np.random.default_rng(seed), case.shape
+    x = np.maximum(rng.standard_normal(shape.x_shape, np.float32), 0)
+    dy = rng.standard_normal(shape.y_shape, np.float32)
+    inputs = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
+    w = rng.standard_normal(shape.w_shape, np.float32) * np.float32((2 / inputs) ** 0.5)
+    return {name: jnp.asarray(array, case.precision.dtype) for name, array in {"x": x, "w": w, "dy": dy}.items()}
+
+
+def copies(inputs: Inputs, count: int) -> list[Inputs]:
+    """`count` sets of the same numbers, each in memory of its own; the first is `inputs`."""
+    more = [{name: jnp.array(array, copy=True) for name, array in inputs.items()} for _ in range(count - 1)]
+    return [inputs, *jax.block_until_ready(more)]

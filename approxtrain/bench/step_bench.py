@@ -1,0 +1,189 @@
+"""Whole training steps side by side: the exact one, in the places where a step can stand, schedules, and peers.
+
+    full          our network, every method `full`, one compiled step
+    loop          several of them in one call, per step
+    switch        the same step with forward and backward pass as a branch of `lax.switch`
+    switch loop   several of these in one call, per step
+    SCHEDULE      whole periods of a schedule from step 0, per step (a period of at most PERIOD steps)
+    plain         the network on Flax's and XLA's own operations (`plain`)
+    torch …       the network in PyTorch (`torch_step`)
+
+What a batch holds makes no difference to the time. Before each sample a contender takes a step (a loop: all of its
+steps) that is not timed. On a GPU a sample is QUEUED steps in a row, which the host sends without waiting, as in
+training. In the same rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step, and a
+schedule's bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from approxtrain import data, models
+from approxtrain.bench import torch_peer, torch_step
+from approxtrain.bench.plain import PlainNetwork
+from approxtrain.bench.step_parts import LayerConvolutions
+from approxtrain.bench.timing import Times, interleaved
+from approxtrain.config import Config, steps_per_epoch
+from approxtrain.models.network import Network
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.config import Rule, StepRange
+from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.step import Task, TrainState, set_up
+
+LOOP = 2
+"""Steps in one call of a loop, on a CPU."""
+QUEUED = 20
+PERIOD = 16
+NEVER = 2**30
+"""A step that no benchmark reaches."""
+PEERS = ("plain", "torch")
+
+
+@dataclass(frozen=True)
+class StepContender:
+    """A call that takes `steps` steps and does not return before they are done."""
+
+    name: str
+    call: Callable[[], None]
+    before: Callable[[], None]
+    """What comes untimed before a call: a step of its own, as one does in training, not of another contender."""
+    steps: int = 1
+    compiled: dict[Any, Any] = field(default_factory=dict)
+    """The programs that it runs, filled by the first call."""
+
+    @property
+    def temporaries(self) -> int | None:
+        """Bytes that the largest of its programs holds at once besides its arguments and results: activations and
+        residuals, for the most part. What a library called by it allocates for itself is not in it."""
+        return max((each.memory_analysis().temp_size_in_bytes for each in self.compiled.values()), default=None)
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What one run of a bench brought: seconds a step in each round, by contender and by convolution."""
+
+    times: dict[str, Times]
+    contenders: dict[str, StepContender]
+    schedules: dict[str, Schedule]
+    parts: LayerConvolutions
+    left_out: dict[str, str]
+    """Peers that could not run, and why."""
+
+
+class StepBench:
+    """Builds the contenders of one model and configuration, and times them interleaved."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.model = models.get(config.model.name)
+        self.steps_per_epoch = steps_per_epoch(config)
+        self._set_up: dict[Any, tuple[Task, TrainState]] = {}
+        self.dataset = data.load(config.data)
+        self.data = {"name": self.dataset.name, "sha256": self.dataset.sha256}
+        statistics = channel_statistics(self.dataset.train_images)
+        self.images = Images(*map(jnp.asarray, (self.dataset.train_images, self.dataset.train_labels, *statistics)))
+
+    def run(
+        self,
+        schedules: Mapping[str, ScheduleConfig],
+        rounds: int,
+        *,
+        peers: Sequence[str] = PEERS,
+        on_round: Callable[[], None] = lambda: None,
+    ) -> StepTimes:
+        """Seconds a step of the exact step, of each schedule by its name that is not exact, and of the peers."""
+        built = {name: self.schedule(config) for name, config in schedules.items()}
+        built = {name: schedule for name, schedule in built.items() if schedule != self.full}
+        modes = {name: schedules[name].dispatch for name in built}
+        contenders, left_out = self._contenders(built, modes, peers)
+        parts = LayerConvolutions(self.model, self.config.train.batch_size, jnp.dtype(self.config.train.precision))
+        calls = {contender.name: contender.call for contender in contenders} | parts.calls
+        before = {contender.name: contender.before for contender in contenders} | parts.before
+        taken = interleaved(calls, rounds, before=before, on_round=on_round)
+        steps = dict.fromkeys(parts.calls, parts.repeats) | {each.name: each.steps for each in contenders}
+        times = {name: Times(tuple(s / steps[name] for s in sample.seconds)) for name, sample in taken.items()}
+        return StepTimes(times, {each.name: each for each in contenders}, built, parts, left_out)
+
+    def _contenders(
+        self, schedules: Mapping[str, Schedule], modes: Mapping[str, str], peers: Sequence[str]
+    ) -> tuple[list[StepContender], dict[str, str]]:
+        queued = QUEUED if jax.default_backend() == "gpu" else 1
+        together = max(queued, LOOP)
+        # `full` at every step that is taken, and another column, so that there is something to switch between
+        never = self.schedule(ScheduleConfig(rules=(Rule(method="zero", steps=StepRange(start=NEVER)),)))
+        contenders = [
+            self.contender("full", self.full, steps=queued),
+            self.contender("loop", self.full, steps=together, chunk=together),
+            self.contender("switch", never, "switch", steps=queued),
+            self.contender("switch loop", never, "switch", steps=together, chunk=together),
+        ]
+        for name, schedule in schedules.items():
+            whole_periods = -(-queued // period(schedule)) * period(schedule)
+            contenders.append(self.contender(name, schedule, modes[name], steps=whole_periods))
+        if "plain" in peers:
+            contenders.append(self.contender("plain", self.full, network=PlainNetwork, steps=queued))
+        left_out: dict[str, str] = {}
+        for name, step in (
+            torch_step.peers(self.model, self.config, self.dataset)
+            if "torch" in peers and torch_peer.takes_part()
+            else ()
+        ):
+            if isinstance(step, str):
+                left_out[name] = step
+            else:
+                contenders.append(StepContender(name, step, before=step))
+        return contenders, left_out
+
+    def schedule(self, config: ScheduleConfig) -> Schedule:
+        return Schedule.from_config(config, self.model.layers, self.steps_per_epoch)
+
+    @property
+    def full(self) -> Schedule:
+        return self.schedule(ScheduleConfig(name="full"))
+
+    def contender(
+        self, name: str, schedule: Schedule, mode: str = "host", *, steps: int = 1, **setting: Any
+    ) -> StepContender:
+        """Takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call.
+
+        `setting`: what else `dispatch` takes.
+        """
+        dispatch, state, order = self.dispatch(schedule, mode, **setting)
+
+        def take(steps: int) -> None:
+            nonlocal state
+            state, step = state._replace(step=jnp.zeros_like(state.step)), 0
+            while step < steps:
+                state, _ = dispatch(step, state, self.images, order)
+                step += dispatch.span(step)
+            jax.block_until_ready(state)
+
+        return StepContender(name, partial(take, steps), partial(take, 1), steps, dispatch.compiled)
+
+    def dispatch(
+        self, schedule: Schedule, mode: str = "host", network: type[Network] = Network, chunk: int = 1, seeds: int = 1
+    ) -> tuple[Dispatch, TrainState, jax.Array]:
+        """What runs a schedule's steps, the state before the first one, and the order of the images."""
+        train, one = self.config.train, seeds == 1
+        keys = Keys.of(train.seed) if one else Keys.of_all(range(seeds))
+        if (network, seeds) not in self._set_up:
+            self._set_up[network, seeds] = set_up(self.model, self.config, self.steps_per_epoch, keys.init, network)
+        task, state = self._set_up[network, seeds]
+        state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
+        draw = jax.jit(partial(epoch_order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)))
+        order = draw(keys.order) if one else jax.vmap(draw)(keys.order)
+        batch = {"batch_size": train.batch_size, "augment": train.augment}
+        by = None if one else "vmap"
+        return Dispatch(task, schedule, keys, **batch, mode=mode, chunk=chunk, seeds_by=by), state, order
+
+
+def period(schedule: Schedule) -> int:
+    """Steps of a schedule that are timed: one period of its first phase, if that is no longer than PERIOD."""
+    return min(schedule.phases[0][1].shape[1], PERIOD)
