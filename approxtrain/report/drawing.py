@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,15 +16,33 @@ from approxtrain_kernels.methods import all_methods
 
 INK, GRID, PAPER, UNKNOWN = "#1f2933", "#dde2e7", "#ffffff", "#6b7280"
 _DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+Rows = Sequence[Mapping[str, Any]]
 FEW = 20
 """Points of a line that are marked one by one; a longer line would be all markers."""
+
+
+class Panel(NamedTuple):
+    """What is drawn of rows of epochs or of probes."""
+
+    name: str
+    heading: str
+    key: str
+    x: str = "epoch"
+    percent: bool = False
+
+    def series(self, rows: Rows) -> dict[float, float]:
+        """x → the mean of the finite values there."""
+        values: dict[float, list[float]] = {}
+        for row in rows:
+            if math.isfinite(row.get(self.key, math.nan)):
+                values.setdefault(float(row[self.x]), []).append(row[self.key])
+        return {x: (100.0 if self.percent else 1.0) * float(np.mean(each)) for x, each in values.items()}
 
 
 class Line(NamedTuple):
     label: str
     method: str
-    seeds: Sequence[Mapping[float, float]]
-    """x → value, of each seed."""
+    seeds: list[Rows]
 
 
 def looks(rows: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
@@ -40,36 +59,36 @@ def looks(rows: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
     return looks
 
 
-def curves(
-    name: str, title: str, lines: Sequence[Line], *, x: str, heading: str, percent: bool, zoom: bool = False
-) -> Picture | None:
-    """A panel: of each line the mean over its seeds where all of them have values, and a band from the lowest to the
-    highest. None where there is nothing to draw.
+def curves(stem: str, title: str, panel: Panel, lines: Sequence[Line], group: str = "") -> Picture | None:
+    """Of each line the mean over its seeds where all of them have values, and a band from the lowest to the highest.
 
-    `zoom` leaves the first quarter of a long run out of the height of the axis.
+    None where there is nothing to draw. `group` is the schedule of the lines, if the figure has several.
     """
-    figure, axes = panel(heading, x, percent)
+    heading = panel.heading + (f", {group}" if group else "")
+    figure, axes = blank(heading, panel.x, panel.percent)
     records: list[dict[str, Any]] = []
     for line, (colour, number) in zip(lines, looks([(line.method, "") for line in lines]), strict=True):
-        shared = sorted(set.intersection(*map(set, line.seeds))) if line.seeds else []
+        series = [panel.series(rows) for rows in line.seeds]
+        shared = sorted(set.intersection(*map(set, series))) if series else []
         if not shared:
             continue
-        values = np.array([[seed[at] for at in shared] for seed in line.seeds])
+        values = np.array([[seed[at] for at in shared] for seed in series])
         bands = values.mean(0), values.min(0), values.max(0)
         marker, dash = "o" if len(shared) <= FEW else "", _DASHES[number % len(_DASHES)]
         axes.plot(shared, bands[0], label=line.label, color=colour, lw=1.8, ls=dash, marker=marker, ms=3.5)
         if len(values) > 1:
             axes.fill_between(shared, *bands[1:], color=colour, alpha=0.16, linewidth=0)
         for at, mean, low, high in zip(shared, *(band.tolist() for band in bands), strict=True):
-            records.append({"line": line.label, x: at, "mean": mean, "low": low, "high": high, "n": len(values)})
+            records.append({"line": line.label, panel.x: at, "mean": mean, "low": low, "high": high, "n": len(values)})
     if not records:
         return None
-    _scale(axes, records, x, zoom)
+    _scale(axes, panel, records)
     handles, _ = axes.get_legend_handles_labels()
-    return picture(name, f"{title}: {heading} by {x}, {counted(len(handles), 'line')}", figure, handles, records)
+    alt = f"{title}: {heading} by {panel.x}, {counted(len(handles), 'line')}"
+    return picture(f"{stem}-{panel.name}", alt, figure, handles, records)
 
 
-def panel(heading: str, x: str, percent: bool) -> tuple[Any, Any]:
+def blank(heading: str, x: str, percent: bool) -> tuple[Any, Any]:
     """An empty panel with its heading, grid and axes: → (figure, axes)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -104,14 +123,15 @@ def picture(name: str, alt: str, figure: Any, handles: Sequence[Any], records: S
     return Picture(name, alt, svg.getvalue(), png.getvalue(), records)
 
 
-def _scale(axes: Any, records: Sequence[Mapping[str, Any]], x: str, zoom: bool) -> None:
-    means, places = [row["mean"] for row in records], {row[x] for row in records}
+def _scale(axes: Any, panel: Panel, records: Rows) -> None:
+    """Norm ratios far apart on a log scale; the loss and accuracy of a long run as high as after its first quarter."""
+    means, places = [row["mean"] for row in records], {row[panel.x] for row in records}
     axes.margins(x=0.02)
-    if "ratio" in axes.get_title(loc="left") and min(means) > 0 and max(means) > 5 * min(means):
+    if panel.key == "norm_ratio" and min(means) > 0 and max(means) > 5 * min(means):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    if zoom and len(places) > FEW:
-        late = [row[bound] for row in records if row[x] > max(places) / 4 for bound in ("low", "high")]
+    if panel.key in ("train_loss", "validation_accuracy") and len(places) > FEW:
+        late = [row[bound] for row in records if row[panel.x] > max(places) / 4 for bound in ("low", "high")]
         room = 0.06 * (max(late) - min(late))
         axes.set_ylim(min(late) - room, max(late) + room)

@@ -56,7 +56,7 @@ def figure(selection: Selection) -> tuple[Picture | None, list[str]]:
 def _picture(model: str, points: Sequence[Point]) -> Picture:
     from matplotlib.lines import Line2D
 
-    panel, axes = drawing.panel("best validation accuracy", "training time, s", percent=True)
+    blank, axes = drawing.blank("best validation accuracy", "training time, s", percent=True)
     front = [point for point in points if not any(other.beats(point) for other in points)]
     corners = sorted((point.seconds, point.accuracy.mean) for point in front)
     axes.plot(*zip(*corners, strict=True), color=drawing.INK, linewidth=1, alpha=0.5)
@@ -81,4 +81,4 @@ def _picture(model: str, points: Sequence[Point]) -> Picture:
         for point in points
     ]
     alt = f"Accuracy against training time, {model}: {counted(len(points), 'point')}"
-    return drawing.picture(f"pareto-{model}", alt, panel, handles, records)
+    return drawing.picture(f"pareto-{model}", alt, blank, handles, records)
