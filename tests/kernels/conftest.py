@@ -22,3 +22,10 @@ def _memory_holds_large_numbers() -> Iterator[None]:
     libc.mallopt(_PERTURB, _FILL)
     yield
     libc.mallopt(_PERTURB, 0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that are marked `long` run only where `-m` asks for them."""
+    if "long" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
