@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -18,6 +20,8 @@ _engines: list[binding.ExecutionEngine] = []
 """The code lives as long as the process."""
 _registered: set[str] = set()
 _lock = Lock()
+_forked = False
+"""Whether this process is a fork of one in which such code was used."""
 
 
 @cache
@@ -32,7 +36,15 @@ def lanes() -> int | None:
 
 
 def target(kernel: Kernel) -> str:
-    """The target of `jax.ffi.ffi_call` that is this kernel: compiled by the first who asks, once in a process."""
+    """The target of `jax.ffi.ffi_call` that is this kernel: compiled by the first who asks, once in a process.
+
+    RuntimeError in a fork of a process that used such code: to compile a program, XLA would wait for ever.
+    """
+    if _forked:
+        raise RuntimeError(
+            "This process was forked from one that runs programs of XLA, whose threads a fork does not have: it can "
+            "compile no new program. Start processes by 'spawn' or 'forkserver' (multiprocessing.set_start_method)."
+        )
     with _lock:
         if kernel.target not in _registered:
             register(kernel.target, kernel)
@@ -40,15 +52,28 @@ def target(kernel: Kernel) -> str:
     return kernel.target
 
 
+def _in_a_fork() -> None:
+    global _lock, _forked
+    _lock, _forked = Lock(), bool(_engines)  # another thread of the parent may have held the lock
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
+
+
 def register(name: str, kernel: Kernel) -> None:
     """Compile the kernel and make it the target `name` of `jax.ffi.ffi_call` on a CPU."""
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler(kernel)), platform="cpu")
+
+
+def handler(kernel: Kernel) -> Callable[[int], int | None]:
+    """The kernel, compiled: a function from the address of XLA's call frame to that of an error, or None."""
     text = files("approxtrain_kernels.native").joinpath("entry.ll").read_text("utf-8")
     entry = Template(text).substitute(interface(), SLICES=kernel.slices)
     engine = binding.create_mcjit_compiler(_optimised(str(kernel.module()), entry, _machine()), _machine())
     _engines.append(engine)  # it owns the machine that all share
     engine.finalize_object()
-    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(engine.get_function_address("handler"))
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
+    return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(engine.get_function_address("handler"))
 
 
 def assembly(kernel: Kernel, processor: str | None = None) -> str:
