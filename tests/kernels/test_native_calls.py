@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,13 +61,8 @@ class Pool:
 @pytest.fixture(scope="module")
 def handler() -> Callable[[int], int | None]:
     """What is registered with XLA for the weight gradient of SHAPE."""
-    caught = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.ffi, "pycapsule", caught.append)
-        patch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: None)
-        assert KERNEL.slices == SLICES
-        ffi.register("caught", KERNEL)
-    return caught[0]
+    assert KERNEL.slices == SLICES
+    return ffi.handler(KERNEL)
 
 
 class Call:
