@@ -6,17 +6,27 @@
 
 On a CPU that is code of our own (`native`), where it can be made; elsewhere XLA's own convolutions in the one form that
 is fast everywhere (`canonical`), which a GPU's compiler turns into cuDNN's calls.
+
+The three are bilinear, and each is a derivative of the others: of L = Σ dy · (x ∗ w) they are the gradients for dy, x
+and w. So they have derivatives of every order, forward and reverse.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from approxtrain_kernels import canonical, native
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.native.primitive import varying_alike
+
+bilinear_p = Primitive("approxtrain_convolution")
+"""`kind` ("forward", "dgrad" or "wgrad") of two float32 arrays."""
 
 
 def forward(x: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
@@ -37,8 +47,74 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
     return _fastest("wgrad", x, dy, shape)
 
 
-def _fastest(part: str, a: jax.Array, b: jax.Array, shape: ConvShape) -> jax.Array:
-    default = partial(getattr(canonical, part), shape=shape)
+def _fastest(kind: str, a: jax.Array, b: jax.Array, shape: ConvShape) -> jax.Array:
     if not native.computes(shape, a.dtype):
-        return default(a, b)
-    return lax.platform_dependent(a, b, cpu=partial(getattr(native, part), shape=shape), default=default)
+        return _by_xla(a, b, kind=kind, shape=shape)
+    return bilinear_p.bind(*varying_alike(jnp.asarray(a), jnp.asarray(b)), kind=kind, shape=shape)
+
+
+def _by_xla(a, b, *, kind: str, shape: ConvShape) -> jax.Array:
+    return getattr(canonical, kind)(a, b, shape)
+
+
+def _by_platform(a, b, *, kind: str, shape: ConvShape) -> jax.Array:
+    """Traced when a program is lowered, for one platform mostly: the other branch is then not in it."""
+    ours, xla = partial(getattr(native, kind), shape=shape), partial(_by_xla, kind=kind, shape=shape)
+    return lax.platform_dependent(a, b, cpu=ours, default=xla)
+
+
+@cache
+def _compiled(kind: str, shape: ConvShape):
+    return jax.jit(partial(bilinear_p.bind, kind=kind, shape=shape))
+
+
+@bilinear_p.def_impl
+def _at_once(a, b, *, kind, shape):
+    with jax.disable_jit(False):
+        return _compiled(kind, shape)(a, b)
+
+
+@bilinear_p.def_abstract_eval
+def _result(a, b, *, kind, shape):
+    return jax.make_jaxpr(partial(_by_xla, kind=kind, shape=shape))(a, b).out_avals[0]
+
+
+def _batched(operands, dims, *, kind, shape):
+    """`vmap`: one call after the other on a CPU, each with all threads; elsewhere whatever XLA makes of it."""
+    mapped = [dim is not None for dim in dims]
+
+    def one_by_one(*arrays):
+        together = [jnp.moveaxis(a, dim, 0) for a, dim in zip(arrays, dims, strict=True) if dim is not None]
+
+        def one(entries):
+            left = iter(entries)
+            pair = [next(left) if is_mapped else a for a, is_mapped in zip(arrays, mapped, strict=True)]
+            return bilinear_p.bind(*varying_alike(*pair), kind=kind, shape=shape)
+
+        return lax.map(one, together)
+
+    at_once = jax.vmap(partial(_by_xla, kind=kind, shape=shape), in_axes=tuple(dims))
+    return lax.platform_dependent(*operands, cpu=one_by_one, default=at_once), 0
+
+
+def _for_first(cotangent, _, b, *, kind, shape):
+    """The cotangent of x or dy, from that of the result and from the second operand."""
+    if kind == "forward":
+        return dgrad(cotangent, b, shape)  # of x
+    if kind == "dgrad":
+        return forward(cotangent, b, shape)  # of dy
+    return dgrad(b, cotangent, shape)  # of x
+
+
+def _for_second(cotangent, a, _, *, kind, shape):
+    """The cotangent of w or dy, from that of the result and from the first operand."""
+    if kind == "forward":
+        return wgrad(a, cotangent, shape)  # of w
+    if kind == "dgrad":
+        return wgrad(cotangent, a, shape)  # of w
+    return forward(a, cotangent, shape)  # of dy
+
+
+ad.defbilinear(bilinear_p, _for_first, _for_second)
+batching.primitive_batchers[bilinear_p] = _batched
+mlir.register_lowering(bilinear_p, mlir.lower_fun(_by_platform, multiple_results=False))

@@ -1,14 +1,15 @@
-"""Writing LLVM's intermediate code: a function under construction, with loops."""
+"""Writing LLVM's intermediate code: a function under construction, with loops, and how its work is divided.
+
+Imports no jax.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-
-from approxtrain_kernels.native.cut import pieces
 
 FLOAT, INDEX, BYTE, BIT = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 FLOATS = FLOAT.as_pointer()
@@ -19,9 +20,9 @@ def number(value: int) -> ir.Constant:
 
 
 class Function:
-    """A function `name(arguments) → void`; `build` is llvmlite's builder, at its end.
+    """A function `name(arguments) → void` under construction; `build` is llvmlite's builder, at the function's end.
 
-    Without `inline` it is compiled once, and not anew at each call.
+    `inline=False` keeps LLVM from compiling the function anew at each place that calls it.
     """
 
     def __init__(self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True) -> None:
@@ -37,10 +38,10 @@ class Function:
 
     @contextmanager
     def loop(self, count: Any, carried: Sequence[Any] = ()) -> Iterator[tuple[Any, list[Any]]]:
-        """`with loop(n, values) as (i, now)`: the body for i < n.
+        """`with loop(n, values) as (i, now)`: the body runs for each i < n.
 
-        It may replace what is in the list `now`, which begins as `values` and goes from turn to turn; after the loop
-        it holds the last.
+        The list `now` begins as `values`. The body may replace its entries, which the next turn then finds; after the
+        loop it holds the last ones.
         """
         build, before = self.build, self.build.block
         head, body, after = (self.function.append_basic_block() for _ in range(3))
@@ -63,7 +64,7 @@ class Function:
         now[:] = first
 
     def at(self, floats: Any, *offsets: Any) -> Any:
-        """The pointer `floats` moved on by all offsets, in numbers; ints or values."""
+        """The pointer `floats` moved on by all the offsets, each an int or a value, counted in float32 numbers."""
         for offset in offsets:
             floats = self.build.gep(floats, [number(offset) if isinstance(offset, int) else offset])
         return floats
@@ -76,11 +77,11 @@ class Function:
 
     def copy(self, to: Any, source: Any, floats: Any) -> None:
         kinds = [FLOATS, FLOATS, INDEX, BIT]
-        self.build.call(self.known("llvm.memcpy.p0.p0.i64", kinds), [to, source, self.times(floats, 4), BIT(0)])
+        self.build.call(self.intrinsic("llvm.memcpy.p0.p0.i64", kinds), [to, source, self.times(floats, 4), BIT(0)])
 
     def clear(self, to: Any, floats: Any) -> None:
         kinds = [FLOATS, BYTE, INDEX, BIT]
-        self.build.call(self.known("llvm.memset.p0.i64", kinds), [to, BYTE(0), self.times(floats, 4), BIT(0)])
+        self.build.call(self.intrinsic("llvm.memset.p0.i64", kinds), [to, BYTE(0), self.times(floats, 4), BIT(0)])
 
     def vector(self, floats: Any, offset: int, kind: ir.VectorType) -> Any:
         """The pointer to a vector that begins `offset` numbers after `floats`."""
@@ -88,27 +89,67 @@ class Function:
 
     def spread(self, value: Any, kind: ir.VectorType) -> Any:
         """A vector that is filled with one number."""
-        nothing = ir.Constant(kind, ir.Undefined)
-        first = self.build.insert_element(nothing, value, ir.IntType(32)(0))
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.build.insert_element(undefined, value, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-        return self.build.shuffle_vector(first, nothing, zeros)
+        return self.build.shuffle_vector(first, undefined, zeros)
 
     def multiply_add(self, value: Any, vector: Any, total: Any) -> Any:
         """total + value · vector, of one number and two vectors."""
         kind = vector.type
-        function = self.known(f"llvm.fma.v{kind.count}f32", [kind] * 3, kind)
+        function = self.intrinsic(f"llvm.fma.v{kind.count}f32", [kind] * 3, kind)
         return self.build.call(function, [self.spread(value, kind), vector, total])
 
-    def known(self, name: str, arguments: Sequence[ir.Type], result: ir.Type | None = None) -> ir.Function:
-        """A function that LLVM has, declared once a module."""
+    def intrinsic(self, name: str, arguments: Sequence[ir.Type], result: ir.Type | None = None) -> ir.Function:
+        """One of LLVM's own functions, declared once a module."""
         kind = ir.FunctionType(result or ir.VoidType(), arguments)
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
 
+class Share(NamedTuple):
+    """What one slice of the work is given: images [first, last), and blocks of channels [low, high) with their rest."""
+
+    number: Any
+    """Which of the shares of the images."""
+    first: Any
+    last: Any
+    low: Any
+    high: Any
+    is_last: Any
+    """Whether the slice's channels are the last ones."""
+    rest: Any
+    """1 where the channels that are left beside whole blocks are this slice's, else 0."""
+
+
+def share_of(
+    code: Function, slice_number: Any, batch: int, blocks: int, image_shares: int, channel_shares: int
+) -> Share:
+    """The share of slice `slice_number`, of a batch and of so many whole blocks of channels."""
+    build = code.build
+    share, side = build.sdiv(slice_number, number(channel_shares)), build.srem(slice_number, number(channel_shares))
+    first, last = (bound(code, share, step, batch, image_shares) for step in (0, 1))
+    low, high = (bound(code, side, step, blocks, channel_shares) for step in (0, 1))
+    is_last = build.icmp_signed("==", side, number(channel_shares - 1))
+    return Share(share, first, last, low, high, is_last, build.select(is_last, number(1), number(0)))
+
+
+def bound(code: Function, share: Any, step: int, size: int, shares: int) -> Any:
+    """Where share number `share` + `step`, of `shares` about equal ones, begins in `size`."""
+    after = code.build.add(share, number(step))
+    return code.build.sdiv(code.times(after, size), number(shares))
+
+
+def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
+    """(first, size, how many) of the whole pieces of `size`, and of what is left."""
+    whole, rest = divmod(size, piece)
+    kinds = ((0, piece, whole), (whole * piece, rest, 1))
+    return [kind for kind in kinds if kind[1] * kind[2]]
+
+
 def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:
-    """(first, kind) of the vectors that hold so many neighbours: full registers, and what is left."""
+    """(first, type) of the vectors that hold `columns` neighbours: full registers, and what is left."""
     return [
-        (first + number_ * size, ir.VectorType(FLOAT, size))
+        (first + turn * size, ir.VectorType(FLOAT, size))
         for first, size, many in pieces(columns, lanes)
-        for number_ in range(many)
+        for turn in range(many)
     ]

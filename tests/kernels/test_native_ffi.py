@@ -9,14 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import pytest
 
 from approxtrain_kernels import conv_shape, native
-from approxtrain_kernels.native import convolve, engine, generate
-from approxtrain_kernels.native.cut import Cut
-from approxtrain_kernels.native.sweep import Sweep
+from approxtrain_kernels.native import ffi
+from approxtrain_kernels.native.conv import Conv
+from approxtrain_kernels.native.wgrad import Wgrad
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
@@ -25,44 +24,26 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our o
 @pytest.mark.parametrize(
     ("processor", "lanes"), [("haswell", 8), ("znver3", 8), ("skylake-avx512", 16), ("znver5", 16)]
 )
-@pytest.mark.parametrize("part", ["forward", "dgrad", "wgrad"])
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
 @pytest.mark.parametrize("channels", [16, 32, 64, 128])
-def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack(part, channels, processor, lanes):
+def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack(kind, channels, processor, lanes):
     """The totals stay in their registers: a spill in the innermost loop would double its time."""
     shape = conv_shape((128, 16, 16, channels), channels, (3, 3))
-    if part == "wgrad":
-        cut = Cut(shape, 2, lanes)
-        (rows, columns), code = cut.tile, generate.module(cut)
+    if kind == "wgrad":
+        kernel = Wgrad(shape, 2, lanes)
+        rows, columns = kernel.tiling.tile
         name = f"tile{rows}x{columns}"
     else:
-        plan = Sweep(shape, 2, lanes, part == "dgrad")
-        code, columns, box = convolve.module(plan), plan.columns, plan.box(plan.columns, 16, 16)
+        kernel = Conv(shape, 2, lanes, kind == "dgrad")
+        columns = kernel.tiling.columns
+        box = kernel.tiling.box(columns, 16, 16)
         rows, name = box.pixels, f"tile{box.images}x{box.rows}x{box.columns}x{columns}"
-    tile = engine.assembly(str(code), processor).partition(f"\n{name}:")[2].partition(".Lfunc_end")[0]
+    tile = ffi.assembly(kernel, processor).partition(f"\n{name}:")[2].partition(".Lfunc_end")[0]
     totals = rows * columns // lanes
     assert totals >= 8  # two a cycle, each four cycles
     assert tile.count("vfmadd") == totals
     assert {"ymm", "zmm"}.intersection(re.findall("[yz]mm", tile)) == {"zmm" if lanes == 16 else "ymm"}
     assert not re.findall(r"\(%rsp\), %[yz]mm|%[yz]mm\d+, .*\(%rsp\)", tile)
-
-
-def test_it_is_used_only_where_the_interface_is_known(monkeypatch, tmp_path):
-    folder = tmp_path / "xla/ffi/api"
-    folder.mkdir(parents=True)
-    header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
-    monkeypatch.setattr(jax.ffi, "include_dir", lambda: str(tmp_path))
-    known = engine.interface()
-
-    def read(text):
-        (folder / "c_api.h").write_text(text)
-        return engine.interface.__wrapped__()
-
-    assert read(header) == known
-    assert read(header.replace("XLA_FFI_API_MAJOR 0", "XLA_FFI_API_MAJOR 1")) is None
-    assert read(header.replace("STRUCT_FIELD(XLA_FFI_ThreadPool_Schedule)", "STRUCT_FIELD(XLA_FFI_Other)")) is None
-    assert read("") is None
-    (folder / "c_api.h").unlink()
-    assert engine.interface.__wrapped__() is None
 
 
 def test_other_types_and_other_systems_are_left_to_xla(monkeypatch):
@@ -71,12 +52,16 @@ def test_other_types_and_other_systems_are_left_to_xla(monkeypatch):
     assert not native.computes(shape, jnp.bfloat16)
     assert not native.computes(replace(shape, batch=0), jnp.float32)
     monkeypatch.setattr(native.platform, "system", lambda: "Darwin")
-    assert not native.available.__wrapped__()
+    assert native.refusal.__wrapped__() == "it is written for Linux, and this is Darwin"
+    monkeypatch.setattr(native, "refusal", native.refusal.__wrapped__)
+    assert not native.available()
+    assert not native.computes(shape, jnp.float32)
+    assert native.described() is None
 
 
 def test_an_environment_variable_turns_it_off():
-    code = "from approxtrain_kernels import native; print(native.available())"
+    code = "from approxtrain_kernels import native; print(native.available(), native.refusal())"
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
     environment = {**os.environ, "PYTHONPATH": paths, "APPROXTRAIN_NATIVE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "False APPROXTRAIN_NATIVE=0 turns it off"

@@ -1,8 +1,8 @@
-"""How a weight gradient on a CPU is cut: into parts for threads, groups of images for a cache, tiles for registers.
+"""How a weight gradient on a CPU is tiled: slices for threads, groups of images for a cache, tiles for registers.
 
 A group is as many images as a core's second-level cache holds with their dO, since every tile reads them again. In
 `pooled` a tap reads only one in r² of the box sums, so a group of few pixels may have more images than that.
-Parts are shares of the images, each with a dW of its own, or of the output channels where dW is large. Imports no jax.
+A slice is a share of the images, with a dW of its own, or of the output channels where dW is large.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cached_property
 from math import ceil, prod
 
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.native.builder import pieces
 
 GROUP_BYTES = 2**19
 """Of x and dO of a group, or of what a tap reads of them: half of a second-level cache of 1 MB."""
@@ -19,45 +20,46 @@ LEAST_PIXELS = 128
 """Block means in a group of `pooled`, if a tap's share of them is cached: the sums of each group are added to dW in
 memory, which takes as long as to sum up some tens of pixels."""
 SUMMED_BYTES = 2**23
-"""Of all parts' dW together; what is larger is cut by output channels."""
+"""Of the dW of all shares of the images together; a dW that would exceed it is divided by output channels."""
 FEW_CHANNELS = 16
 """Below this many input channels a tile has several taps; with a stride, below twice as many."""
 REGISTERS = {16: 32, 8: 16}
-"""Numbers a register holds → registers: AVX-512, AVX2."""
+"""float32 numbers that a register holds → registers: AVX-512, AVX2."""
 MOST_TOTALS = 24
 """Registers of totals in a tile: more would not make it faster, and the compiler needs some for itself."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How a wgrad of `shape` is cut, for `threads` threads and registers of `lanes` numbers."""
+class WgradTiling:
+    """The tiling of a wgrad of `shape`, for `threads` threads and registers of `lanes` numbers."""
 
     shape: ConvShape
     threads: int
     lanes: int
     r: int = 1
     """Rows and columns of a block of dO that is replaced by its mean; they divide Ho and Wo."""
-    thin: bool = False
-    """Whether all but the largest entry of each plane of dO are taken for 0, and that one carries the plane's sum."""
+    scatter_top1: bool = False
+    """Whether dO is 0 but for the largest entry of each plane, which carries the plane's sum."""
 
     @property
     def by_tap(self) -> bool:
+        """Whether a tile belongs to one tap; otherwise to a row of taps."""
         return self.shape.in_channels >= FEW_CHANNELS * (1 if self.shape.strides == (1, 1) else 2)
 
     @property
     def line(self) -> int:
-        """Neighbouring numbers of x that tiles share: those of a tap, or of a row of taps."""
+        """Neighbouring numbers of x that tiles share: those of a tap `[Ci]`, or of a row of taps `[Kw, Ci]`."""
         return self.shape.in_channels * (1 if self.by_tap else self.shape.kernel_size[1])
 
     @cached_property
     def tile(self) -> tuple[int, int]:
-        """(rows, columns): the tile that needs the fewest loads for a multiply-add, its rows about equal."""
-        found = []
+        """(rows, columns) of dW `[line, Co]`: the fewest loads for a multiply-add, and rows that are about equal."""
+        candidates = []
         for vectors in range(1, min(4, ceil(self.shape.out_channels / self.lanes)) + 1):
             most = most_rows(vectors, self.lanes)
             rows = ceil(self.line / ceil(self.line / most))
-            found.append(((rows + vectors) / (rows * vectors), rows, vectors * self.lanes))
-        _, rows, columns = min(found)
+            candidates.append(((rows + vectors) / (rows * vectors), rows, vectors * self.lanes))
+        _, rows, columns = min(candidates)
         return rows, columns
 
     @property
@@ -71,18 +73,19 @@ class Cut:
         return pieces(self.shape.out_channels, self.tile[1])
 
     @cached_property
-    def by_images(self) -> int:
+    def image_shares(self) -> int:
         """Shares of the batch, each with a dW of its own."""
         fit = max(SUMMED_BYTES // (4 * prod(self.shape.w_shape)), 1)
         return min(self.threads, self.shape.batch, fit)
 
     @cached_property
-    def by_channels(self) -> int:
-        return min(max(self.threads // self.by_images, 1), max(self.blocks[0][2], 1))
+    def channel_shares(self) -> int:
+        """Shares of the blocks of output channels."""
+        return min(max(self.threads // self.image_shares, 1), max(self.blocks[0][2], 1))
 
     @property
-    def parts(self) -> int:
-        return self.by_images * self.by_channels
+    def slices(self) -> int:
+        return self.image_shares * self.channel_shares
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -91,7 +94,7 @@ class Cut:
 
     @property
     def outputs(self) -> tuple[int, int]:
-        """Rows and columns of dO, or of its means."""
+        """Rows and columns of dO, or of its means: [Ho / r, Wo / r]."""
         return self.shape.y_shape[1] // self.r, self.shape.y_shape[2] // self.r
 
     @cached_property
@@ -109,13 +112,19 @@ class Cut:
 
     @property
     def corner(self) -> tuple[int, int]:
+        """Rows of padding above an image, and columns left of it."""
         return self.shape.padding[0][0], self.shape.padding[1][0]
 
     @property
     def copies(self) -> bool:
-        """Whether the tiles read x from the workspace: summed, or with a border."""
+        """Whether the tiles read x from the workspace, as box sums or with a border, and not where it lies."""
         as_it_is = self.by_tap or (self.padded == (self.shape.height, self.shape.width) and self.corner == (0, 0))
         return self.r > 1 or not as_it_is
+
+    @property
+    def changes_dy(self) -> bool:
+        """Whether the tiles read dO from the workspace, as means or with one entry of each plane."""
+        return self.r > 1 or self.scatter_top1
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -123,7 +132,7 @@ class Cut:
         return self.bordered if self.copies else (self.shape.height, self.shape.width)
 
     def reach(self, axis: int, tap: int) -> tuple[int, int]:
-        """(first, count) of the outputs along an axis for which a tap sees more than the border."""
+        """(first, count) of the outputs for which a tap sees more than the border, along rows (0) or columns (1)."""
         lo, s = self.corner[axis], self.strides[axis]
         low = max(lo - (self.r - 1) * self.shape.strides[axis], 0)
         high = min(lo + (self.shape.height, self.shape.width)[axis], self.bordered[axis])
@@ -131,53 +140,53 @@ class Cut:
         return first, max(min((high - 1 - tap) // s + 1, self.outputs[axis]) - first, 0)
 
     @cached_property
-    def images(self) -> int:
+    def group(self) -> int:
         """Images of a group."""
         fit = max(GROUP_BYTES // (4 * (self.image + self.gradient)), 1)
         if self.r > 1:
             pixels = prod(self.outputs)
             by_a_tap = GROUP_BYTES // (4 * pixels * (self.shape.in_channels + self.shape.out_channels))
             fit = max(fit, min(ceil(LEAST_PIXELS / pixels), by_a_tap))
-        return min(fit, ceil(self.shape.batch / self.by_images))
+        return min(fit, ceil(self.shape.batch / self.image_shares))
 
     @property
     def image(self) -> int:
-        """Numbers of what the tiles read for an image."""
+        """Numbers of what the tiles read of x for an image, `[*plane, Ci]`."""
         return prod(self.plane) * self.shape.in_channels
 
     @property
     def gradient(self) -> int:
-        """Numbers of dO, or of its means, for an image."""
+        """Numbers of dO, or of its means, for an image, `[*outputs, Co]`."""
         return prod(self.outputs) * self.shape.out_channels
 
     @property
     def line_sums(self) -> int:
-        """Numbers of a row of an image with its border, summed over the rows of a block."""
+        """Numbers of a row of an image with its border, summed over the rows of a block, `[padded width, Ci]`."""
         return self.padded[1] * self.shape.in_channels if self.r > 1 else 0
 
     @property
-    def own(self) -> int:
-        """Numbers of a part's own workspace: x and dO of a group where they change, and what changing them takes."""
-        x = self.images * self.image if self.copies else 0
-        dy = self.images * self.gradient if self.r > 1 or self.thin else 0
-        entries = 2 * self.shape.out_channels if self.thin else 0
+    def scratch(self) -> int:
+        """Numbers that each slice has of its own: x and dO of a group where they change, and what that takes."""
+        x = self.group * self.image if self.copies else 0
+        dy = self.group * self.gradient if self.changes_dy else 0
+        entries = 2 * self.shape.out_channels if self.scatter_top1 else 0  # a sum and a position for each channel
         return x + dy + self.line_sums + entries
 
     @property
+    def partial_sums(self) -> int:
+        """Numbers of the dW of all shares of the images but the first, `[image_shares − 1, Kh, Kw, Ci, Co]`."""
+        return (self.image_shares - 1) * prod(self.shape.w_shape)
+
+    @property
     def workspace(self) -> int:
-        """Numbers: the dW of all shares but the first, then what each part has of its own."""
-        return max((self.by_images - 1) * prod(self.shape.w_shape) + self.parts * self.own, 1)
+        """Numbers: the partial sums, then the scratch of each slice."""
+        return max(self.partial_sums + self.slices * self.scratch, 1)
 
 
 def most_rows(vectors: int, lanes: int) -> int:
-    """Rows of a tile of so many vectors: what it loads for a row needs registers too, beside the totals.
+    """Rows of a tile of `vectors` registers a row: what it loads for a row needs registers too, beside the totals.
 
     AVX-512 multiplies by a number in memory; AVX2 has to spread it over a register first.
     """
     free = min(REGISTERS[lanes] - vectors - (lanes < 16), MOST_TOTALS)
     return max(free // vectors, 1)
-
-
-def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
-    whole, rest = divmod(size, piece)
-    return [found for found in ((0, piece, whole), (whole * piece, rest, 1)) if found[1] * found[2]]

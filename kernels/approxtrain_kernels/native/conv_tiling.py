@@ -1,7 +1,7 @@
-"""How a forward or an input gradient on a CPU is cut: into phases, parts for threads, groups of images, tiles.
+"""How a forward or an input gradient on a CPU is tiled: phases, slices for threads, groups of images, tiles.
 
 Both are one sum: a pixel of the target takes, through each of its taps, a pixel of the source. In an input gradient
-the taps of a pixel depend on its row and column modulo the stride, its phase; a forward has one phase. Imports no jax.
+the taps of a pixel depend on its row and column modulo the stride, its phase; a forward has one phase.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from math import ceil, prod
 from typing import NamedTuple
 
 from approxtrain_kernels.geometry import ConvShape, Pair
-from approxtrain_kernels.native.cut import most_rows, pieces
+from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.native.wgrad_tiling import most_rows
 
 GROUP_BYTES = 2**19
 """Of source and target of a group of images: half of a second-level cache of 1 MB."""
 PANEL_BYTES = 24 * 2**10
 """Of the weights that a tile reads at once: they stay in a first-level cache of 32 KB while all pixels pass."""
 TAP_COST = 4
-"""Of a load and a store of a sum, in multiply-adds of one channel."""
-OWN_BYTES = 2**20
-"""Larger weights are not arranged by each part for itself: parts share out the channels, and not the images alone."""
+"""Cost of reloading and storing one partial sum, in multiply-adds per channel."""
+PACKED_BYTES = 2**20
+"""Larger weights are not packed whole by every slice: slices share out the channels, and not the images alone."""
 
 
 class Axis(NamedTuple):
     """The target's pixels of one phase along an axis, and the taps that they have in common."""
 
     start: int
+    """The phase's first pixel in the target."""
     length: int
+    """How many pixels the phase has."""
     first: int
-    """The source pixel of the lowest tap of the first of them; negative within the border."""
+    """The source pixel that the first pixel reads through its lowest tap; negative within the border."""
     taps: tuple[int, ...]
-    """Where in the kernel they are, by source pixels that follow each other."""
+    """The taps' places in the kernel, in the order of the source pixels that they read."""
 
     def reach(self, tap: int, step: int, size: int) -> Pair:
-        """(first, count) of the target's pixels for which this one of the taps sees more than the border."""
+        """(first, count) of the phase's pixels for which tap number `tap` sees more than the border."""
         at = self.first + tap
         first = max(-(at // step), 0)
         return first, max(min((size - 1 - at) // step + 1, self.length) - first, 0)
@@ -55,25 +58,30 @@ class Box(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """What of a phase's taps a tile takes at once, and the pixels of the phase that are swept with them."""
+    """The taps of a phase that a tile takes at once, and the pixels of the phase that it takes them for.
+
+    A row of taps is `[taps, source channels]` numbers, which are neighbours in the source and in the packed weights.
+    """
 
     row: int
     """The first row of taps."""
     rows: int
+    """How many rows of taps."""
     first: int
-    """Of the numbers of a row of taps, channels of neighbouring pixels, the first."""
+    """The first number of a row of taps."""
     line: int
-    """How many of them."""
+    """How many numbers of a row of taps."""
     down: Pair
     """(first, count) of the rows of pixels."""
     across: Pair
+    """(first, count) of the columns of pixels."""
     fresh: bool
-    """Whether the pixels have no sum yet."""
+    """Whether the pixels have no sum yet, so that theirs is stored and not added."""
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """How the forward of `shape`, or with `backward` its input gradient, is cut."""
+class ConvTiling:
+    """The tiling of the forward of `shape`, or with `backward` of its input gradient."""
 
     shape: ConvShape
     threads: int
@@ -83,14 +91,14 @@ class Sweep:
     @property
     def source(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is read."""
-        found = self.shape.y_shape if self.backward else self.shape.x_shape
-        return found[1], found[2], found[3]
+        _, *size = self.shape.y_shape if self.backward else self.shape.x_shape
+        return size[0], size[1], size[2]
 
     @property
     def target(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is written."""
-        found = self.shape.x_shape if self.backward else self.shape.y_shape
-        return found[1], found[2], found[3]
+        _, *size = self.shape.x_shape if self.backward else self.shape.y_shape
+        return size[0], size[1], size[2]
 
     @property
     def step(self) -> Pair:
@@ -111,38 +119,39 @@ class Sweep:
         size, k, lo = self.target[axis], self.shape.kernel_size[axis], self.shape.padding[axis][0]
         if not self.backward:
             return [Axis(0, size, -lo, tuple(range(k)))]
-        s, found = self.shape.strides[axis], []
+        s, phases = self.shape.strides[axis], []
         for start in range(min(s, size)):
             taps = [tap for tap in reversed(range(k)) if (start + lo - tap) % s == 0]
             first = (start + lo - taps[0]) // s if taps else 0
-            found.append(Axis(start, ceil((size - start) / s), first, tuple(taps)))
-        return found
+            phases.append(Axis(start, ceil((size - start) / s), first, tuple(taps)))
+        return phases
 
     @property
     def phases(self) -> list[tuple[Axis, Axis]]:
+        """(rows, columns) of each phase."""
         return list(product(*self.axes))
 
     @cached_property
     def border(self) -> tuple[Pair, Pair]:
         """(before, after) of rows and of columns: zeros that some tap reads beside the source."""
-        found = []
+        borders = []
         for axis, size, step in zip(self.axes, self.source, self.step, strict=False):
             reading = [phase for phase in axis if phase.taps]
             low = max([-phase.first for phase in reading], default=0)
             ends = [(phase.length - 1) * step + phase.first + len(phase.taps) for phase in reading]
-            found.append((max(low, 0), max(max(ends, default=0) - size, 0)))
-        return found[0], found[1]
+            borders.append((max(low, 0), max(max(ends, default=0) - size, 0)))
+        return borders[0], borders[1]
 
     @cached_property
     def by_tap(self) -> bool:
-        """Whether each tap is swept alone, over the pixels for which it sees more than the border.
+        """Whether each tap is taken alone, over the pixels for which it sees more than the border.
 
         That saves the products with zeros, which are many on small maps, and costs a load and a store of each sum for
         each tap, which is little where there are many channels.
         """
         done, whole = 0, 0
         for phase in self.phases:
-            reaches = [[one[1] for one in self._reaches(axis, phase[axis])] for axis in (0, 1)]
+            reaches = [[count for _, count in self._reaches(axis, phase[axis])] for axis in (0, 1)]
             if any(axis.taps and axis.length not in counts for axis, counts in zip(phase, reaches, strict=True)):
                 return False  # the first tap has to give every pixel a sum
             done += sum(reaches[0]) * sum(reaches[1])
@@ -150,6 +159,7 @@ class Sweep:
         return (whole - done) * self.source[2] > TAP_COST * whole
 
     def _reaches(self, axis: int, phase: Axis) -> list[Pair]:
+        """(first, count) of the pixels that each tap of a phase reaches, along axis 0 (rows) or 1 (columns)."""
         return [phase.reach(tap, self.step[axis], self.source[axis]) for tap in range(len(phase.taps))]
 
     @property
@@ -165,21 +175,21 @@ class Sweep:
 
     @property
     def image(self) -> int:
-        """Numbers of what the tiles read for an image."""
+        """Numbers of what the tiles read for an image, `[*plane, source channels]`."""
         return prod(self.plane) * self.source[2]
 
     @cached_property
     def columns(self) -> int:
         """Channels of the target of a tile: those that need the fewest loads for a multiply-add."""
-        found = []
+        candidates = []
         channels, (rows, columns) = self.target[2], self.phases[0]
         for vectors in range(1, min(4, ceil(channels / self.lanes)) + 1):
             loads = 0.0
             for _, size, many in pieces(channels, vectors * self.lanes):
                 pixels = self.box(size, rows.length, columns.length).pixels
                 loads += many * (1 + ceil(size / self.lanes) / pixels)
-            found.append((loads, vectors * self.lanes))
-        return min(found)[1]
+            candidates.append((loads, vectors * self.lanes))
+        return min(candidates)[1]
 
     @property
     def blocks(self) -> list[tuple[int, int, int]]:
@@ -194,38 +204,40 @@ class Sweep:
         most //= columns
         if rows > most:
             return Box(1, ceil(rows / ceil(rows / most)), columns)
-        return Box(max(min(most // rows, self.images), 1), rows, columns)
+        return Box(max(min(most // rows, self.group), 1), rows, columns)
 
     @property
     def weights(self) -> int:
+        """Numbers of w."""
         return prod(self.shape.w_shape)
 
     @property
-    def arranges(self) -> bool:
-        """Whether the weights are brought into the order in which the tiles read them: another one than they have."""
+    def packs(self) -> bool:
+        """Whether the weights are packed, which is to say that the tiles read them in another order than they have."""
         return self.backward or self.blocks != [(0, self.target[2], 1)]
 
     @cached_property
-    def by_channels(self) -> int:
-        """Shares of the target's channels."""
-        return min(self.threads, self.blocks[0][2]) if 4 * self.weights > OWN_BYTES else 1
+    def channel_shares(self) -> int:
+        """Shares of the blocks of the target's channels."""
+        return min(self.threads, self.blocks[0][2]) if 4 * self.weights > PACKED_BYTES else 1
 
     @cached_property
-    def by_images(self) -> int:
-        return max(min(self.threads // self.by_channels, self.shape.batch), 1)
+    def image_shares(self) -> int:
+        """Shares of the batch."""
+        return max(min(self.threads // self.channel_shares, self.shape.batch), 1)
 
     @property
-    def parts(self) -> int:
-        return self.by_images * self.by_channels
+    def slices(self) -> int:
+        return self.image_shares * self.channel_shares
 
     @cached_property
-    def images(self) -> int:
+    def group(self) -> int:
         """Images of a group."""
         fit = max(GROUP_BYTES // (4 * (self.image + prod(self.target))), 1)
         return min(fit, ceil(self.shape.batch / min(self.threads, self.shape.batch)))
 
     def panels(self, channels: int, phase: tuple[Axis, Axis]) -> list[Panel]:
-        """The taps of a phase, cut for a tile of so many channels: several rows of taps, or a piece of one."""
+        """The taps of a phase, as panels for a tile of so many channels: several rows of taps, or a piece of one."""
         rows, depth = len(phase[0].taps), self.source[2]
         line = len(phase[1].taps) * depth
         everywhere = (0, phase[0].length), (0, phase[1].length)
@@ -234,38 +246,41 @@ class Sweep:
             return [Panel(0, 0, 0, 0, *everywhere, True)]
         if self.by_tap:
             down, across = (self._reaches(axis, phase[axis]) for axis in (0, 1))
-            taps = sorted(product(range(rows), range(len(across))), key=lambda at: -down[at[0]][1] * across[at[1]][1])
-            found = [
+            taps = sorted(
+                product(range(rows), range(len(across))), key=lambda tap: -down[tap[0]][1] * across[tap[1]][1]
+            )
+            panels = [
                 Panel(i, 1, j * depth + first, size, down[i], across[j], True)
                 for i, j in taps
                 for first, size in _equal(depth, most)
             ]
         elif line > most:
-            cuts = _equal(line, most)
-            found = [Panel(row, 1, first, size, *everywhere, True) for row in range(rows) for first, size in cuts]
+            runs = _equal(line, most)
+            panels = [Panel(row, 1, first, size, *everywhere, True) for row in range(rows) for first, size in runs]
         else:
-            found = [Panel(row, size, 0, line, *everywhere, True) for row, size in _equal(rows, most // line)]
-        return [found[0], *(panel._replace(fresh=False) for panel in found[1:])]
+            panels = [Panel(row, size, 0, line, *everywhere, True) for row, size in _equal(rows, most // line)]
+        return [panels[0], *(panel._replace(fresh=False) for panel in panels[1:])]
 
     @property
-    def arranged(self) -> int:
-        """Numbers of the weights of the most channels that a part has."""
+    def packed(self) -> int:
+        """Numbers of the packed weights of the most channels that a slice has."""
         _, channels, many = self.blocks[0]
-        most = ceil(many / self.by_channels) * channels + self.target[2] - many * channels
-        return most * self.weights // self.target[2] if self.arranges else 0
+        most = ceil(many / self.channel_shares) * channels + self.target[2] - many * channels
+        return most * self.weights // self.target[2] if self.packs else 0
 
     @property
-    def own(self) -> int:
-        """Numbers of a part's own workspace: its weights, and the source of a group with its border."""
-        return self.arranged + (self.images * self.image if self.copies else 0)
+    def scratch(self) -> int:
+        """Numbers that each slice has of its own: its packed weights, and the source of a group with its border."""
+        return self.packed + (self.group * self.image if self.copies else 0)
 
     @property
     def workspace(self) -> int:
-        return max(self.parts * self.own, 1)
+        """Numbers: the scratch of each slice."""
+        return max(self.slices * self.scratch, 1)
 
 
 def _equal(size: int, most: int) -> list[tuple[int, int]]:
     """(first, size) of the fewest pieces of at most `most`, as equal as they can be."""
     many = ceil(size / most)
-    ends = [size * number // many for number in range(many + 1)]
+    ends = [size * piece // many for piece in range(many + 1)]
     return [(start, end - start) for start, end in pairwise(ends)]

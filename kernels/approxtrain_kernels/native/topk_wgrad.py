@@ -1,0 +1,140 @@
+"""The code of `approx` with k = 1 on a CPU: one entry of each plane of dO, and the patch of x that it saw.
+
+    m(n, co) = argmax_pq |dO[n, p, q, co]|        s(n, co) = Σ_pq dO[n, p, q, co]
+    dW[i, j, ci, co] = Σ_n  s · x[n, row(m)·s + i − lo, col(m)·s + j − lo, ci]
+
+One pass over dO finds m and s of a group of images, whose x then lies in the second-level cache. The patches are added
+up channel by channel, so that a channel's Kh·Kw·Ci sums stay in the first-level cache; taps outside of the image are
+left out. Nothing is copied. The result is `[Co, Kh, Kw, Ci]`, in which a pixel's numbers are neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from llvmlite import ir
+
+from approxtrain_kernels.native import argmax_and_sum
+from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
+from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, number, pieces, share_of
+from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.native.wgrad import combine, own_sums
+from approxtrain_kernels.native.wgrad_tiling import WgradTiling
+
+
+@dataclass(frozen=True)
+class TopkWgrad(Kernel):
+    """dw `[Co, Kh, Kw, Ci]` from x `[N, H, W, Ci]` and the largest entries of dy `[N, Ho, Wo, Co]`."""
+
+    sums_over_batch = True
+
+    @cached_property
+    def tiling(self) -> WgradTiling:
+        """Shares and blocks are those of the exact weight gradient; its tiles are not used."""
+        return WgradTiling(self.shape, self.threads, self.lanes)
+
+    @property
+    def name(self) -> str:
+        return "topk_wgrad"
+
+    @property
+    def operands(self) -> dict[str, Size]:
+        return {"x": self.shape.x_shape, "dy": self.shape.y_shape}
+
+    @property
+    def result(self) -> Size:
+        kh, kw, ci, co = self.shape.w_shape
+        return co, kh, kw, ci
+
+    @property
+    def scratch(self) -> int:
+        """Numbers that each slice has of its own: sums `[group, Co]` and positions `[group, Co]`."""
+        return 2 * self.tiling.group * self.shape.out_channels
+
+    @property
+    def workspace(self) -> int:
+        return max(self.tiling.partial_sums + self.slices * self.scratch, 1)
+
+    @property
+    def slices(self) -> int:
+        return self.tiling.slices
+
+    def module(self) -> ir.Module:
+        module = ir.Module("topk_wgrad")
+        largest = argmax_and_sum.functions(module, self.tiling)
+        _slice(module, self, largest, _add_patches(module, self.tiling))
+        combine(module, self.tiling)
+        return module
+
+
+def _add_patches(module: ir.Module, tiling: WgradTiling) -> ir.Function:
+    """add_patches(x, position, total, dw, images): one channel's dw `[Kh, Kw, Ci]` += the patches of its entries."""
+    shape = tiling.shape
+    ci, co, wo = shape.in_channels, shape.out_channels, shape.y_shape[2]
+    code = Function(module, "add_patches", [FLOATS, POSITIONS, FLOATS, FLOATS, INDEX])
+    build, (x, position, total, dw, images) = code.build, code.arguments
+    with code.loop(images) as (n, _):
+        image = code.at(x, code.times(n, prod(shape.x_shape[1:])))
+        pixel = build.zext(build.load(build.gep(position, [code.times(n, co)])), INDEX)
+        value = build.load(code.at(total, code.times(n, co)))
+        row = build.sub(code.times(build.udiv(pixel, number(wo)), shape.strides[0]), number(shape.padding[0][0]))
+        column = build.sub(code.times(build.urem(pixel, number(wo)), shape.strides[1]), number(shape.padding[1][0]))
+        for i in range(shape.kernel_size[0]):
+            r = build.add(row, number(i))
+            with build.if_then(build.icmp_unsigned("<", r, number(shape.height))):
+                line = code.at(image, code.times(r, shape.width * ci))
+                for j in range(shape.kernel_size[1]):
+                    c = build.add(column, number(j))
+                    with build.if_then(build.icmp_unsigned("<", c, number(shape.width))):
+                        tap = code.at(dw, (i * shape.kernel_size[1] + j) * ci)
+                        _add_pixel(code, tiling, tap, code.at(line, code.times(c, ci)), value)
+    build.ret_void()
+    return code.function
+
+
+def _add_pixel(code: Function, tiling: WgradTiling, to: Any, pixel: Any, value: Any) -> None:
+    """to[ci] += value · pixel[ci]."""
+    for first, size, many in pieces(tiling.shape.in_channels, tiling.lanes):
+        kind = ir.VectorType(FLOAT, size)
+        with code.loop(number(many)) as (turn, _):
+            offset = code.times(turn, size)
+            pointer = code.vector(code.at(to, offset), first, kind)
+            read = code.build.load(code.vector(code.at(pixel, offset), first, kind), align=4)
+            code.build.store(code.multiply_add(value, read, code.build.load(pointer, align=4)), pointer, align=4)
+
+
+def _slice(module: ir.Module, kernel: TopkWgrad, largest: ArgmaxAndSum, add_patches: ir.Function) -> None:
+    """A share of the images and of the output channels, group by group."""
+    shape, tiling = kernel.shape, kernel.tiling
+    co, patch, columns_of_whole = shape.out_channels, prod(kernel.result[1:]), tiling.tile[1]
+    code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
+    build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
+    share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
+    total = own_sums(code, tiling, share, dw, workspace)  # [Co, patch]
+    sums = code.at(workspace, tiling.partial_sums, code.times(slice_number, kernel.scratch))  # [group, Co]
+    positions = build.bitcast(code.at(sums, tiling.group * co), POSITIONS)  # [group, Co]
+    begin = code.times(share.low, columns_of_whole)
+    end = build.select(share.is_last, number(co), code.times(share.high, columns_of_whole))
+    code.clear(code.at(total, code.times(begin, patch)), code.times(build.sub(end, begin), patch))
+    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
+    with code.loop(groups) as (turn, _):
+        start = build.add(share.first, code.times(turn, tiling.group))
+        count = code.smaller(build.sub(share.last, start), number(tiling.group))
+        with code.loop(count) as (n, _):
+            image = code.at(dy, code.times(build.add(start, n), prod(shape.y_shape[1:])))
+            for first, columns, _many in tiling.blocks:
+                whole = columns == columns_of_whole
+                with code.loop(build.sub(share.high, share.low) if whole else share.rest) as (block, _):
+                    channel = code.times(build.add(share.low, block), columns) if whole else number(first)
+                    entry = build.add(code.times(n, co), channel)
+                    pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
+                    build.call(largest[columns], [code.at(image, channel), *pointers])
+        images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
+        with code.loop(build.sub(end, begin)) as (offset, _):
+            channel = build.add(begin, offset)
+            entries = [build.gep(positions, [channel]), code.at(sums, channel)]
+            build.call(add_patches, [images, *entries, code.at(total, code.times(channel, patch)), count])
+    build.ret_void()
