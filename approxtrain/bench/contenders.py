@@ -7,6 +7,7 @@ all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -16,7 +17,7 @@ from jax import lax
 
 from approxtrain.bench.machine import matmul_precision
 from approxtrain.bench.plan import Case
-from approxtrain_kernels import ConvShape, Method, conv, dense
+from approxtrain_kernels import ConvShape, Method, conv, dense, weight_gradient
 from approxtrain_kernels.methods.full import Full
 
 ORDER = ("NHWC", "HWIO", "NHWC")
@@ -24,7 +25,7 @@ OPERANDS = {"wgrad": ("x", "dy"), "forward": ("x", "w"), "dgrad": ("dy", "w")}
 RESULT = {"wgrad": "dw", "forward": "y", "dgrad": "dx"}
 
 Inputs = dict[str, jax.Array]
-"""x, w and dy of one convolution, in the case's dtype."""
+"""x, w and dy of one convolution, in the case's dtype; and a key, if its method draws numbers."""
 
 
 class Candidate(Protocol):
@@ -58,7 +59,9 @@ class Program:
         self.by_kernel = len(results) == 1
         shapes = {"x": case.shape.x_shape, "w": case.shape.w_shape, "dy": case.shape.y_shape}
         with matmul_precision(case.precision):
-            abstract = [jax.ShapeDtypeStruct(shapes[key], case.precision.dtype) for key in keys]
+            arrays = {name: jax.ShapeDtypeStruct(shape, case.precision.dtype) for name, shape in shapes.items()}
+            arrays["key"] = jax.eval_shape(jax.random.key, 0)
+            abstract = [arrays[key] for key in keys]
             self.program = jax.jit(function).lower(*abstract).compile()
 
     def load(self, inputs: Inputs) -> tuple[jax.Array, ...]:
@@ -81,21 +84,22 @@ def programs(case: Case) -> Iterator[Program]:
     yield Program("ours", case, keys, result, _ours(shape, part))
     yield Program("xla", case, keys, result, _stock(shape, part))
     if case.subject == "method":
-        yield Program("method", case, keys, result, estimator(case.method, shape, case.implementation))
-        for name, rule in (("vjp full", Full()), ("vjp method", case.method)):
-            implementation = case.implementation if name == "vjp method" else None
-            yield Program(name, case, ("x", "w", "dy"), ("dx", "dw"), _vjp(rule, shape, implementation))
+        # An operand of its own: numbers drawn from a constant would be drawn while the program is compiled.
+        drawn = ("key",) if "key" in case.method.needs else ()
+        yield Program("method", case, keys + drawn, result, estimator(case.method, shape))
+        yield Program("vjp full", case, ("x", "w", "dy"), ("dx", "dw"), _vjp(Full(), shape))
+        yield Program("vjp method", case, ("x", "w", "dy", *drawn), ("dx", "dw"), _vjp(case.method, shape))
 
 
-def estimator(method: Method, shape: ConvShape, implementation: str | None) -> Callable[..., jax.Array]:
-    """dw of x and dy by a method."""
-    options: dict[str, Any] = {"shape": shape, "key": None, "implementation": implementation}
-    return lambda x, dy: method.estimate(x, dy, dtype=x.dtype, **options)
+def estimator(method: Method, shape: ConvShape) -> Callable[..., jax.Array]:
+    """dw of x and dy, and of a key where the method draws numbers."""
+    static = {"kernel_size": shape.kernel_size, "strides": shape.strides, "padding": shape.padding, "method": method}
+    return lambda x, dy, key=None: weight_gradient(x, dy, key=key, **static)
 
 
 def _ours(shape: ConvShape, part: str) -> Callable[..., jax.Array]:
     if part == "wgrad":
-        return estimator(Full(), shape, None)
+        return estimator(Full(), shape)
     if part == "forward":
         return lambda x, w: dense.forward(x, w, shape)
     return lambda dy, w: dense.dgrad(dy, w, shape)
@@ -124,14 +128,11 @@ def _stock(shape: ConvShape, part: str) -> Callable[..., Any]:
     return dgrad
 
 
-def _vjp(method: Method, shape: ConvShape, implementation: str | None) -> Callable[..., Any]:
+def _vjp(method: Method, shape: ConvShape) -> Callable[..., Any]:
     """Both gradients as a training step takes them. What it returns does not need y, so y is not computed."""
 
-    def gradients(x, w, dy):
-        def convolution(x, w):
-            options: dict[str, Any] = {"strides": shape.strides, "padding": shape.padding}
-            return conv(x, w, method=method, implementation=implementation, **options)
-
+    def gradients(x, w, dy, key=None):
+        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method, key=key)
         return jax.vjp(convolution, x, w)[1](dy)
 
     return gradients
@@ -145,7 +146,8 @@ def draw(case: Case, seed: int) -> Inputs:
     inputs = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
     w = rng.standard_normal(shape.w_shape, np.float32) * np.float32((2 / inputs) ** 0.5)
     arrays = {"x": x, "w": w, "dy": dy}
-    return {name: jnp.asarray(array, case.precision.dtype) for name, array in arrays.items()}
+    inputs = {name: jnp.asarray(array, case.precision.dtype) for name, array in arrays.items()}
+    return inputs | ({"key": jax.random.key(seed)} if "key" in case.method.needs else {})
 
 
 def copies(inputs: Inputs, count: int) -> list[Inputs]:

@@ -30,9 +30,9 @@ CONTENDERS = {
     "xla": "the exact form that jax's own differentiation of lax.conv_general_dilated gives",
     "torch nchw": "PyTorch, contiguous images, where PyTorch is installed",
     "torch nhwc": "PyTorch, channels-last images, where PyTorch is installed",
-    "method": "the method, where it is not `full`",
+    "method": "the method's weight gradient, where it is not `full`; of one that draws, with a fixed key",
     "vjp full": "the gradients of input and weight in one jitted program, method `full`",
-    "vjp method": "the same with the method",
+    "vjp method": "the same with the method, which may approximate the gradient of the input as well",
 }
 
 
@@ -69,7 +69,11 @@ class Case:
     precision: Precision
     part: str
     method: Method
-    implementation: str | None = None
+
+    @property
+    def implementation(self) -> str | None:
+        """The one that was asked for; None where the method has but one, or the fastest is meant."""
+        return getattr(self.method, "implementation", None)
 
     @property
     def subject(self) -> str:
@@ -88,7 +92,7 @@ class Case:
         flops, moved = rule.flops(shape), rule.bytes(shape, size)
         if contender == "method":
             return flops, moved
-        return flops + exact[0], moved + exact[1]
+        return flops + rule.dgrad_flops(shape), moved + exact[1]
 
 
 def cases(
@@ -101,25 +105,29 @@ def cases(
     if unknown := [name for name in names if name not in PRECISIONS]:
         raise ConfigError(f"`--dtype` (={unknown[0]!r}) must be one of {', '.join(PRECISIONS)}, or some with commas.")
     if part != "wgrad" and method.name != "full":
-        raise ConfigError(f"`--part {part}` is exact whatever the method: leave out `--method` (={method.name!r}).")
+        raise ConfigError(f"`--part {part}` times exact forms: leave out `--method` (={method.name!r}).")
+    if implementation is not None:
+        try:
+            method = make(method.name, **method.params, implementation=implementation)
+        except ValueError as error:
+            raise ConfigError(f"`--implementation`: {error}") from None
     found = tuple(dict.fromkeys(shape for text in shapes for shape in _shapes(text)))
-    return tuple(Case(shape, PRECISIONS[name], part, method, implementation) for name in names for shape in found)
+    return tuple(Case(shape, PRECISIONS[name], part, method) for name in names for shape in found)
 
 
 def method_of(name: str, params: dict[str, object]) -> Method:
-    """The method with its parameters. Raises ConfigError, also for methods that draw numbers."""
+    """The method with its parameters. Raises ConfigError."""
+    from approxtrain.schedule import config
+
     try:
-        rule = make(name, **params)
+        return config.make(name, params)
     except ValueError as error:
         raise ConfigError(f"`--method`: {error}") from None
-    if "key" in rule.needs:
-        raise ConfigError(f"`--method` (={name!r}) draws numbers: there is no exact value to check it against.")
-    return rule
 
 
 def methods() -> Iterator[type[Method]]:
     """Those that `--method` takes."""
-    return (method for method in all_methods().values() if "key" not in method.needs)
+    return iter(all_methods().values())
 
 
 def _shapes(text: str) -> Iterator[ConvShape]:

@@ -130,6 +130,8 @@ def _words(figure: Figure, summary: Summary, cell: float) -> None:
     ]
     if run.dgrad_saved:
         facts.insert(2, f"frozen prefix saves {run.dgrad_share_saved:.1%} of the step's FLOPs")
+    if run.dgrad_replaced:
+        facts.insert(2, f"replaced dgrads are {run.dgrad_share_replaced:.1%} of the step's FLOPs")
     if len(summary.phases) > 1:
         facts.append(f"over {summary.epochs} epochs")
     title = f"{summary.model.name}: {summary.title}"

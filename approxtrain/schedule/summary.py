@@ -226,6 +226,7 @@ def _cost(cost: Cost) -> dict[str, float]:
     return asdict(cost) | {
         "wgrad_share_saved": cost.wgrad_share_saved,
         "dgrad_share_saved": cost.dgrad_share_saved,
+        "dgrad_share_replaced": cost.dgrad_share_replaced,
         "largest_speed_up": cost.largest_speed_up,
         "speed_up_with_methods": cost.speed_up_with_methods,
     }

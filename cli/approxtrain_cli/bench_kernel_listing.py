@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def show_list(console: Console) -> None:
     from approxtrain.bench import plan
 
     methods = [
-        (method.name, ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "no parameter")
+        (method.name, ", ".join(f"{field.name}={field.default}" for field in method.parameters()) or "no parameter")
         for method in plan.methods()
     ]
     groups = {

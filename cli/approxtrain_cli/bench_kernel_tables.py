@@ -130,6 +130,11 @@ def notes(rows: Sequence[Row], caches: Sequence[str]) -> Iterator[str]:
         "Times are medians in ms; speed-up is how many times faster, with its 95 % interval; spread is the quartile "
         "range over the median; share is of the bandwidth measured above; errors are against float64."
     )
+    if not shown[0].case.method.exact_dgrad:
+        yield (
+            "This method approximates the gradient of the input as well: the first table times its weight gradient "
+            "alone, the jitted vjp has both."
+        )
     if all(found.layout is None for found in shown):
         yield "layout: none, NHWC in and HWIO out; what a program moves inside is in its time."
     small = [name for found in shown if found.cache == "cold" and not found.evicts for name in [_shape(found)]]

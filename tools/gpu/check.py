@@ -233,7 +233,7 @@ def _form(method: Method, shape: ConvShape, dtype: str) -> tuple[str, str]:
 def _wgrads(target: Target, shape: ConvShape, dtype: str) -> int:
     """cuDNN calls in the dense weight gradient by itself: one, but none where it is written as matrix products."""
     x, dy = (jax.ShapeDtypeStruct(size, dtype) for size in (shape.x_shape, shape.y_shape))
-    return target.compile(estimator(make("full"), shape, None), x, dy).convolutions["wgrad"]
+    return target.compile(estimator(make("full"), shape), x, dy).convolutions["wgrad"]
 
 
 def _data(size: int, image: tuple[int, int, int]) -> tuple[Images, Any]:

@@ -49,7 +49,7 @@ def run(shapes: Sequence[ConvShape], names: Sequence[str]) -> Iterator[dict[str,
             sets = _inputs(shape, precision)
             of = (shape, 1, precision.dtype)
             contenders: dict[str, Any] = {
-                "full": (full(shape, precision.dtype, **model), estimator(make("full"), shape, None), "full")
+                "full": (full(shape, precision.dtype, **model), estimator(make("full"), shape), "full")
             }
             for plan in plans(*of, **model):
                 contenders[plan.form] = (plan, partial(estimate, shape=shape, k=1, plan=plan), "approx")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 
 from approxtrain import data, models
 from approxtrain.config import Config, steps_per_epoch
-from approxtrain.models.network import Conv, Network
 from approxtrain.schedule import Schedule
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.dispatch import Dispatch
@@ -26,18 +26,6 @@ from approxtrain.training.step import Task, TrainState, set_up
 
 SHOWN = 20
 """First losses that are put side by side."""
-
-
-def network_by(name: str | None) -> type[Network]:
-    """Our network with `approx` by one implementation; the other methods have but one."""
-
-    class Chosen(Conv):
-        implementation = name
-
-    class ByChosen(Network):
-        conv = Chosen
-
-    return ByChosen
 
 
 class Comparison:
@@ -89,8 +77,11 @@ class Comparison:
 
     def _start(self, implementation: str | None) -> tuple[Task, Dispatch, TrainState]:
         config, keys = self.config, Keys.of(self.config.train.seed)
-        task, state = set_up(self.model, config, self.steps, keys.init, network_by(implementation))
+        task, state = set_up(self.model, config, self.steps, keys.init)
         schedule = Schedule.from_config(config.schedule, self.model.layers, self.steps)
+        named = {"implementation": implementation}
+        cells = tuple(replace(cell, **named) if cell.name == "approx" else cell for cell in schedule.cells)
+        schedule = replace(schedule, cells=cells)
         batch, augment = config.train.batch_size, config.train.augment
         dispatch = Dispatch(task, schedule, keys, batch_size=batch, augment=augment, mode="host")
         return task, dispatch, state

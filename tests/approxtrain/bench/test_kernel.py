@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from approxtrain.bench import contenders, exactness, kernel
-from approxtrain.bench.exactness import exact_dgrad, exact_forward
 from approxtrain.bench.kernel import Bench, interpret, names_of
 from approxtrain.bench.machine import Machine
-from approxtrain.bench.plan import PARTS, PRECISIONS, Case
+from approxtrain.bench.plan import PARTS, PRECISIONS, Case, cases
 from approxtrain.bench.timer import Cupti, Loop
 from approxtrain.errors import ConfigError
-from approxtrain_kernels import conv_shape
+from approxtrain_kernels import conv_shape, exact
 from approxtrain_kernels.methods.approx import Approx
 from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.methods.random import Random
 from approxtrain_kernels.methods.zero import Zero
 
 SHAPE = conv_shape((2, 4, 4, 3), 5, (3, 3))
@@ -28,8 +28,8 @@ UNEVEN = conv_shape((2, 6, 5, 3), 4, (3, 3), (2, 2))
 MACHINE = Machine(1e10, dict.fromkeys(PRECISIONS, 1e11), 1 << 12, "assumed", 1e-5)
 
 
-def case(method=Approx(), dtype="float32", part="wgrad", shape=SHAPE, **options) -> Case:
-    return Case(shape, PRECISIONS[dtype], part, method, **options)
+def case(method=Approx(), dtype="float32", part="wgrad", shape=SHAPE) -> Case:
+    return Case(shape, PRECISIONS[dtype], part, method)
 
 
 def row_of(one: Case, rounds: int = 3, told=lambda *_: None):
@@ -44,8 +44,8 @@ def untimed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("dtype", "method"),
-    [("float32", Zero()), ("bfloat16", Approx(k=2)), ("float16", Approx())],
-    ids=["zero", "bfloat16", "float16"],
+    [("float32", Zero()), ("float32", Random()), ("bfloat16", Approx(k=2)), ("float16", Approx())],
+    ids=["zero", "random", "bfloat16", "float16"],
 )
 def test_a_row_that_is_right_has_every_sample_of_both_caches(dtype, method):
     told = []
@@ -91,8 +91,8 @@ def test_the_references_of_forward_and_dgrad_are_those_of_jax_in_float64(shape):
             )
 
         y, back = jax.vjp(stock, jnp.asarray(x))
-        np.testing.assert_allclose(exact_forward(x, w, shape), y, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(exact_dgrad(dy, w, shape), back(jnp.asarray(dy))[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(exact.forward(x, w, shape), y, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(exact.dgrad(dy, w, shape), back(jnp.asarray(dy))[0], rtol=1e-12, atol=1e-12)
 
 
 class NotFinite(Approx):
@@ -129,7 +129,7 @@ class Remembers(Approx):
 
     written: str = "first"
 
-    def estimate(self, x, dy, *, shape, dtype, **options):
+    def estimate(self, x, dy, *, shape, **options):
         memory: list[np.ndarray] = []
 
         def kernel(right: np.ndarray) -> np.ndarray:
@@ -145,8 +145,8 @@ class Remembers(Approx):
                 out[...] = right
             return out.copy()
 
-        right = super().estimate(x, dy, shape=shape, dtype=dtype, **options)
-        return jax.pure_callback(kernel, jax.ShapeDtypeStruct(shape.w_shape, dtype), right)
+        right = super().estimate(x, dy, shape=shape, **options)
+        return jax.pure_callback(kernel, jax.ShapeDtypeStruct(shape.w_shape, right.dtype), right)
 
 
 @pytest.mark.parametrize(
@@ -248,10 +248,18 @@ def test_a_wrong_pallas_kernel_is_a_failure(monkeypatch):
     assert row.wrong
 
 
-@pytest.mark.parametrize("name", ["pallas", "palas"])
-def test_an_implementation_that_there_is_not_is_an_error_of_the_user(name):
-    with pytest.raises(ConfigError, match=r"`--implementation`: `implementation` \(='pal"):
-        row_of(case(implementation=name))
+def test_an_implementation_that_does_not_run_here_is_an_error_of_the_user():
+    with pytest.raises(ConfigError, match=r"`--implementation`: `implementation` \(='pallas'\) has kernels for NVIDIA"):
+        row_of(case(Approx(implementation="pallas")))
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "why"),
+    [(Approx(), "palas", r"`implementation` \(='palas'\) must be one of"), (Zero(), "xla", "belongs to approx")],
+)
+def test_an_implementation_that_a_method_does_not_have_is_refused_before_jax_starts(method, name, why):
+    with pytest.raises(ConfigError, match=f"`--implementation`: .*{why}"):
+        cases(["2,4,4,3,5,3,1"], "float32", "wgrad", method, name)
 
 
 def test_inputs_have_the_zeros_of_a_relu_and_the_dtype_and_copies_are_other_memory():
