@@ -10,7 +10,7 @@ import jax
 from approxtrain.bench.step import Contender, StepBench
 from approxtrain.config import Config
 from approxtrain.errors import InterruptedRun
-from approxtrain.schedule import full
+from approxtrain.schedule import Schedule
 from approxtrain.training.signals import Interruption
 
 MOST, LONGEST = 5, 8.0
@@ -25,7 +25,7 @@ def step(config: Config) -> tuple[float, float]:
     """
     with Interruption() as interruption:
         bench = StepBench(config)
-        contender = bench.single("full", full(bench.model.layers), "host")
+        contender = bench.single("full", Schedule.named("full", bench.model.layers), "host")
         first = _seconds(contender, interruption)
         seconds: list[float] = []
         while not seconds or (len(seconds) < MOST and sum(seconds) < LONGEST):

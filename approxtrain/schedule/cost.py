@@ -5,11 +5,9 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
     largest possible speed-up = 1 − T_method / T_full
 
-where what a method replaces counts as nothing: no estimator can do better. That is the wgrad of every cell but `full`,
-and the dgrad of a method that approximates it. A schedule with a frozen prefix (`frozen_prefix.py`) leaves out the
-dgrads of all layers from the second to the one above the prefix as well, whatever their methods. Counting what the
-methods compute themselves gives the second figure. All else (norms, linear layers, optimiser) is left out: it would
-make both smaller.
+where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
+A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
+methods. The second figure counts what methods compute. Norms, linear layers, optimiser would make both smaller.
 """
 
 from __future__ import annotations

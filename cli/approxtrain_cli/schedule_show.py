@@ -82,7 +82,7 @@ def show(summary: Summary, console: Console) -> None:
 def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
     from rich.text import Text
 
-    yield Text(f"{summary.model.name}: {summary.title}", style="bold")
+    yield Text(f"{summary.model.name}: {summary.config.title}", style="bold")
     epochs = f"{summary.epochs} epoch{'s' if summary.epochs > 1 else ''}"
     size = f"{len(summary.model.layers)} convolutions, batch {summary.batch}"
     yield f"{size}, {epochs} of {summary.steps_per_epoch} steps"
