@@ -11,7 +11,6 @@ compared again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -20,8 +19,7 @@ import numpy as np
 
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_contenders import Inputs, KernelContender, draw
-from approxtrain_kernels import ConvShape
-from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels import ConvShape, exact
 
 FACTORS = {
     "ours": 1.0,
@@ -85,38 +83,22 @@ class Gate:
         """What the contender should have computed; of a method, from its own inputs, for it need not be linear."""
         if result == "dw" and name in ("method", "vjp method"):
             return exact_method(self.case, fresh)
+        if result == "dx" and name == "vjp method" and not self.case.method.exact_dgrad:
+            x, w, dy = (_numbers(fresh[each]) for each in ("x", "w", "dy"))
+            return self.case.method.dgrad_oracle(x, w, dy, self.case.shape, fresh.get("key"))
         return FACTORS[name] * self._of_base(result)
 
     def _compute_of_base(self, result: str) -> np.ndarray:
         x, w, dy = (_numbers(self._base[name]) for name in ("x", "w", "dy"))
         shape = self.case.shape
         if result == "dw":
-            return Full().oracle(x, dy, shape)
-        return exact_forward(x, w, shape) if result == "y" else exact_dgrad(dy, w, shape)
+            return exact.wgrad(x, dy, shape)
+        return exact.forward(x, w, shape) if result == "y" else exact.dgrad(dy, w, shape)
 
 
 def exact_method(case: Case, inputs: Inputs) -> np.ndarray:
-    """dw by the method in float64; NaN, which no error bound accepts, where it has no exact value."""
-    exact = case.method.oracle(_numbers(inputs["x"]), _numbers(inputs["dy"]), case.shape)
-    return np.full(case.shape.w_shape, np.nan) if exact is None else exact
-
-
-def exact_forward(x: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
-    """y in float64."""
-    padded = np.pad(x.astype(np.float64), ((0, 0), *shape.padding, (0, 0)))
-    w = w.astype(np.float64)
-    return sum((np.tensordot(seen, w[tap], axes=1) for tap, seen in _windows(padded, shape)), np.zeros(shape.y_shape))
-
-
-def exact_dgrad(dy: np.ndarray, w: np.ndarray, shape: ConvShape) -> np.ndarray:
-    """dx in float64."""
-    (top, bottom), (left, right) = shape.padding
-    n, height, width, ci = shape.x_shape
-    padded = np.zeros((n, top + height + bottom, left + width + right, ci))
-    dy, w = dy.astype(np.float64), w.astype(np.float64)
-    for tap, seen in _windows(padded, shape):
-        seen += np.tensordot(dy, w[tap].T, axes=1)
-    return padded[:, top : top + height, left : left + width]
+    """dw by the method in float64; of one that draws, with the numbers that the contender drew."""
+    return case.method.oracle(_numbers(inputs["x"]), _numbers(inputs["dy"]), case.shape, inputs.get("key"))
 
 
 def relative_error(array: np.ndarray, exact: np.ndarray) -> float:
@@ -124,13 +106,6 @@ def relative_error(array: np.ndarray, exact: np.ndarray) -> float:
     if array.shape != exact.shape:
         raise ValueError(f"a result of shape {array.shape} cannot be compared with {exact.shape}.")
     return float(np.abs(array - exact).max() / max(np.abs(exact).max(), 1e-30))
-
-
-def _windows(padded: np.ndarray, shape: ConvShape) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """Each tap, with a view of the pixels that it meets, one for each output pixel."""
-    (sh, sw), (_, ho, wo, _) = shape.strides, shape.y_shape
-    for i, j in np.ndindex(shape.kernel_size):
-        yield (i, j), padded[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
 
 
 def _numbers(array: object) -> np.ndarray:

@@ -19,7 +19,7 @@ from jax import lax
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_clock import TimedCall
 from approxtrain.bench.machine import matmul_precision
-from approxtrain_kernels import ConvShape, Method, conv, dense
+from approxtrain_kernels import ConvShape, Method, conv, dense, weight_gradient
 from approxtrain_kernels.methods.full import Full
 
 ORDER = ("NHWC", "HWIO", "NHWC")
@@ -27,7 +27,8 @@ OPERANDS = {"wgrad": ("x", "dy"), "forward": ("x", "w"), "dgrad": ("dy", "w")}
 RESULT = {"wgrad": "dw", "forward": "y", "dgrad": "dx"}
 
 Inputs = dict[str, jax.Array]
-"""x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` and dy `[N, Ho, Wo, Co]` of one convolution, in the case's dtype."""
+"""x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` and dy `[N, Ho, Wo, Co]` of one convolution, in the case's dtype; and a
+key, if its method draws numbers."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ def programs(case: Case) -> Iterator[KernelContender]:
     yield compiled("ours", case, keys, result, _ours(shape, part))
     yield compiled("xla", case, keys, result, _stock(shape, part))
     if case.subject == "method":
-        yield compiled("method", case, keys, result, estimator(case.method, shape))
-        for name, rule in (("vjp full", Full()), ("vjp method", case.method)):
-            yield compiled(name, case, ("x", "w", "dy"), ("dx", "dw"), _vjp(rule, shape))
+        # An operand of its own: numbers drawn from a constant would be drawn while the program is compiled.
+        drawn = ("key",) if "key" in case.method.needs else ()
+        yield compiled("method", case, keys + drawn, result, estimator(case.method, shape))
+        yield compiled("vjp full", case, ("x", "w", "dy"), ("dx", "dw"), _vjp(Full(), shape))
+        yield compiled("vjp method", case, ("x", "w", "dy", *drawn), ("dx", "dw"), _vjp(case.method, shape))
 
 
 def compiled(
@@ -72,8 +75,9 @@ def compiled(
     """A jitted function of some of x, w and dy, compiled for the case's shapes and precision."""
     shapes = {"x": case.shape.x_shape, "w": case.shape.w_shape, "dy": case.shape.y_shape}
     with matmul_precision(case.precision):
-        abstract = [jax.ShapeDtypeStruct(shapes[key], case.precision.dtype) for key in keys]
-        program = jax.jit(function).lower(*abstract).compile()
+        arrays = {name: jax.ShapeDtypeStruct(size, case.precision.dtype) for name, size in shapes.items()}
+        arrays["key"] = jax.eval_shape(jax.random.key, 0)
+        program = jax.jit(function).lower(*(arrays[key] for key in keys)).compile()
     return KernelContender(
         name,
         results,
@@ -87,8 +91,9 @@ def compiled(
 
 
 def estimator(method: Method, shape: ConvShape) -> Callable[..., jax.Array]:
-    """dw of x and dy by a method."""
-    return lambda x, dy: method.estimate(x, dy, shape=shape, dtype=x.dtype, key=None, implementation=None)
+    """dw of x and dy, and of a key where the method draws numbers."""
+    static = {"kernel_size": shape.kernel_size, "strides": shape.strides, "padding": shape.padding, "method": method}
+    return lambda x, dy, key=None: weight_gradient(x, dy, key=key, **static)
 
 
 def _ours(shape: ConvShape, part: str) -> Callable[..., jax.Array]:
@@ -115,8 +120,8 @@ def _stock(shape: ConvShape, part: str) -> Callable[..., Any]:
 def _vjp(method: Method, shape: ConvShape) -> Callable[..., Any]:
     """Both gradients as a training step takes them. What it returns does not need y, so y is not computed."""
 
-    def gradients(x, w, dy):
-        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method)
+    def gradients(x, w, dy, key=None):
+        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method, key=key)
         return jax.vjp(convolution, x, w)[1](dy)
 
     return gradients
@@ -129,7 +134,8 @@ def draw(case: Case, seed: int) -> Inputs:
     dy = rng.standard_normal(shape.y_shape, np.float32)
     inputs = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
     w = rng.standard_normal(shape.w_shape, np.float32) * np.float32((2 / inputs) ** 0.5)
-    return {name: jnp.asarray(array, case.precision.dtype) for name, array in {"x": x, "w": w, "dy": dy}.items()}
+    arrays = {name: jnp.asarray(array, case.precision.dtype) for name, array in {"x": x, "w": w, "dy": dy}.items()}
+    return arrays | ({"key": jax.random.key(seed)} if "key" in case.method.needs else {})
 
 
 def copies(inputs: Inputs, count: int) -> list[Inputs]:

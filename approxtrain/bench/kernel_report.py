@@ -112,6 +112,7 @@ def kernel_row(
         "dtype": case.precision.name,
         "part": case.part,
         "method": case.method.label,
+        "exact_dgrad": case.method.exact_dgrad,
         "relative_error": {name: error if isfinite(error) else str(error) for name, error in errors.items()},
         "tolerance": case.precision.tolerance,
         "failed": list(failed),

@@ -99,22 +99,22 @@ class Batches:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of bytes with what they should be; `expected` None: nothing is recorded for them."""
+    """A checksum or size beside what it should be. `expected` is None where nothing was recorded."""
 
     what: str
     expected: str | None
-    found: str
+    actual: str
 
     @property
     def passed(self) -> bool:
-        return self.expected in (None, self.found)
+        return self.expected in (None, self.actual)
 
 
-def find(place: Path) -> Path | None:
-    """The archive, or the folder of batches, that `place` is or holds."""
-    if place.is_file() or any((place / file).is_file() for layout in LAYOUTS for file in layout.files):
-        return place
-    inside = [place / layout.folder for layout in LAYOUTS] + [place / layout.archive for layout in LAYOUTS]
+def find(path: Path) -> Path | None:
+    """The archive, or the folder of batches, that `path` is or holds."""
+    if path.is_file() or any((path / file).is_file() for layout in LAYOUTS for file in layout.files):
+        return path
+    inside = [path / layout.folder for layout in LAYOUTS] + [path / layout.archive for layout in LAYOUTS]
     return next((path for path in inside if path.exists()), None)
 
 
@@ -135,8 +135,8 @@ def official_checks(batches: Batches) -> list[Check]:
     for file, content, digest in zip(layout.files, batches.contents, layout.digests, strict=True):
         if layout.batch_bytes not in (None, len(content)):
             checks.append(Check(f"{file} bytes", f"{layout.batch_bytes:,}", f"{len(content):,}"))
-        found = hashlib.new(layout.algorithm, content, usedforsecurity=False).hexdigest()
-        checks.append(Check(f"{file} {layout.algorithm}", digest, found))
+        actual = hashlib.new(layout.algorithm, content, usedforsecurity=False).hexdigest()
+        checks.append(Check(f"{file} {layout.algorithm}", digest, actual))
     return checks
 
 
@@ -196,37 +196,37 @@ def _read_archive(path: Path) -> Batches:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         try:
-            found = _members(path, file)
+            members = _members(path, file)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise DataError(
                 f"`{path}` is damaged or cut off ({error}); its SHA-256 is {sha256}. Fetch it again."
             ) from error
     for layout in LAYOUTS:
         wanted = [f"{layout.folder}/{file}" for file in layout.files]
-        if all(name in found for name in wanted):
-            return Batches(path, layout, tuple(found[name] for name in wanted), sha256)
+        if all(name in members for name in wanted):
+            return Batches(path, layout, tuple(members[name] for name in wanted), sha256)
     raise DataError(
         f"`{path}` lacks the six batches of `{BINARY.folder}/` or `{PYTHON.folder}/`; "
-        f"of those it has {', '.join(found) or 'none'}."
+        f"of those it has {', '.join(members) or 'none'}."
     )
 
 
 def _members(path: Path, file: BinaryIO) -> dict[str, bytes]:
     """Contents of the members that are batches, in one pass to the end, where gzip's own checksum stands."""
     wanted = {f"{layout.folder}/{name}" for layout in LAYOUTS for name in layout.files}
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with GzipFile(fileobj=file) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
         for member in tar:
             _refuse_unless_plain(path, member)
             if member.name not in wanted:
                 continue
             stream = tar.extractfile(member)
-            if member.name in found or member.size > _LARGEST_BATCH or stream is None:
+            if member.name in contents or member.size > _LARGEST_BATCH or stream is None:
                 raise DataError(f"`{path}` holds `{member.name}` twice, as no file, or larger than 1 GiB.")
-            found[member.name] = stream.read()
+            contents[member.name] = stream.read()
         while raw.read(1 << 20):
             pass
-    return found
+    return contents
 
 
 def _refuse_unless_plain(path: Path, member: tarfile.TarInfo) -> None:

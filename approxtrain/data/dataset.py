@@ -22,7 +22,7 @@ class Dataset:
     source: str
     """Where the images came from: a path, or "drawn by approxtrain"."""
     sha256: str
-    """Of all decoded images and labels (`fingerprint`), holdout or not: the same however they were packed."""
+    """Digest (`fingerprint`) of all decoded images and labels, holdout or not, however they were packed."""
     class_names: tuple[str, ...]
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -93,8 +93,8 @@ def check_holdout(count: int, train_images: int) -> None:
 
 def _stratified_permutation(labels: np.ndarray) -> np.ndarray:
     shuffled = np.argsort(RawStream(_HOLDOUT_SEED).words(len(labels)), kind="stable")
-    place = np.empty(len(labels))
+    position = np.empty(len(labels))  # in the permutation, as a share of it
     for label in np.unique(labels):
-        own = np.flatnonzero(labels[shuffled] == label)
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
-    return shuffled[np.argsort(place, kind="stable")]
+        of_class = np.flatnonzero(labels[shuffled] == label)
+        position[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    return shuffled[np.argsort(position, kind="stable")]

@@ -28,7 +28,7 @@ MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 
-Progress = Callable[[int, int], None]  # bytes that are there, bytes of the whole
+Progress = Callable[[int, int], None]  # bytes received so far, bytes of the whole
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class _Failed(Exception):
 
 
 class _Slow(_Failed):
-    """It delivers, but below the speed asked for."""
+    """This mirror delivers, but below the speed asked for."""
 
 
 def fetch(
-    place: str | Path | None = None,
+    directory: str | Path | None = None,
     *,
     mirrors: tuple[str, ...] = MIRRORS,
     patience: Patience = Patience(),
@@ -60,11 +60,11 @@ def fetch(
 ) -> Path:
     """The official archive in the data folder, downloaded if it is not there yet; returns its path.
 
-    `say` gets a line for each mirror tried, `progress` the bytes that are there and the size of the whole.
+    `say` gets a line for each mirror tried, `progress` the bytes received so far and the size of the whole.
     DataError, with what each mirror answered, where none delivers; DiskError where the archive cannot be
     written.
     """
-    folder = (store.folder() if place is None else Path(place).expanduser()) / store.OFFICIAL
+    folder = (store.folder() if directory is None else Path(directory).expanduser()) / store.OFFICIAL
     for layout in cifar.LAYOUTS:
         if _sha256(folder / layout.archive) == layout.archive_sha256:
             return folder / layout.archive
@@ -98,12 +98,12 @@ def _from_mirror(url: str, folder: Path, patience: Patience, speed: float, progr
         _download(url, part, layout.archive_bytes, patience, speed, progress)
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise _Failed(f"{error or type(error).__name__}") from error
-    found = _sha256(part)
-    if found != layout.archive_sha256:
+    sha256 = _sha256(part)
+    if sha256 != layout.archive_sha256:
         part.unlink()
         if continued:  # the wrong bytes may have come from elsewhere: this mirror may send all of its own
             return _from_mirror(url, folder, patience, speed, progress)
-        raise _Failed(f"its SHA-256 is {found}, not {layout.archive_sha256}")
+        raise _Failed(f"its SHA-256 is {sha256}, not {layout.archive_sha256}")
     with disk.explained(archive):
         disk.sync(part)
         part.replace(archive)

@@ -54,8 +54,8 @@ def _pictures(stream: RawStream, labels: np.ndarray) -> np.ndarray:
     x, y = _turned(stream, *_pixels(stream, radius, spread=5.0))
     cover = np.empty((count, SIDE, SIDE, 1), np.float32)
     for label, name in enumerate(CLASSES):
-        own = labels == label
-        cover[own] = _cover(_FIELDS[name](x[own], y[own]), radius[own])
+        of_class = labels == label
+        cover[of_class] = _cover(_FIELDS[name](x[of_class], y[of_class]), radius[of_class])
     ground = stream.uniform(10, 110, count, 1, 1, 3)
     picture = ground + stream.uniform(40, 130, count, 1, 1, 3) * cover
     for _ in range(_SPECKS):

@@ -1,4 +1,4 @@
-"""Where images lie, whether they are what their name says, and how they get into the data folder.
+"""The data folder: finding images in it, verifying that they are what their name says, and importing into it.
 
 The data folder is `data.dir`, else the environment's APPROXTRAIN_DATA, else the user's cache folder. In it,
 data set NAME is looked for in the folder NAME and then in the folder itself. The name `cifar10` belongs to
@@ -28,8 +28,8 @@ DRAWN = "shapes"
 
 def folder() -> Path:
     """The data folder where `data.dir` names none."""
-    if chosen := os.environ.get("APPROXTRAIN_DATA"):
-        return Path(chosen).expanduser()
+    if named := os.environ.get("APPROXTRAIN_DATA"):
+        return Path(named).expanduser()
     if sys.platform == "win32":
         cache = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     elif sys.platform == "darwin":
@@ -39,12 +39,12 @@ def folder() -> Path:
     return cache.expanduser() / "approxtrain"
 
 
-def locate(name: str, place: str | Path | None) -> Path:
+def locate(name: str, directory: str | Path | None) -> Path:
     """The archive or folder of batches of data set `name`; DataError tells the ways to get one."""
     _check_name(name)
-    root = folder() if place is None else Path(place).expanduser()
-    found = cifar.find(root / name) or cifar.find(root)
-    if found is None:
+    root = folder() if directory is None else Path(directory).expanduser()
+    path = cifar.find(root / name) or cifar.find(root)
+    if path is None:
         official = name == OFFICIAL
         fetch = "`approxtrain data fetch` downloads them" if official else "`data.name=shapes` needs none"
         option = "" if official else f" --name {name}"
@@ -53,7 +53,7 @@ def locate(name: str, place: str | Path | None) -> Path:
             f"`approxtrain data import PATH{option}` copies an archive or folder that you have; "
             "`data.dir=PATH` reads one where it lies."
         )
-    return found
+    return path
 
 
 def _check_name(name: str) -> None:
@@ -61,9 +61,9 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"`data.name` (={name!r}) must be letters, digits, '.', '_' and '-', as in a file's name.")
 
 
-def read(name: str, place: str | Path | None = None) -> Dataset:
+def read(name: str, directory: str | Path | None = None) -> Dataset:
     """Data set `name`, verified. Its `sha256` is that of the decoded images."""
-    return _dataset(name, cifar.read(locate(name, place)))
+    return _dataset(name, cifar.read(locate(name, directory)))
 
 
 def draw() -> Dataset:
@@ -72,33 +72,32 @@ def draw() -> Dataset:
     return Dataset(DRAWN, "drawn by approxtrain", fingerprint(*arrays), shapes.CLASSES, *arrays)
 
 
-def count_train(name: str, place: str | Path | None) -> int:
+def count_train(name: str, directory: str | Path | None) -> int:
     """Number of training images, from sizes alone where they tell it."""
     if name == OFFICIAL:
         return cifar.TRAIN_IMAGES
-    path = locate(name, place)
+    path = locate(name, directory)
     files = [path / file for file in cifar.BINARY.files[:-1]]
     if all(file.is_file() for file in files):
         return sum(file.stat().st_size for file in files) // cifar.RECORD
-    return len(read(name, place).train_labels)
+    return len(read(name, directory).train_labels)
 
 
-def verify(name: str, place: str | Path | None = None) -> tuple[str, list[cifar.Check]]:
-    """Hash the images again: where they came from, and what they are beside what they should be.
-    DataError."""
+def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[cifar.Check]]:
+    """Hash the images again: where they came from, and each checksum beside the expected one. DataError."""
     if name == DRAWN:
         drawn = draw()
         return drawn.source, [cifar.Check("drawn images sha256", shapes.SHA256, drawn.sha256)]
-    path = locate(name, place)
+    path = locate(name, directory)
     batches = cifar.read(path)
     checks = cifar.official_checks(batches) if name == OFFICIAL else _own_checks(batches)
     if all(check.passed for check in checks):  # bytes that changed may not even decode
-        found = fingerprint(*cifar.decode(batches))
-        checks.append(cifar.Check("decoded images sha256", _manifest(path).get("sha256"), found))
+        actual = fingerprint(*cifar.decode(batches))
+        checks.append(cifar.Check("decoded images sha256", _manifest(path).get("sha256"), actual))
     return str(path), checks
 
 
-def add(source: Path, name: str | None = None, place: str | Path | None = None) -> Dataset:
+def add(source: Path, name: str | None = None, directory: str | Path | None = None) -> Dataset:
     """Verify an archive or folder and copy its batches, byte for byte, into the data folder, with a manifest.
 
     Without a name they must be the official ones. The folder appears complete or not at all.
@@ -107,12 +106,12 @@ def add(source: Path, name: str | None = None, place: str | Path | None = None) 
     _check_name(name)
     if name == DRAWN:
         raise ConfigError(f"`{DRAWN}` is the name of the images that the program draws; choose another one.")
-    found = cifar.find(source.expanduser())
-    if found is None:
+    path = cifar.find(source.expanduser())
+    if path is None:
         raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR-10 batches, nor does it hold one.")
-    batches = cifar.read(found)
+    batches = cifar.read(path)
     dataset = _dataset(name, batches)
-    root = folder() if place is None else Path(place).expanduser()
+    root = folder() if directory is None else Path(directory).expanduser()
     target = root / name / batches.layout.folder
     if cifar.find(root / name) is None:
         _write(target, batches, dataset)
@@ -135,14 +134,14 @@ def _dataset(name: str, batches: cifar.Batches) -> Dataset:
         )
         raise DataError(
             f"`{batches.path}` does not hold the bytes of `{name}`: {failed.what} should be "
-            f"{failed.expected}, and is {failed.found}. {remedy}"
+            f"{failed.expected}, and is {failed.actual}. {remedy}"
         )
     arrays = cifar.decode(batches)
     return Dataset(name, str(batches.path), fingerprint(*arrays), cifar.CLASSES, *arrays)
 
 
 def _own_checks(batches: cifar.Batches) -> list[cifar.Check]:
-    """Images of another origin, against the manifest that `data import` wrote beside them, if it did."""
+    """Checks of images of another origin, against the manifest that `data import` wrote beside them, if any."""
     if batches.archive_sha256 is not None:
         return [cifar.Check(f"{batches.path.name} sha256", None, batches.archive_sha256)]
     recorded = _manifest(batches.path).get("files", {})

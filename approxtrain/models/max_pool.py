@@ -42,7 +42,7 @@ max_pool.defvjp(_forward, _backward)
 
 
 def _geometry(x_shape: tuple[int, ...], window: int, stride: int) -> ConvShape:
-    """That of a convolution with this window; its channels have no meaning here."""
+    """Padding and output size of the window, as of a convolution; the channels are not the images'."""
     return conv_shape(x_shape, 1, (window, window), (stride, stride))
 
 

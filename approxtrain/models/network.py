@@ -27,10 +27,7 @@ BATCH_NORM_MOMENTUM = 0.9  # ours: the paper states none
 
 
 class Conv(nnx.Module):
-    """A convolution, SAME padding, whose weight gradient is its method's. He-normal weights."""
-
-    implementation: str | None = None
-    """Of the weight gradient, as in `approxtrain_kernels.conv`; a subclass may name one."""
+    """A convolution, SAME padding, whose gradients are its method's. He-normal weights."""
 
     def __init__(self, op: d.Conv, in_channels: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
         self.stride = op.stride
@@ -41,8 +38,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array, method: Method, key: jax.Array | None) -> jax.Array:
         w = self.kernel[...].astype(self.dtype)
-        strides, by = (self.stride, self.stride), self.implementation
-        y = conv(x, w, strides=strides, padding="SAME", method=method, key=key, implementation=by)
+        y = conv(x, w, strides=(self.stride, self.stride), padding="SAME", method=method, key=key)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -87,8 +83,8 @@ class Network(nnx.Module):
             )
         cells = {}
         for layer, method in zip(self.model.layers, methods, strict=True):
-            own = None if key is None else jax.random.fold_in(key, layer.number)
-            cells[layer.path] = (method, own)
+            layer_key = None if key is None else jax.random.fold_in(key, layer.number)
+            cells[layer.path] = (method, layer_key)
         return self._run(self.model.ops, x.astype(self.dtype), cells, train).astype(jnp.float32)
 
     def _run(self, ops: tuple[d.Op, ...], x: jax.Array, cells: dict[str, Any], train: bool) -> jax.Array:

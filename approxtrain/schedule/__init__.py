@@ -5,7 +5,6 @@
 
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.named import Named, named
-from approxtrain.schedule.paper import alternate, figure3, full, schedule1, schedule2, schedule3
 from approxtrain.schedule.schedule import Column, IndexTable, Schedule
 
 __all__ = [
@@ -14,11 +13,5 @@ __all__ = [
     "Named",
     "Schedule",
     "ScheduleConfig",
-    "alternate",
-    "figure3",
-    "full",
     "named",
-    "schedule1",
-    "schedule2",
-    "schedule3",
 ]

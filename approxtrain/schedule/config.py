@@ -27,11 +27,14 @@ from approxtrain_kernels.method import Method
 
 
 def make(name: str, params: dict[str, Any]) -> Method:
-    """`methods.make`, where a parameter of the wrong type is a ValueError like every other mistake."""
+    """The method that a user's table describes. A parameter of the wrong type is a ValueError like every mistake."""
     try:
-        return methods.make(name, **params)
+        method = methods.make(name, **params)
     except TypeError as error:
         raise ValueError(f"method {name!r} cannot use the parameters {params}: {error}.") from error
+    if others := params.keys() - method.params.keys():
+        raise ValueError(f"`{min(others)}` says how {name!r} is computed, and not what: it is no parameter here.")
+    return method
 
 
 def _choices(name: str, known: Iterable[str]) -> str:

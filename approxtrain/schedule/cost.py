@@ -5,10 +5,9 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
     largest possible speed-up = 1 − T_method / T_full
 
-where the wgrad of a replaced cell counts as nothing: no estimator can do better. A schedule that asks for its frozen
-prefix (`frozen.py`) saves, besides, the dgrads of all layers from the second to the one above the prefix. Counting
-what the methods compute themselves gives the second figure. All else (norms, linear layers, optimiser) is left out:
-it would make both smaller.
+where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
+A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
+methods. The second figure counts what methods compute. Norms, linear layers, optimiser would make both smaller.
 """
 
 from __future__ import annotations
@@ -27,15 +26,22 @@ class Cost:
 
     steps: int
     dense: float
-    """Forward, dgrad and wgrad of all convolutions, every wgrad exact."""
+    """Forward, dgrad and wgrad of all convolutions, all exact."""
     wgrad: float
     """The part of `dense` that is wgrad."""
     replaced: float
     """The part of `wgrad` whose cells use another method than `full`."""
     spent: float
-    """What the methods compute in these cells instead."""
+    """What the methods compute instead of the wgrads and dgrads that they replace."""
     dgrad_saved: float = 0.0
     """The dgrads that the frozen prefix leaves out."""
+    dgrad_replaced: float = 0.0
+    """The dgrads that methods approximate."""
+
+    @property
+    def saved(self) -> float:
+        """Everything exact that is not computed."""
+        return self.replaced + self.dgrad_saved + self.dgrad_replaced
 
     @property
     def wgrad_share_saved(self) -> float:
@@ -43,8 +49,8 @@ class Cost:
 
     @property
     def largest_speed_up(self) -> float:
-        """1 − T_method / T_full with the replaced wgrads free."""
-        return (self.replaced + self.dgrad_saved) / self.dense
+        """1 − T_method / T_full with everything that is replaced free."""
+        return self.saved / self.dense
 
     @property
     def dgrad_share_saved(self) -> float:
@@ -52,9 +58,14 @@ class Cost:
         return self.dgrad_saved / self.dense
 
     @property
+    def dgrad_share_replaced(self) -> float:
+        """The dgrads that methods approximate, as a share of the whole step."""
+        return self.dgrad_replaced / self.dense
+
+    @property
     def speed_up_with_methods(self) -> float:
         """1 − T_method / T_full with the methods' own FLOPs counted; negative where they compute more."""
-        return (self.replaced + self.dgrad_saved - self.spent) / self.dense
+        return (self.saved - self.spent) / self.dense
 
 
 def layer_flops(layers: Sequence[ConvLayer], batch: int) -> list[int]:
@@ -68,25 +79,23 @@ def cost(schedule: Schedule, layers: Sequence[ConvLayer], batch: int, first: int
         raise ValueError(f"`stop` (={stop}) must be above `first` (={first}): there is no step to average over.")
     if tuple(layer.path for layer in layers) != schedule.layers:
         raise ValueError("`layers` are not those that the schedule was made for.")
-    visits = schedule.visits(first, stop)
-    wgrad = replaced = spent = 0.0
-    for layer, counts in zip(layers, visits.tolist(), strict=True):
-        shape = replace(layer.shape, batch=batch)
-        wgrad += shape.flops * (stop - first)
-        replaced += shape.flops * sum(counts[1:])
-        spent += sum(n * method.flops(shape) for n, method in zip(counts[1:], schedule.cells[1:], strict=True))
+    replaced = spent = dgrad_saved = dgrad_replaced = 0.0
+    shapes = [replace(layer.shape, batch=batch) for layer in layers]
+    for column, steps in zip(schedule.columns, schedule.column_visits(first, stop).tolist(), strict=True):
+        # The dgrad of the layer above the prefix would go into the prefix, where nobody reads it.
+        without_dgrad = prefix(column) + 1 if schedule.frozen_prefix else 1
+        for number, (shape, method) in enumerate(zip(shapes, column, strict=True), start=1):
+            if method.name != "full":
+                replaced += steps * shape.flops
+                spent += steps * method.flops(shape)
+            if 1 < number <= without_dgrad:
+                dgrad_saved += steps * shape.flops
+            elif number > 1 and not method.exact_dgrad:
+                dgrad_replaced += steps * shape.flops
+                spent += steps * method.dgrad_flops(shape)
     dense = float(sum(layer_flops(layers, batch)) * (stop - first))
-    return Cost(stop - first, dense, wgrad, replaced, spent, _dgrad_saved(schedule, layers, batch, first, stop))
-
-
-def _dgrad_saved(schedule: Schedule, layers: Sequence[ConvLayer], batch: int, first: int, stop: int) -> float:
-    """FLOPs of the dgrads that the frozen prefix leaves out in the steps first ≤ s < stop."""
-    if not schedule.frozen_prefix:
-        return 0.0
-    flops = [batch * layer.shape.flops for layer in layers]
-    # Layer 1 has no dgrad, and that of the layer above the prefix would go into it: layers 2 to prefix + 1.
-    saved = [sum(flops[1 : prefix(column) + 1]) for column in schedule.columns]
-    return float(sum(n * s for n, s in zip(schedule.column_visits(first, stop).tolist(), saved, strict=True)))
+    wgrad = float(sum(shape.flops for shape in shapes) * (stop - first))
+    return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced)
 
 
 def phase_costs(schedule: Schedule, layers: Sequence[ConvLayer], batch: int) -> tuple[Cost, ...]:

@@ -10,7 +10,7 @@ norm after the convolution does, and so every dgrad is computed, down to the fir
     dgrad            -      saved  saved  saved  needed  by the weight of layer 4
 
 The dgrad of the layer above the prefix is saved as well: it would be handed down into the prefix. The first layer has
-none to save, with or without a prefix: the images need no gradient.
+none to save, with or without a prefix: the images need no gradient. An approximated dgrad is left out alike.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class Named:
     name: str
     summary: str
     rules: tuple[dict[str, Any], ...] = ()
-    grid: tuple[tuple[str, ...], ...] | None = None
+    grid: tuple[tuple[str, ...], ...] = ()
 
     @property
     def takes_method(self) -> bool:
@@ -28,10 +28,7 @@ class Named:
 def named() -> dict[str, Named]:
     """Name → definition, in the order of the file."""
     text = resources.files("approxtrain.schedule").joinpath("named.toml").read_text(encoding="utf-8")
-    return {name: _entry(name, **table) for name, table in tomllib.loads(text).items()}
-
-
-def _entry(
-    name: str, *, summary: str, rules: list[dict[str, Any]] | None = None, grid: list[list[str]] | None = None
-) -> Named:
-    return Named(name, summary, tuple(rules or ()), tuple(tuple(row) for row in grid) if grid else None)
+    return {
+        name: Named(name, table["summary"], tuple(table.get("rules", ())), tuple(map(tuple, table.get("grid", ()))))
+        for name, table in tomllib.loads(text).items()
+    }

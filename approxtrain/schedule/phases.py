@@ -42,11 +42,9 @@ class _Piece:
 def phases_of(stamps: Sequence[Stamp], layers: int) -> tuple[tuple[Method, ...], Phases]:
     """Cells in order of first use and phases. ValueError if a period is too long to tabulate."""
     cells = list(dict.fromkeys([make("full"), *(stamp.method for stamp in stamps)]))
-    borders = {0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)}
-    starts: list[int | None] = [*sorted(borders)]
+    starts = sorted({0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)})
     merged: list[_Piece] = []
     for first, stop in zip(starts, [*starts[1:], None], strict=True):
-        assert first is not None
         merged.append(_paint(first, stop, stamps, cells, layers))
         while len(merged) > 1 and (joined := _join(*merged[-2:])):
             merged[-2:] = [joined]

@@ -40,8 +40,8 @@ def draw(summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(width, height), dpi=160)
 
     def panel(at: float, wide: float) -> Axes:
-        place = (at / width, FOOT / height, wide / width, ROW * len(layers) / height)
-        return figure.add_axes(place, ylim=(len(layers), 0))
+        box = (at / width, FOOT / height, wide / width, ROW * len(layers) / height)
+        return figure.add_axes(box, ylim=(len(layers), 0))
 
     _layer_names(panel(MARGIN, left - MARGIN), summary, left - MARGIN)
     for phase, part, wide in zip(summary.phases, spans, widths, strict=True):
@@ -79,12 +79,12 @@ def _phase(axes: Axes, summary: Summary, phase: PhaseView, spans: list[tuple[int
 
 
 def _word(summary: Summary, key: Key, inches: float) -> str:
-    """What a cell says: its label, if all labels fit into one, and otherwise its letter."""
+    """The text in a cell: the label if the labels of all cells fit, otherwise the letter."""
     return key.label if all(len(k.label) * CHARACTER < inches for k in summary.keys) else key.letter
 
 
 def _heading(summary: Summary, phase: PhaseView, spans: list[tuple[int, int]]) -> str:
-    """Steps and epochs of a phase, and what its columns are."""
+    """The title of a phase: its steps and epochs, and its period."""
     when = "" if len(summary.phases) == 1 else summary.when(phase).replace(" (", "\n(")
     if phase.period == 1:
         return when
@@ -98,20 +98,20 @@ def _layer_names(axes: Axes, summary: Summary, inches: float) -> None:
     axes.set_axis_off()
     axes.set_xlim(0, inches)
     for layer in summary.model.layers:
-        place = layer.number - 0.5
-        axes.text(0.17, place, str(layer.number), ha="right", va="center_baseline", size=8)
-        axes.text(0.25, place, layer.path, va="center_baseline", size=8)
+        middle = layer.number - 0.5
+        axes.text(0.17, middle, str(layer.number), ha="right", va="center_baseline", size=8)
+        axes.text(0.25, middle, layer.path, va="center_baseline", size=8)
         shape = describe_shape(layer)
-        axes.text(inches - 0.1, place, shape, ha="right", va="center_baseline", size=7, color="#777777")
+        axes.text(inches - 0.1, middle, shape, ha="right", va="center_baseline", size=7, color="#777777")
 
 
 def _layer_shares(axes: Axes, summary: Summary) -> None:
     """A bar for each layer: its share of the convolutions' FLOPs."""
     shares = summary.layer_shares()
-    places = [row + 0.5 for row in range(len(shares))]
-    axes.barh(places, shares, height=0.55, color="#9a9a9a")
-    for place, share in zip(places, shares, strict=True):
-        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points", va="center_baseline", size=7)
+    middles = [row + 0.5 for row in range(len(shares))]
+    axes.barh(middles, shares, height=0.55, color="#9a9a9a")
+    for middle, share in zip(middles, shares, strict=True):
+        axes.annotate(f"{share:.1%}", (share, middle), (3, 0), textcoords="offset points", va="center_baseline", size=7)
     axes.set(xlim=(0, max(shares)), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_title("share of FLOPs", loc="left", fontsize=8, color="#555555", pad=4)
@@ -130,14 +130,16 @@ def _words(figure: Figure, summary: Summary, cell: float) -> None:
     ]
     if run.dgrad_saved:
         facts.insert(2, f"frozen prefix saves {run.dgrad_share_saved:.1%} of the step's FLOPs")
+    if run.dgrad_replaced:
+        facts.insert(2, f"replaced dgrads are {run.dgrad_share_replaced:.1%} of the step's FLOPs")
     if len(summary.phases) > 1:
         facts.append(f"over {summary.epochs} epochs")
-    title = f"{summary.model.name}: {summary.title}"
+    title = f"{summary.model.name}: {summary.config.title}"
     figure.text(MARGIN / width, 1 - 0.3 / height, title, size=13, weight="bold")
     figure.text(MARGIN / width, 1 - 0.54 / height, "  ·  ".join(facts), size=9, color="#333333")
     words = [
         key.label if _word(summary, key, cell) == key.label else f"{key.letter} = {key.label}" for key in summary.keys
     ]
     patches = [Patch(facecolor=key.colour, label=word) for key, word in zip(summary.keys, words, strict=True)]
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (MARGIN / width, 0.02 / height)}
-    figure.legend(handles=patches, ncols=8, frameon=False, fontsize=9, borderaxespad=0, borderpad=0.3, **place)
+    corner: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (MARGIN / width, 0.02 / height)}
+    figure.legend(handles=patches, ncols=8, frameon=False, fontsize=9, borderaxespad=0, borderpad=0.3, **corner)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Schedule:
     phases: tuple[tuple[int, np.ndarray], ...]
     """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
     frozen_prefix: bool = False
-    """Whether norms and biases of each column's frozen prefix get no gradient either (`approxtrain/frozen.py`)."""
+    """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
@@ -94,12 +94,18 @@ class Schedule:
             )
         return schedule
 
+    @classmethod
+    def named(cls, name: str, layers: Sequence[ConvLayer], method: str | None = None, **params: Any) -> Schedule:
+        """A schedule of `named.toml`: named("schedule1", layers, "approx", k=4). None of them depends on the epochs."""
+        table = {"name": name, "method": method, "params": params}
+        return cls.from_config(ScheduleConfig.model_validate(table), layers, steps_per_epoch=1)
+
     def column(self, step: int) -> Column:
         """The methods of all layers at global step `step`."""
         return self.columns[self.index(step)]
 
     def index(self, step: int) -> int:
-        """The place of `column(step)` in `columns`."""
+        """The index of `column(step)` in `columns`."""
         if step < 0:
             raise ValueError(f"`step` (={step}) must not be negative.")
         starts, periods, offsets, table = self._table

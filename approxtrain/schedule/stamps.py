@@ -45,7 +45,7 @@ def resolve(config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch
     end = None if config.until_epoch is None else config.until_epoch * steps_per_epoch
     entry = named()[config.name] if config.name else None
     grid = entry.grid if entry else config.grid
-    if grid is not None:
+    if grid:
         return _grid_stamps(config, grid, layers, end)
     if entry:
         cell = {"method": config.method, "params": config.params}
@@ -72,9 +72,9 @@ def _grid_stamps(
     if len(grid) != len(layers):
         what = f"`schedule.name`: {config.name!r} is a grid of" if config.name else "`schedule.grid`: it has"
         return [], [f"{what} {len(grid)} rows, one a layer, but the model has {describe(layers)}."]
-    chosen = {name: cell.build() for name, cell in config.cells.items()}
+    methods = {name: cell.build() for name, cell in config.cells.items()}
     return [
-        Stamp("schedule.grid", (row,), 0, end, len(names), step, chosen.get(name) or make(name, {}))
+        Stamp("schedule.grid", (row,), 0, end, len(names), step, methods.get(name) or make(name, {}))
         for row, names in enumerate(grid)
         for step, name in enumerate(names)
         if end is None or step < end
@@ -83,7 +83,7 @@ def _grid_stamps(
 
 def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[int, ...], list[str]]:
     """Layers (from 0) that `layers`, `stride` and `path` select together."""
-    there = f"The model has {describe(layers)}."
+    model = f"The model has {describe(layers)}."
     if isinstance(rule.layers, LayerRange):
         stop = len(layers) if rule.layers.stop is None else rule.layers.stop
         numbers = range(rule.layers.start, stop + 1, rule.layers.every)
@@ -92,12 +92,12 @@ def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[
         numbers = rule.layers or range(1, len(layers) + 1)
         beyond = [n for n in numbers if n > len(layers)]
     if beyond:
-        return (), [f"`{where}.layers`: there is no layer {', '.join(map(str, dict.fromkeys(beyond)))}. {there}"]
+        return (), [f"`{where}.layers`: there is no layer {', '.join(map(str, dict.fromkeys(beyond)))}. {model}"]
     problems: list[str] = []
     selected = [layers[n - 1] for n in sorted(set(numbers))]
     if rule.path is not None:
         if not any(fnmatchcase(layer.path, rule.path) for layer in layers):
-            problems.append(f"`{where}.path`: {rule.path!r} matches no layer. {there}")
+            problems.append(f"`{where}.path`: {rule.path!r} matches no layer. {model}")
         selected = [layer for layer in selected if fnmatchcase(layer.path, rule.path)]
     if rule.stride is not None:
         if all(layer.stride != rule.stride for layer in layers):
@@ -105,7 +105,7 @@ def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[
         selected = [layer for layer in selected if layer.stride == rule.stride]
     if not selected and not problems:
         strides = f" {_strides(layers)}" if rule.stride is not None else ""
-        problems.append(f"`{where}`: no layer meets all of its conditions on layers. {there}{strides}")
+        problems.append(f"`{where}`: no layer meets all of its conditions on layers. {model}{strides}")
     return tuple(layer.number - 1 for layer in selected), problems
 
 
@@ -122,7 +122,7 @@ def _span(rule: Rule, end: int | None, steps_per_epoch: int) -> tuple[int, int |
 
 
 def _windows(rule: Rule, end: int | None, steps_per_epoch: int) -> str:
-    """What a rule says on steps, and how long an epoch is: why nothing is left."""
+    """Why no step is left of a rule: what it says of steps, and how long an epoch is."""
     steps, parts = rule.steps or StepRange(), []
     if rule.steps:
         below = "" if steps.stop is None else f" below {steps.stop}"
@@ -164,7 +164,7 @@ def _first_common_step(a: Stamp, b: Stamp) -> int | None:
 
 
 def describe(layers: Sequence[ConvLayer]) -> str:
-    """The layers there are, in one line; neighbours that share the first part of their path are one entry."""
+    """All layers in one line; neighbours that share the first part of their path are one entry."""
     groups = [list(group) for _, group in groupby(layers, key=lambda layer: layer.path.split("/")[0])]
     parts = []
     for group in groups:
@@ -178,5 +178,5 @@ def describe(layers: Sequence[ConvLayer]) -> str:
 
 def _strides(layers: Sequence[ConvLayer]) -> str:
     strides = sorted({layer.stride for layer in layers})
-    found = (f"stride {s}: {', '.join(str(x.number) for x in layers if x.stride == s)}" for s in strides)
-    return f"The layers have {'; '.join(found)}."
+    groups = (f"stride {s}: {', '.join(str(x.number) for x in layers if x.stride == s)}" for s in strides)
+    return f"The layers have {'; '.join(groups)}."

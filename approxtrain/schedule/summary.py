@@ -1,4 +1,4 @@
-"""What there is to say of a schedule before it runs: the facts behind the text, JSON and image of it."""
+"""The facts about a schedule that are known before it runs, behind its text, JSON and image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A method that is no faster than `full` on a device, in these layers of the schedule."""
+    """A method that is no faster than `full` on a device, in some layers of the schedule."""
 
     method: str
     device: str
@@ -50,7 +50,7 @@ class PhaseView:
 
     first: int
     stop: int | None
-    """The step before which it ends; None: it goes on for ever."""
+    """The first step after the phase; None: it has no end."""
     mask: np.ndarray
     cost: Cost
 
@@ -63,8 +63,7 @@ class PhaseView:
         return self.stop is None or self.stop - self.first > self.period
 
     def spans(self, limit: int) -> list[tuple[int, int]]:
-        """First and last offset of what is drawn as one column: a step, or, in a period of more than `limit`
-        steps, a run of equal ones."""
+        """First and last step of each drawn column: one step, or a run of equal ones if the period exceeds `limit`."""
         if self.period <= limit:
             return [(step, step) for step in range(self.period)]
         change = np.any(self.mask[:, 1:] != self.mask[:, :-1], axis=0)
@@ -87,10 +86,6 @@ class Summary:
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
 
-    @property
-    def title(self) -> str:
-        return self.config.title
-
     @cached_property
     def phases(self) -> tuple[PhaseView, ...]:
         starts = [first for first, _ in self.schedule.phases]
@@ -108,7 +103,7 @@ class Summary:
 
     @cached_property
     def with_prefix(self) -> Cost:
-        """`run`, with the frozen prefix whether the schedule asks for it or not: what that saves, or would."""
+        """The cost of all epochs if the schedule asks for its frozen prefix, as it may or may not."""
         return cost(replace(self.schedule, frozen_prefix=True), self.model.layers, self.batch, 0, self.steps)
 
     @cached_property
@@ -134,14 +129,14 @@ class Summary:
     @cached_property
     def doubts(self) -> tuple[Doubt, ...]:
         """Cells of this run that save nothing on some device: one entry for each method, device and reason."""
-        found: dict[tuple[str, str, str], list[int]] = {}
+        layers_by_reason: dict[tuple[str, str, str], list[int]] = {}
         visits = self.schedule.visits(0, self.steps)
         for layer, counts in zip(self.model.layers, visits.tolist(), strict=True):
             shape = replace(layer.shape, batch=self.batch)
             for method, count in zip(self.schedule.cells, counts, strict=True):
                 for device, why in method.saves_nothing(shape).items() if count else ():
-                    found.setdefault((method.label, device, why), []).append(layer.number)
-        return tuple(Doubt(*key, tuple(layers)) for key, layers in found.items())
+                    layers_by_reason.setdefault((method.label, device, why), []).append(layer.number)
+        return tuple(Doubt(*reason, tuple(layers)) for reason, layers in layers_by_reason.items())
 
     def when(self, phase: PhaseView) -> str:
         """The steps of a phase, and the epochs in which they lie."""
@@ -156,19 +151,20 @@ class Summary:
         return f"steps {phase.first}-{phase.stop - 1} ({'' if whole else 'in '}{epochs})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: shares and speed-ups are fractions, a `grid` indexes `cells`; `frozen_prefix`
-        has the length of the prefix in each of `columns`, and what the run costs with it, `on` or not."""
-        layers = zip(self.model.layers, self.layer_shares(), strict=True)
-        cells = zip(self.schedule.cells, self.keys, strict=True)
+        """All facts for JSON. Shares and speed-ups are fractions, a `grid` indexes `cells`; `frozen_prefix` has the
+        length of the prefix in each of `columns`, and what the run costs with it, `on` or not."""
         return {
             "model": self.model.name,
-            "schedule": self.title,
+            "schedule": self.config.title,
             "batch_size": self.batch,
             "steps_per_epoch": self.steps_per_epoch,
             "epochs": self.epochs,
             "dispatch": self.config.dispatch,
-            "layers": [_layer(layer, share) for layer, share in layers],
-            "cells": [{"method": m.name, "params": m.params, **asdict(key)} for m, key in cells],
+            "layers": [*map(_layer, self.model.layers, self.layer_shares())],
+            "cells": [
+                {"method": m.name, "params": m.params, **asdict(key)}
+                for m, key in zip(self.schedule.cells, self.keys, strict=True)
+            ],
             "cell_shares": self.shares(),
             "columns": [[method.label for method in column] for column in self.schedule.columns],
             "compiled_steps": len(self.schedule.columns),
@@ -223,9 +219,5 @@ def _layer(layer: ConvLayer, share: float) -> dict[str, Any]:
 
 
 def _cost(cost: Cost) -> dict[str, float]:
-    return asdict(cost) | {
-        "wgrad_share_saved": cost.wgrad_share_saved,
-        "dgrad_share_saved": cost.dgrad_share_saved,
-        "largest_speed_up": cost.largest_speed_up,
-        "speed_up_with_methods": cost.speed_up_with_methods,
-    }
+    derived = "wgrad_share_saved dgrad_share_saved dgrad_share_replaced largest_speed_up speed_up_with_methods"
+    return asdict(cost) | {name: getattr(cost, name) for name in derived.split()}

@@ -1,10 +1,13 @@
-"""How good an approximated weight gradient is, measured while a network trains (`train.probe_every`).
+"""How good approximated gradients are, measured while a network trains (`train.probe_every`).
 
 Of a layer that a column approximates, with x the input of its convolution, dO the gradient of the loss by the output,
 dW = Σ x ∗ dO the exact weight gradient and dW' what the layer's method makes of the same x, dO and random key:
 
     cosine            = ⟨dW', dW⟩ / (‖dW'‖ · ‖dW‖)
     norm_ratio        = ‖dW'‖ / ‖dW‖
+
+and the same two of dx, `dx_cosine` and `dx_norm_ratio`, where the method approximates the input gradient and the step
+asks for it: not in the first layer, whose input are the images.
 
 With dO[n, :, :, c] as the plane of image n and channel c, s its sum and m its entry of largest |dO| (of equal ones the
 first in row-major order):
@@ -15,16 +18,17 @@ first in row-major order):
 A dW' of zeros points nowhere: its cosine is 0, so that norm_ratio · cosine, its part along dW, is none. What has no
 value is NaN: cosine and norm ratio where dW is zero, sign disagreement where all planes are dead.
 
-dgrad is exact whatever the methods are, so x and dO are those of the step itself, and one forward pass and one backward
-pass of dgrads serve all layers. It is a program of its own, which reads the state before the step consumes it: the
-steps are compiled and run as they are without a probe.
+x and dO are those of the exact network: one forward pass and one backward pass of exact dgrads serve all layers. Where
+the column has exact dgrads they are the step's own; below a layer that approximates its dgrad the step's dO is another
+one, and a probe says how good each layer's method is by itself, not how errors add up on their way down. The probe is a
+program of its own, which reads the state before the step consumes it: the steps are compiled and run as without it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,7 +37,6 @@ import numpy as np
 import optax
 from jax import lax
 
-from approxtrain.models.description import ConvLayer
 from approxtrain.models.network import Conv
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
@@ -41,12 +44,19 @@ from approxtrain.training.events import Listener
 from approxtrain.training.pending import spread
 from approxtrain.training.step import Task, TrainState, Tree
 from approxtrain_kernels import Method
+from approxtrain_kernels import conv as convolution
 from approxtrain_kernels.methods.full import Full
 
 FIGURES = ("cosine", "norm_ratio", "sign_disagreement", "dead_planes")
+DX_FIGURES = ("dx_cosine", "dx_norm_ratio")
 
 Cells = tuple[tuple[int, Method], ...]
-"""Layers, by their number, each with the method that stands in for its weight gradient."""
+"""Layers, by their number, each with its method."""
+
+
+def figures_of(number: int, method: Method) -> tuple[str, ...]:
+    """The names of what is measured of a layer."""
+    return FIGURES if method.exact_dgrad or number == 1 else FIGURES + DX_FIGURES
 
 
 class Probe:
@@ -70,12 +80,12 @@ class Probe:
 
     def due(self, step: int, steps: int) -> Cells:
         """What is probed before a call that takes `steps` steps from `step`; mostly nothing."""
-        schedule, found = self._dispatch.schedule, set()
+        schedule, cells = self._dispatch.schedule, set()
         for this in range(step, step + steps):
             column, window = schedule.index(this), this - this % self._every
             if self._cells[column] and not schedule.column_visits(window, this)[column]:
-                found.update(self._cells[column])
-        return tuple(sorted(found, key=lambda cell: (cell[0], cell[1].label)))
+                cells.update(self._cells[column])
+        return tuple(sorted(cells, key=lambda cell: (cell[0], cell[1].label)))
 
     def __call__(self, cells: Cells, state: TrainState, images: Images, order: jax.Array) -> list[dict[str, Any]]:
         """A row for each cell, of each seed, on the batch of the step that `state` is about to take."""
@@ -83,14 +93,15 @@ class Probe:
         if cells not in self._compiled:
             self._compile(cells, *arguments)
         start = time.perf_counter()
-        found = np.asarray(self._compiled[cells](*arguments)).reshape(len(self._seeds), len(cells), len(FIGURES))
+        measured = [np.asarray(values).reshape(len(self._seeds), -1) for values in self._compiled[cells](*arguments)]
         self._seconds.append(time.perf_counter() - start)
         rows = []
-        for seed, of_seed in zip(self._seeds, found.tolist(), strict=True):
+        for place, seed in enumerate(self._seeds):
             which = {"seed": seed} if len(self._seeds) > 1 else {}
-            for (number, method), figures in zip(cells, of_seed, strict=True):
+            for (number, method), values in zip(cells, measured, strict=True):
                 layer = {"layer": number, "path": self._dispatch.schedule.layers[number - 1], "method": method.label}
-                rows.append(which | layer | dict(zip(FIGURES, figures, strict=True)))
+                figures = zip(figures_of(number, method), values[place].tolist(), strict=True)
+                rows.append(which | layer | dict(figures))
         return rows
 
     def cost(self) -> dict[str, Any]:
@@ -109,20 +120,19 @@ class Probe:
         self._listener.compiled(seconds)
 
     def _function(self, cells: Cells) -> Any:
-        def probe(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> jax.Array:
-            inputs = self._dispatch.inputs(state.step, images, order, keys)
-            own = (state.params, state.stats, *inputs)
+        def probe(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> list[jax.Array]:
+            network_and_batch = (state.params, state.stats, *self._dispatch.inputs(state.step, images, order, keys))
             if len(self._seeds) == 1:
-                return measure(self._dispatch.task, cells, *own)
-            return lax.map(lambda own: measure(self._dispatch.task, cells, *own), own)
+                return measure(self._dispatch.task, cells, *network_and_batch)
+            return lax.map(lambda of_seed: measure(self._dispatch.task, cells, *of_seed), network_and_batch)
 
         return probe
 
 
 def measure(
     task: Task, cells: Cells, params: Tree, stats: Tree, x: jax.Array, labels: jax.Array, key: jax.Array
-) -> jax.Array:
-    """FIGURES of each cell on one batch x `[B, H, W, C]`, with the key of a step: `[cells, 4]` float32."""
+) -> list[jax.Array]:
+    """`figures_of` each cell on one batch x `[B, H, W, C]`, with the key of a step, in float32."""
     layers = {number: task.model.layers[number - 1] for number, _ in cells}
 
     def loss_of(added: dict[int, jax.Array]) -> tuple[jax.Array, dict[int, jax.Array]]:
@@ -134,11 +144,18 @@ def measure(
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, {number: tap.x for number, tap in taps.items()}
 
-    dtype = task.network(params, stats).dtype
-    nothing = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:]), dtype) for number, layer in layers.items()}
-    outputs, inputs = jax.grad(loss_of, has_aux=True)(nothing)
-    found = [_figures(layers[n], method, inputs[n], outputs[n], jax.random.fold_in(key, n)) for n, method in cells]
-    return jnp.stack(found)
+    network = task.network(params, stats)
+    zeros = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:]), network.dtype) for number, layer in layers.items()}
+    outputs, inputs = jax.grad(loss_of, has_aux=True)(zeros)
+    measured = []
+    for number, method in cells:
+        gradients = partial(_gradients, network.parts[layers[number].path], inputs[number], outputs[number])
+        (dx, dw), (exact_dx, exact_dw) = gradients(method, jax.random.fold_in(key, number)), gradients(Full(), None)
+        figures = [*alignment(dw, exact_dw), *planes(outputs[number])]
+        if len(figures_of(number, method)) > len(FIGURES):
+            figures += alignment(dx, exact_dx)
+        measured.append(jnp.stack(figures))
+    return measured
 
 
 class _Tap:
@@ -152,12 +169,12 @@ class _Tap:
         return self.conv(x, method, key) + self.added
 
 
-def _figures(layer: ConvLayer, method: Method, x: jax.Array, dy: jax.Array, key: jax.Array) -> jax.Array:
-    shape = replace(layer.shape, batch=len(x))
-    approximated, exact = (
-        rule.estimate(x, dy, shape=shape, dtype=x.dtype, key=key, implementation=None) for rule in (method, Full())
-    )
-    return jnp.stack([*alignment(approximated, exact), *planes(dy)])
+def _gradients(
+    conv: Conv, x: jax.Array, dy: jax.Array, method: Method, key: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """(dx, dW) of a convolution by a method, as a training step takes them."""
+    w, strides = conv.kernel[...].astype(conv.dtype), (conv.stride, conv.stride)
+    return jax.vjp(partial(convolution, strides=strides, method=method, key=key), x, w)[1](dy)
 
 
 def alignment(approximated: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -123,6 +123,11 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         "Times are medians in ms; speed-up is how many times faster, with its 95 % interval; spread is the quartile "
         "range over the median; share is of the bandwidth measured above; errors are against float64."
     )
+    if not rows[0]["exact_dgrad"]:
+        yield (
+            "This method approximates the gradient of the input as well: the first table times its weight gradient "
+            "alone, the jitted vjp has both."
+        )
     by_wall_clock = [row for row in rows if subject(row) not in row["layout_milliseconds"]]
     if len(by_wall_clock) == len(rows):
         yield "layout: none, NHWC in and HWIO out; what a program moves inside is in its time."

@@ -81,7 +81,7 @@ def verify(
     place, checks = store.verify(name, folder)
     console.print(f"{escape(name)}: {escape(place)}", soft_wrap=True)
     for check in checks:
-        console.print(f"  {escape(check.what)}: {_verdict(check.expected, check.found)}", soft_wrap=True)
+        console.print(f"  {escape(check.what)}: {_verdict(check.expected, check.actual)}", soft_wrap=True)
     failed = sum(not check.passed for check in checks)
     console.print(f"{failed} of {len(checks)} differ" if failed else "verified")
     if failed:

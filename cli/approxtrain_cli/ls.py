@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +58,7 @@ def _content(kind: Kind) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
             return ("model", "layers", "MFLOP/image", "what it is"), rows
         case Kind.METHODS:
             rows = [(name, _parameters(method), method.summary) for name, method in methods.all_methods().items()]
-            return ("method", "parameters", "the weight gradient is"), rows
+            return ("method", "parameters", "what stands in for the gradients"), rows
         case Kind.SCHEDULES:
             rows = [(s.name, "any" if s.takes_method else "its own", s.summary) for s in named().values()]
             return ("schedule", "method", "what is approximated"), rows
@@ -71,4 +70,4 @@ def _mflop(model: Model) -> str:
 
 
 def _parameters(method: type[Method]) -> str:
-    return ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "none"
+    return ", ".join(f"{field.name}={field.default}" for field in method.parameters()) or "none"

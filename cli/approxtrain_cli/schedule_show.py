@@ -82,7 +82,7 @@ def show(summary: Summary, console: Console) -> None:
 def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
     from rich.text import Text
 
-    yield Text(f"{summary.model.name}: {summary.title}", style="bold")
+    yield Text(f"{summary.model.name}: {summary.config.title}", style="bold")
     epochs = f"{summary.epochs} epoch{'s' if summary.epochs > 1 else ''}"
     size = f"{len(summary.model.layers)} convolutions, batch {summary.batch}"
     yield f"{size}, {epochs} of {summary.steps_per_epoch} steps"
@@ -161,6 +161,9 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
     yield f"dispatch                      {summary.config.dispatch}"
     yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
+    if run.dgrad_replaced:
+        inexact = ", ".join(method.label for method in summary.schedule.cells if not method.exact_dgrad)
+        yield f"dgrad FLOPs replaced          {run.dgrad_share_replaced:.1%} of the step's, by {inexact}"
     if summary.schedule.frozen_prefix:
         yield f"dgrad FLOPs saved             {run.dgrad_share_saved:.1%} of the step's, by the frozen prefix"
     formula = "1 − T_method / T_full in convolution FLOPs"

@@ -14,21 +14,16 @@ from approxtrain_kernels.geometry import ConvShape, conv_shape
 from approxtrain_kernels.method import Method
 
 if TYPE_CHECKING:
-    from approxtrain_kernels.api import IMPLEMENTATIONS, weight_gradient
-    from approxtrain_kernels.seam import conv
+    from approxtrain_kernels.api import conv, weight_gradient
 
-__all__ = ["IMPLEMENTATIONS", "ConvShape", "Method", "conv", "conv_shape", "weight_gradient"]
+__all__ = ["ConvShape", "Method", "conv", "conv_shape", "weight_gradient"]
 
 xla_flags.ensure()
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("weight_gradient", "IMPLEMENTATIONS"):
+    if name in ("conv", "weight_gradient"):
         from approxtrain_kernels import api
 
         return getattr(api, name)
-    if name == "conv":
-        from approxtrain_kernels.seam import conv
-
-        return conv
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 Pair = tuple[int, int]
 Padding = str | Sequence[Sequence[int]]
@@ -85,8 +86,8 @@ def conv_shape(
     if len(x_shape) != 4:
         raise ValueError(f"`x` must have the four axes N, H, W, C, but its shape is {tuple(x_shape)}.")
     batch, height, width, in_channels = (int(d) for d in x_shape)
-    kh, kw = _pair("kernel_size", kernel_size)
-    sh, sw = _pair("strides", strides)
+    kh, kw = pair("kernel_size", kernel_size)
+    sh, sw = pair("strides", strides)
     shape = ConvShape(
         batch=batch,
         height=height,
@@ -114,9 +115,14 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair) -
             h, w = (_same(n, k, s) for n, k, s in zip(size, kernel, strides, strict=True))
             return (h, w)
         raise ValueError(f"`padding` (={padding!r}) must be 'SAME', 'VALID' or ((lo, hi), (lo, hi)).")
-    pairs = [tuple(int(v) for v in pair) for pair in padding]
+    try:
+        pairs = [tuple(map(index, side)) for side in padding]
+    except TypeError:
+        pairs = []
     if len(pairs) != 2 or any(len(p) != 2 or min(p) < 0 for p in pairs):
-        raise ValueError(f"`padding` (={padding!r}) must be two pairs of numbers that are not negative.")
+        raise ValueError(
+            f"`padding` (={padding!r}) must be 'SAME', 'VALID' or two pairs of whole numbers that are not negative."
+        )
     (h_lo, h_hi), (w_lo, w_hi) = pairs
     return ((h_lo, h_hi), (w_lo, w_hi))
 
@@ -126,8 +132,12 @@ def _same(size: int, kernel: int, stride: int) -> Pair:
     return (total // 2, total - total // 2)
 
 
-def _pair(name: str, value: Sequence[int]) -> Pair:
-    pair = tuple(int(v) for v in value)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"`{name}` (={tuple(value)}) must be two numbers of at least 1.")
-    return (pair[0], pair[1])
+def pair(name: str, value: Sequence[int]) -> Pair:
+    """`value` as two ints. ValueError for anything but two whole numbers of at least 1."""
+    try:
+        numbers = tuple(map(index, value))
+    except TypeError:
+        numbers = ()
+    if len(numbers) != 2 or min(numbers) < 1:
+        raise ValueError(f"`{name}` (={value!r}) must be two whole numbers of at least 1, such as (1, 1).")
+    return (numbers[0], numbers[1])

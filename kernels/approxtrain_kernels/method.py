@@ -1,14 +1,22 @@
-"""What a method is: a rule that says what stands in for the weight gradient of one convolution in one step.
+"""What a method is: a rule that says what stands in for the gradients of one convolution in one step.
 
 A method is one file in `methods/` with one frozen dataclass in it: its fields are the method's parameters, so that an
 instance is hashable and can be a static argument of a compiled step. This file imports no jax, and neither does
 a method's file until its estimator is called: the schedule and the command line know methods without starting jax.
+
+Three functions say what it computes, and a method writes only those in which it differs:
+
+    keep       x          → what is kept of the forward pass    default: x, if the method reads it
+    estimate   kept, dO   → dW                                  for a method whose dgrad is exact
+    gradients  kept, w, dO → (dx, dW)                           default: the exact dgrad, and `estimate`
+
+A method that approximates dgrad writes `gradients`, where one decision can serve both results.
 """
 
 from __future__ import annotations
 
 from colorsys import hls_to_rgb
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -21,65 +29,94 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """One rule for dW. Subclasses add their parameters as fields and check them in `__post_init__` (ValueError)."""
+    """One rule for dW, or for dW and dx. Subclasses add their parameters as fields, and check them in `__post_init__`
+    (ValueError). A field with the metadata `{"parameter": False}` decides how and not what is computed: it belongs to
+    the instance and to no configuration."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for `approxtrain ls`."""
     needs: ClassVar[frozenset[str]]
-    """What the estimator reads, out of "x", "dy" and "key": the rest is not kept from the forward pass. One that reads
-    nothing gives no gradient: its dW is zero."""
+    """What the estimator reads, out of "x", "dy" and "key": without "x" nothing of x is kept from the forward pass. A
+    method that reads nothing gives no gradient: its dW is zero."""
     colour: ClassVar[str]
     """"#rrggbb", the same in every picture, and readable as text on white. A class that states none is given one that
     depends on its name alone."""
     updates_weight: ClassVar[bool] = True
     """False: the optimiser leaves the weight and its moments as they are in this step."""
+    exact_dgrad: ClassVar[bool] = True
+    """Whether dx is exact. A class that writes `gradients` is taken to approximate dx unless it says otherwise."""
 
     def __init_subclass__(cls) -> None:
         if "colour" not in vars(cls) and "name" in vars(cls):
             hue = crc32(cls.name.encode()) / 2**32
             cls.colour = "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, 0.36, 0.65))
+        if "gradients" in vars(cls) and "exact_dgrad" not in vars(cls):
+            cls.exact_dgrad = False
 
     def flops(self, shape: ConvShape) -> float:
-        """Floating-point operations of the estimator, to hold against `shape.flops` of the dense wgrad."""
+        """Floating-point operations of dW, to hold against `shape.flops` of the dense wgrad."""
         raise NotImplementedError
 
+    def dgrad_flops(self, shape: ConvShape) -> float:
+        """Floating-point operations of dx, to hold against `shape.flops` of the dense dgrad."""
+        return shape.flops
+
     def bytes(self, shape: ConvShape, itemsize: int) -> float:
-        """Bytes that the estimator has to move: what it must read plus dW once."""
+        """Bytes that have to be moved for dW: what must be read plus dW once."""
         raise NotImplementedError
 
     def saves_nothing(self, shape: ConvShape) -> dict[str, str]:
         """Devices on which the estimator is no faster than the exact wgrad at this shape → how we know, and advice."""
         return {}
 
-    def estimate(
-        self,
-        x: Any,
-        dy: Any,
-        *,
-        shape: ConvShape,
-        dtype: Any,
-        key: Any,
-        implementation: str | None,
-    ) -> jax.Array:
-        """dW `[Kh, Kw, Ci, Co]` of `dtype` from arrays x, dy and a random key; what `needs` does not list is None."""
+    def keep(self, x: Any, *, shape: ConvShape, key: Any) -> Any:
+        """What the backward pass is given of x: any arrays, or None."""
+        return x if "x" in self.needs else None
+
+    def gradients(self, kept: Any, w: Any, dy: Any, *, shape: ConvShape, key: Any) -> tuple[Any, Any]:
+        """(dx `[N, H, W, Ci]`, dW `[Kh, Kw, Ci, Co]`). Only dx may depend on w. What nobody reads of the two is removed
+        from a compiled program."""
+        from approxtrain_kernels import dense
+
+        return dense.dgrad(dy, w, shape), self.estimate(kept, dy, shape=shape, key=key)
+
+    def estimate(self, kept: Any, dy: Any, /, *, shape: ConvShape, key: Any) -> jax.Array:
+        """dW alone, in any dtype."""
+        import jax.numpy as jnp
+
+        if type(self).gradients is Method.gradients:
+            raise NotImplementedError(f"method {self.name!r} has neither `estimate` nor `gradients`.")
+        return self.gradients(kept, jnp.zeros(shape.w_shape, dy.dtype), dy, shape=shape, key=key)[1]
+
+    def oracle(self, x: np.ndarray, dy: np.ndarray, shape: ConvShape, key: Any = None) -> np.ndarray:
+        """dW in float64 straight from the equation, slowly; with the draws that `key` gives in the estimator."""
         raise NotImplementedError
 
-    def oracle(self, x: np.ndarray, dy: np.ndarray, shape: ConvShape) -> np.ndarray | None:
-        """dW in float64 straight from the equation, slowly; None where the method draws numbers."""
-        raise NotImplementedError
+    def dgrad_oracle(
+        self, x: np.ndarray, w: np.ndarray, dy: np.ndarray, shape: ConvShape, key: Any = None
+    ) -> np.ndarray:
+        """dx in float64."""
+        from approxtrain_kernels import exact
+
+        return exact.dgrad(dy, w, shape)
 
     @property
     def gives_gradient(self) -> bool:
         """False: dW is known to be zero before the step begins, so that a frozen prefix may hold the layer."""
         return bool(self.needs)
 
+    @classmethod
+    def parameters(cls) -> tuple[Field, ...]:
+        """The fields that a configuration may set."""
+        return tuple(field for field in fields(cls) if field.metadata.get("parameter", True))
+
     @property
     def params(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {field.name: getattr(self, field.name) for field in self.parameters()}
 
     @property
     def label(self) -> str:
         """The method with its parameters where they differ from the defaults: "approx(k=4)"."""
-        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
+        changed = [f"{f.name}={getattr(self, f.name)}" for f in self.parameters() if getattr(self, f.name) != f.default]
         return f"{self.name}({', '.join(changed)})" if changed else self.name

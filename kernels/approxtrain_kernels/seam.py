@@ -1,16 +1,19 @@
-"""The one seam: a convolution whose weight gradient is whatever its method says.
+"""The one seam: a convolution whose gradients are whatever its method says.
 
-    forward   y  = x ∗ w                      exact
-    dgrad     dx = ∂L/∂x                      exact, for every method
-    wgrad     dw = method.estimate(x, dO)     `full` is ∂L/∂w
+    forward   y      = x ∗ w                                exact
+              kept   = method.keep(x)                       of x, nothing else is held for the backward pass
+    backward  dx, dw = method.gradients(kept, w, dO)        for most methods the exact dgrad, and an estimate
 
 The method is static, so a compiled step contains the chosen estimator and nothing else: `zero` and `random` keep no
 input for the backward pass, and XLA removes what nobody reads.
+
+An estimate is not differentiated again. A second derivative would go round it, by the exact formulas: the gradient
+of a `zero` cell would not be zero any more. Only those of `full` have one; the others refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,74 +21,62 @@ import jax
 import numpy as np
 
 from approxtrain_kernels import dense
-from approxtrain_kernels.api import check_implementation
-from approxtrain_kernels.geometry import ConvShape, Padding, conv_shape
+from approxtrain_kernels.geometry import ConvShape
 from approxtrain_kernels.method import Method
-from approxtrain_kernels.methods import make
 from approxtrain_kernels.methods.full import Full
 
 
-class _Plan(NamedTuple):
-    """The static part of a call."""
+class Plan(NamedTuple):
+    """The static part of a convolution."""
 
     shape: ConvShape
     method: Method
-    implementation: str | None
-    dtype: Any  # of the weight, and so of dw
-
-
-def conv(
-    x: jax.Array,
-    w: jax.Array,
-    *,
-    strides: Sequence[int] = (1, 1),
-    padding: Padding = "SAME",
-    method: Method | str = Full(),
-    key: jax.Array | None = None,
-    implementation: str | None = None,
-    groups: int = 1,
-    dilation: Sequence[int] = (1, 1),
-) -> jax.Array:
-    """x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` → y `[N, Ho, Wo, Co]`; differentiable in x and w, once.
-
-    `method` is a `Method` or a method's name; `key` is needed by methods that draw numbers, and must be new in each
-    step and layer; `implementation` is as in `weight_gradient`. ValueError for shapes that do not fit, and for groups
-    and dilation, which are not implemented.
-    """
-    if groups != 1:
-        raise ValueError(f"`groups` (={groups}) must be 1: grouped convolutions have no approximated weight gradient.")
-    if tuple(dilation) != (1, 1):
-        raise ValueError(f"`dilation` (={tuple(dilation)}) must be (1, 1): dilated convolutions are not implemented.")
-    if w.ndim != 4 or x.ndim != 4 or w.shape[2] != x.shape[3]:
-        raise ValueError(
-            f"`w` must be [Kh, Kw, Ci, Co] with the Ci of `x` [N, H, W, Ci]; their shapes are {w.shape} and {x.shape}."
-        )
-    if x.dtype != w.dtype:
-        raise ValueError(f"`x` ({x.dtype}) and `w` ({w.dtype}) must have one dtype: cast one of them.")
-    check_implementation(implementation)
-    shape = conv_shape(x.shape, w.shape[3], w.shape[:2], strides, padding)
-    method = make(method) if isinstance(method, str) else method
-    if "key" in method.needs and key is None:
-        raise ValueError(f"method {method.name!r} draws numbers: pass `key`, folded with the step and the layer.")
-    return _conv(_Plan(shape, method, implementation, w.dtype), x, w, key if "key" in method.needs else None)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv(plan: _Plan, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
+def convolution(plan: Plan, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
+    """y of x and w, of one dtype. `key` is None where the method draws no numbers."""
     return dense.forward(x, w, plan.shape)
 
 
-def _forward(plan: _Plan, x: jax.Array, w: jax.Array, key: jax.Array | None):
-    kept = x if "x" in plan.method.needs else None
+def _forward(plan: Plan, x: jax.Array, w: jax.Array, key: jax.Array | None):
+    kept = plan.method.keep(x, shape=plan.shape, key=key)
     return dense.forward(x, w, plan.shape), (kept, w, key)
 
 
-def _backward(plan: _Plan, residuals, dy: jax.Array):
-    x, w, key = residuals
-    dx = dense.dgrad(dy, w, plan.shape)
-    dw = plan.method.estimate(x, dy, shape=plan.shape, dtype=plan.dtype, key=key, implementation=plan.implementation)
+def _backward(plan: Plan, residuals: Any, dy: jax.Array):
+    kept, w, key = residuals
+    gradients = partial(plan.method.gradients, shape=plan.shape)
+    dx, dw = _once(plan.method, lambda kept, w, dy, key: gradients(kept, w, dy, key=key))(kept, w, dy, key)
     no_gradient = None if key is None else np.zeros(key.shape, jax.dtypes.float0)
-    return dx, dw, no_gradient
+    return dx.astype(w.dtype), dw.astype(w.dtype), no_gradient
 
 
-_conv.defvjp(_forward, _backward)
+convolution.defvjp(_forward, _backward)
+
+
+def weight_gradient(plan: Plan, x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
+    """The dw of the backward pass, from an x that is still there."""
+
+    def estimate(x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
+        kept = plan.method.keep(x, shape=plan.shape, key=key)
+        return plan.method.estimate(kept, dy, shape=plan.shape, key=key)
+
+    return _once(plan.method, estimate)(x, dy, key).astype(x.dtype)
+
+
+def _once(method: Method, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, whose derivative is refused unless the method is exact."""
+    if isinstance(method, Full):
+        return function
+    guarded = jax.custom_jvp(function)
+
+    @guarded.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise ValueError(
+            f"a derivative of the gradients of method {method.name!r} is asked for (a second derivative, of a gradient "
+            "penalty, say). They are estimates: what lies behind them is not their derivative. Take the method 'full' "
+            "for convolutions that are differentiated twice."
+        )
+
+    return guarded

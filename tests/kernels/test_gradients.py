@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
-from approxtrain_kernels.api import PORTABLE
 from approxtrain_kernels.methods import all_methods, make
+from approxtrain_kernels.methods.approx import PORTABLE
 from tests.kernels.oracles import CASES, block_means, close, dgrad, forward, keep_largest, wgrad
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from approxtrain_kernels import conv_shape, weight_gradient
-from approxtrain_kernels.api import PORTABLE
+from approxtrain_kernels.methods.approx import PORTABLE
 from tests.kernels.oracles import block_means, keep_largest, wgrad
 
 several = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -14,13 +14,14 @@ carries 1/N, and the cell ends up 128 times too small; 1.0 is the default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite, prod
 
 from approxtrain_kernels.method import Method
-from approxtrain_kernels.methods.full import Full
 
+PORTABLE = ("reference", "xla")
+IMPLEMENTATIONS = (*PORTABLE, "pallas", "pallas-interpret")
 GATHER_PIXELS = 8
 """On a CPU fetching patches pays from this many outputs for each one kept: 4×4 maps win 2×, 2×2 maps lose."""
 
@@ -29,6 +30,13 @@ GATHER_PIXELS = 8
 class Approx(Method):
     k: int = 1
     scale: float | str = 1.0
+    implementation: str | None = field(default=None, kw_only=True, metadata={"parameter": False})
+    """Who computes it: a named one of IMPLEMENTATIONS is used or refused, None takes the fastest that works here.
+    Compared, for it decides what a program contains. Where k covers the map there is one form, the exact wgrad.
+
+    `reference`: top-k and the dense form. `xla`: the portable fast path. `pallas`: kernels for NVIDIA GPUs.
+    `pallas-interpret`: these, interpreted, to check them without a GPU.
+    """
 
     name = "approx"
     summary = "only the k largest |dO| of each image and channel, carrying the channel's sum (the paper's rule)"
@@ -41,6 +49,9 @@ class Approx(Method):
         number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool) and isfinite(self.scale)
         if self.scale != "paper" and not number:
             raise ValueError(f"`scale` (={self.scale!r}) must be a finite number, or 'paper' for 1/batch.")
+        if self.implementation not in (None, *IMPLEMENTATIONS):
+            names = ", ".join(IMPLEMENTATIONS)
+            raise ValueError(f"`implementation` (={self.implementation!r}) must be one of {names}, or None.")
 
     def flops(self, shape):
         n, ho, wo, co = shape.y_shape
@@ -54,42 +65,45 @@ class Approx(Method):
         touched = min(prod(shape.x_shape), n * co * taps * self.k)
         return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
 
-    def estimate(self, x, dy, *, shape, dtype, key, implementation):
+    def estimate(self, x, dy, *, shape, key):
+        from approxtrain_kernels import dense, sparse
+        from approxtrain_kernels.pallas import platform
+
+        _, ho, wo, _ = shape.y_shape
+        if self.k >= ho * wo:
+            dw = dense.wgrad(x, dy, shape)
+        elif self.implementation is None:
+            dw = self._fastest(x, dy, shape)
+        elif self.implementation == "reference":
+            dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
+        elif self.implementation == "xla":
+            dw = self._by_xla(x, dy, shape)
+        else:
+            dw = platform.or_refused(x, dy, shape, self.k, self.implementation)
+        scale = self.factor(shape)
+        return dw if scale == 1.0 else dw * scale
+
+    def _fastest(self, x, dy, shape):
+        """The kernels on an NVIDIA GPU, `native` on a CPU, each where it has this case; `xla` everywhere else."""
         from jax import lax
 
-        from approxtrain_kernels import dense, native, sparse
-        from approxtrain_kernels.pallas.platform import on_cuda, supports
-        from approxtrain_kernels.pallas.wgrad import estimate as by_kernels
+        from approxtrain_kernels import native
+        from approxtrain_kernels.pallas import platform
 
-        def by_xla(x, dy):
-            kept = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
-            return sparse.wgrad(x, *kept, shape, gather_on_cpu=self.gathers(shape))
-
-        def fastest(x, dy):
+        def without_kernels(x, dy):
+            by_xla = partial(self._by_xla, shape=shape)
             if self.k > 1 or not native.computes(shape, x.dtype):
                 return by_xla(x, dy)
-            ours = partial(native.topk_wgrad, shape=shape, gather=self.gathers(shape))
-            return lax.platform_dependent(x, dy, cpu=ours, default=by_xla)
+            on_cpu = partial(native.topk_wgrad, shape=shape, gather=self.gathers(shape))
+            return lax.platform_dependent(x, dy, cpu=on_cpu, default=by_xla)
 
-        if self.k >= shape.y_shape[1] * shape.y_shape[2]:
-            dw = dense.wgrad(x, dy, shape)
-        elif implementation == "reference":
-            dw = sparse.dense_form(x, *sparse.select_top(dy, self.k), shape)
-        elif implementation == "xla":
-            dw = by_xla(x, dy)
-        elif implementation is None and not supports(x.dtype.name):
-            dw = fastest(x, dy)
-        elif not supports(x.dtype.name):
-            raise ValueError(
-                f"`implementation` (={implementation!r}) has kernels for float32, bfloat16 and float16, on NVIDIA GPUs "
-                f"from Ampere on; this is {x.dtype.name}, or an older GPU: take 'xla', or None for the fastest here."
-            )
-        elif implementation == "pallas-interpret":
-            dw = by_kernels(x, dy, shape, self.k, interpret=True)
-        else:
-            dw = on_cuda(x, dy, shape, self.k, None if implementation == "pallas" else fastest)
-        scale = self.factor(shape)
-        return (dw if scale == 1.0 else dw * scale).astype(dtype)
+        return platform.where_they_run(x, dy, shape, self.k, without_kernels)
+
+    def _by_xla(self, x, dy, shape):
+        from approxtrain_kernels import sparse
+
+        position, value = sparse.select_largest(dy) if self.k == 1 else sparse.select_top(dy, self.k)
+        return sparse.wgrad(x, position, value, shape, gather_on_cpu=self.gathers(shape))
 
     def gathers(self, shape):
         """Whether a CPU fetches patches; otherwise it takes the dense form."""
@@ -100,21 +114,23 @@ class Approx(Method):
         from approxtrain_kernels.pallas.choose import choose
         from approxtrain_kernels.pallas.devices import DEFAULT
 
-        found = {}
+        reasons = {}
         if not self.gathers(shape):
             few = f"whose maps have fewer than {GATHER_PIXELS} outputs for each one kept"
-            found["a CPU"] = f"{few}: take full or pooled there"
+            reasons["a CPU"] = f"{few}: take full or pooled there"
         for name, tf32 in (("in TF32", True), ("in strict float32", False)):
             if choose(shape, self.k, tf32=tf32).form == "dense":
-                found[f"{DEFAULT.name} {name}"] = "by the cost model, not measured: take full or pooled there"
-        return found
+                reasons[f"{DEFAULT.name} {name}"] = "by the cost model, not measured: take full or pooled there"
+        return reasons
 
     def factor(self, shape):
         """`scale` as a number."""
         return 1 / shape.batch if self.scale == "paper" else float(self.scale)
 
-    def oracle(self, x, dy, shape):
+    def oracle(self, x, dy, shape, key=None):
         import numpy as np
+
+        from approxtrain_kernels import exact
 
         n, ho, wo, co = shape.y_shape
         planes = dy.astype(np.float64).reshape(n, ho * wo, co)
@@ -125,4 +141,4 @@ class Approx(Method):
         carried = total if k == 1 else kept + (total - kept.sum(1, keepdims=True)) / k
         sparse = np.zeros_like(planes)
         np.put_along_axis(sparse, order, carried, axis=1)
-        return self.factor(shape) * Full().oracle(x, sparse.reshape(shape.y_shape), shape)
+        return self.factor(shape) * exact.wgrad(x, sparse.reshape(shape.y_shape), shape)

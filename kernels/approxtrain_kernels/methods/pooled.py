@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from math import prod
 
 from approxtrain_kernels.method import Method
-from approxtrain_kernels.methods.full import Full
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ class Pooled(Method):
     def bytes(self, shape, itemsize):
         return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
 
-    def estimate(self, x, dy, *, shape, dtype, key, implementation):
+    def estimate(self, x, dy, *, shape, key):
         from approxtrain_kernels import pooling
 
-        return pooling.wgrad(x, dy, shape, self.r).astype(dtype)
+        return pooling.wgrad(x, dy, shape, self.r)
 
-    def oracle(self, x, dy, shape):
+    def oracle(self, x, dy, shape, key=None):
         import numpy as np
+
+        from approxtrain_kernels import exact
 
         smooth = np.empty(dy.shape)
         _, ho, wo, _ = shape.y_shape
@@ -58,7 +59,7 @@ class Pooled(Method):
             for left in range(0, wo, self.r):
                 block = np.s_[:, top : top + self.r, left : left + self.r]
                 smooth[block] = dy[block].astype(np.float64).mean((1, 2), keepdims=True)
-        return Full().oracle(x, smooth, shape)
+        return exact.wgrad(x, smooth, shape)
 
     def _blocks(self, shape):
         """Rows and columns of blocks."""

@@ -18,14 +18,27 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.pallas import wgrad
 from approxtrain_kernels.pallas.model import ITEMSIZE
-from approxtrain_kernels.pallas.wgrad import estimate
 
 
-def on_cuda(x: jax.Array, dy: jax.Array, shape: ConvShape, k: int, otherwise: Any = None) -> jax.Array:
-    """`estimate` where the program is for CUDA; elsewhere `otherwise(x, dy)`, or ValueError if there is none."""
-    default = otherwise or (lambda x, dy: _refused.bind(x, dy, out_shape=shape.w_shape))
-    return lax.platform_dependent(x, dy, cuda=partial(estimate, shape=shape, k=k), default=default)
+def where_they_run(x: jax.Array, dy: jax.Array, shape: ConvShape, k: int, otherwise: Any) -> jax.Array:
+    """`wgrad.estimate` where the program is for CUDA and the kernels know its dtype; elsewhere `otherwise(x, dy)`."""
+    if not supports(x.dtype.name):
+        return otherwise(x, dy)
+    return lax.platform_dependent(x, dy, cuda=partial(wgrad.estimate, shape=shape, k=k), default=otherwise)
+
+
+def or_refused(x: jax.Array, dy: jax.Array, shape: ConvShape, k: int, implementation: str) -> jax.Array:
+    """`wgrad.estimate` by "pallas" or "pallas-interpret". ValueError where that cannot be."""
+    if not supports(x.dtype.name):
+        raise ValueError(
+            f"`implementation` (={implementation!r}) has kernels for float32, bfloat16 and float16, on NVIDIA GPUs "
+            f"from Ampere on; this is {x.dtype.name}, or an older GPU: take 'xla', or None for the fastest here."
+        )
+    if implementation == "pallas-interpret":
+        return wgrad.estimate(x, dy, shape, k, interpret=True)
+    return where_they_run(x, dy, shape, k, lambda x, dy: _refused.bind(x, dy, out_shape=shape.w_shape))
 
 
 def supports(dtype: str) -> bool:

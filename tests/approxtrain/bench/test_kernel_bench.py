@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from approxtrain.bench import exactness, kernel_bench, kernel_clock, kernel_contenders, torch_peer
-from approxtrain.bench.exactness import FACTORS, exact_dgrad, exact_forward
+from approxtrain.bench.exactness import FACTORS
 from approxtrain.bench.kernel_bench import KernelBench
 from approxtrain.bench.kernel_cases import PARTS, PRECISIONS, Case
 from approxtrain.bench.kernel_clock import Cupti, Loop
 from approxtrain.bench.machine import Machine
-from approxtrain_kernels import conv_shape
+from approxtrain_kernels import conv_shape, exact
 from approxtrain_kernels.methods.approx import Approx
 from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.methods.random import Random
 from approxtrain_kernels.methods.zero import Zero
 
 SHAPE = conv_shape((2, 4, 4, 3), 5, (3, 3))
@@ -49,8 +50,8 @@ def untimed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("dtype", "method"),
-    [("float32", Zero()), ("bfloat16", Approx(k=2)), ("float16", Approx())],
-    ids=["zero", "bfloat16", "float16"],
+    [("float32", Zero()), ("float32", Random()), ("bfloat16", Approx(k=2)), ("float16", Approx())],
+    ids=["zero", "random", "bfloat16", "float16"],
 )
 def test_a_row_that_is_right_has_every_sample_of_both_caches(dtype, method):
     told = []
@@ -94,8 +95,8 @@ def test_the_references_of_forward_and_dgrad_are_those_of_jax_in_float64(shape):
             )
 
         y, back = jax.vjp(stock, jnp.asarray(x))
-        np.testing.assert_allclose(exact_forward(x, w, shape), y, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(exact_dgrad(dy, w, shape), back(jnp.asarray(dy))[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(exact.forward(x, w, shape), y, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(exact.dgrad(dy, w, shape), back(jnp.asarray(dy))[0], rtol=1e-12, atol=1e-12)
 
 
 class NotFinite(Approx):
@@ -132,7 +133,7 @@ class Remembers(Approx):
 
     written: str = "first"
 
-    def estimate(self, x, dy, *, shape, dtype, **options):
+    def estimate(self, x, dy, *, shape, **options):
         memory: list[np.ndarray] = []
 
         def kernel(right: np.ndarray) -> np.ndarray:
@@ -148,8 +149,8 @@ class Remembers(Approx):
                 out[...] = right
             return out.copy()
 
-        right = super().estimate(x, dy, shape=shape, dtype=dtype, **options)
-        return jax.pure_callback(kernel, jax.ShapeDtypeStruct(shape.w_shape, dtype), right)
+        right = super().estimate(x, dy, shape=shape, **options)
+        return jax.pure_callback(kernel, jax.ShapeDtypeStruct(shape.w_shape, right.dtype), right)
 
 
 @pytest.mark.parametrize(

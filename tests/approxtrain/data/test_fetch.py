@@ -165,7 +165,7 @@ def test_a_mirror_without_ranges_starts_from_the_beginning(tmp_path: Path, serve
         (plain(b"<html><title>Moved</title></html>"), "a web page or another file"),
         (plain(b""), "a web page or another file"),
         (plain(b"\x1f\x8b" + b"0" * 500_000), "its SHA-256 is"),
-        (dripping(b"\x1f\x8b" + b"0" * 5_000, pause=0.1), "kB/s is too slow"),
+        (dripping(b"\x1f\x8b" + b"0" * 20_000, pause=0.1), "kB/s is too slow"),
     ],
     ids=["503", "silence", "web page", "nothing", "wrong bytes", "slow"],
 )

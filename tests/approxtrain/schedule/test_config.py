@@ -43,6 +43,11 @@ def test_the_frozen_prefix_is_asked_for_and_then_in_the_title():
     assert asked.title == "schedule3 with zero until epoch 2, frozen prefix"
 
 
+def test_how_a_method_is_computed_is_no_part_of_a_schedule():
+    with pytest.raises(ValidationError, match="`implementation` says how 'approx' is computed, and not what"):
+        read('name = "schedule1"\nparams = { k = 2, implementation = "xla" }')
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from approxtrain import models, schedule
+from approxtrain import models
 from approxtrain.models.description import ConvLayer
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.cost import cost, layer_flops, phase_costs
 from approxtrain_kernels.methods import make
+from approxtrain_kernels.methods.pooled import Pooled
 
 
 @pytest.mark.parametrize(
-    ("model", "build", "percent"),
+    ("model", "name", "percent"),
     [
-        ("resnet20", schedule.schedule1, 8.8),
-        ("resnet20", schedule.schedule2, 7.8),
-        ("resnet20", schedule.schedule3, 8.4),
-        ("vgg19", schedule.schedule1, 10.3),
-        ("cnn2", schedule.alternate, 14.8),
+        ("resnet20", "schedule1", 8.8),
+        ("resnet20", "schedule2", 7.8),
+        ("resnet20", "schedule3", 8.4),
+        ("vgg19", "schedule1", 10.3),
+        ("cnn2", "alternate", 14.8),
     ],
 )
-def test_the_largest_possible_speed_ups_of_the_paper(model, build, percent):
+def test_the_largest_possible_speed_ups_of_the_paper(model, name, percent):
     layers = models.get(model).layers
-    (bound,) = phase_costs(build(layers), layers, 128)
+    (bound,) = phase_costs(Schedule.named(name, layers), layers, 128)
     assert round(100 * bound.largest_speed_up, 1) == percent
 
 
@@ -31,7 +34,7 @@ def test_the_figures_of_the_2_layer_cnn_by_hand():
     # conv1: 32·32·64·3·25 multiply-adds, twice (no dgrad); conv2: 16·16·64·64·25, three times.
     layers = models.get("cnn2").layers
     first, second = 2 * 32 * 32 * 64 * 3 * 25, 2 * 16 * 16 * 64 * 64 * 25
-    found = cost(schedule.alternate(layers, "zero"), layers, 128, 0, 10)
+    found = cost(Schedule.named("alternate", layers, "zero"), layers, 128, 0, 10)
     assert layer_flops(layers, 128) == [128 * 2 * first, 128 * 3 * second]
     assert found.dense == 10 * 128 * (2 * first + 3 * second)
     assert found.wgrad == 10 * 128 * (first + second)
@@ -42,14 +45,14 @@ def test_the_figures_of_the_2_layer_cnn_by_hand():
 
 def test_the_methods_own_flops_are_counted_at_the_batch_size():
     layers = models.get("cnn2").layers
-    found = cost(schedule.alternate(layers, "approx", k=2), layers, 128, 0, 2)
+    found = cost(Schedule.named("alternate", layers, "approx", k=2), layers, 128, 0, 2)
     assert found.spent == 128 * make("approx", k=2).flops(layers[1].shape) > 0
     assert found.speed_up_with_methods < found.largest_speed_up
 
 
 def test_full_saves_nothing():
     layers = models.get("resnet20").layers
-    (found,) = phase_costs(schedule.full(layers), layers, 128)
+    (found,) = phase_costs(Schedule.named("full", layers), layers, 128)
     assert (found.wgrad_share_saved, found.largest_speed_up, found.speed_up_with_methods) == (0, 0, 0)
 
 
@@ -65,8 +68,8 @@ def test_a_run_is_the_average_of_its_phases_weighted_by_their_steps():
 
 def prefixed(model: str, letters: str) -> tuple[Schedule, tuple[ConvLayer, ...]]:
     """One column for ever, one letter a layer, with its frozen prefix."""
-    names = {"F": "full", "Z": "zero", "S": "skip", "A": "approx"}
-    config = ScheduleConfig(grid=tuple((names[letter],) for letter in letters), frozen_prefix=True)
+    names = {"F": "full", "Z": "zero", "S": "skip", "A": "approx", "P": "pooled"}
+    config = ScheduleConfig(grid=tuple((names[letter],) for letter in letters), frozen_prefix=letters[0] in "ZS")
     layers = models.get(model).layers
     return Schedule.from_config(config, layers, 100), layers
 
@@ -100,12 +103,36 @@ def test_only_the_steps_that_have_a_prefix_save_by_it():
 
 def test_without_the_flag_a_prefix_saves_no_dgrad():
     layers = models.get("cnn5").layers
-    assert cost(schedule.schedule3(layers, "zero"), layers, 128, 0, 4).dgrad_saved == 0
+    assert cost(Schedule.named("schedule3", layers, "zero"), layers, 128, 0, 4).dgrad_saved == 0
+
+
+class Coarse(Pooled):
+    """Pools for its dgrad as well."""
+
+    exact_dgrad = False
+
+    def dgrad_flops(self, shape):
+        return shape.flops / 4
+
+
+@pytest.mark.parametrize(
+    ("letters", "saved", "replaced"), [("CCFFF", [], [2]), ("ZCCFF", [2], [3]), ("ZZFCC", [2, 3], [4, 5])]
+)
+def test_a_dgrad_is_replaced_once_and_only_where_it_is_computed(letters, saved, replaced):
+    made, layers = prefixed("cnn5", letters.replace("C", "P"))
+    cells = tuple(Coarse() if cell.name == "pooled" else cell for cell in made.cells)
+    found = cost(replace(made, cells=cells, frozen_prefix=bool(saved)), layers, 128, 0, 3)
+    plain = cost(replace(made, frozen_prefix=bool(saved)), layers, 128, 0, 3)
+    flops = [3 * 128 * layer.shape.flops for layer in layers]
+    assert found.dgrad_saved == plain.dgrad_saved == sum(flops[number - 1] for number in saved)
+    assert found.dgrad_replaced == sum(flops[number - 1] for number in replaced)
+    assert found.spent - plain.spent == pytest.approx(found.dgrad_replaced / 4)
+    assert found.largest_speed_up == (plain.replaced + found.dgrad_saved + found.dgrad_replaced) / plain.dense
 
 
 def test_a_cost_over_no_step_or_of_another_model_is_refused():
     layers = models.get("cnn2").layers
     with pytest.raises(ValueError, match="no step"):
-        cost(schedule.full(layers), layers, 128, 5, 5)
+        cost(Schedule.named("full", layers), layers, 128, 5, 5)
     with pytest.raises(ValueError, match="not those"):
-        cost(schedule.full(layers), models.get("cnn5").layers, 128, 0, 1)
+        cost(Schedule.named("full", layers), models.get("cnn5").layers, 128, 0, 1)

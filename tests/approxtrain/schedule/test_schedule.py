@@ -10,7 +10,7 @@ from math import lcm
 import numpy as np
 import pytest
 
-from approxtrain import models, schedule
+from approxtrain import models
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig, named
 from approxtrain_kernels.methods import make
@@ -42,23 +42,23 @@ def replaced(made: Schedule, step: int) -> list[int]:
 
 @pytest.mark.parametrize(("layers", "picked"), [(RESNET20, [2, 6, 10, 14, 18]), (VGG19, [2, 6, 10, 14])])
 def test_schedule1_is_every_4th_layer_from_the_2nd_at_every_step(layers, picked):
-    made = schedule.schedule1(layers, "zero")
+    made = Schedule.named("schedule1", layers, "zero")
     assert [replaced(made, step) for step in (0, 1, 12345)] == [picked] * 3
     assert len(made.columns) == 1
 
 
 def test_schedule2_is_every_other_layer_from_the_2nd_at_every_other_step():
-    made = schedule.schedule2(RESNET20)
+    made = Schedule.named("schedule2", RESNET20)
     assert [replaced(made, step) for step in range(4)] == [list(range(2, 20, 2)), []] * 2
 
 
 def test_schedule3_is_all_layers_at_every_4th_step():
-    made = schedule.schedule3(RESNET20, "random")
+    made = Schedule.named("schedule3", RESNET20, "random")
     assert [len(replaced(made, step)) for step in range(9)] == [19, 0, 0, 0, 19, 0, 0, 0, 19]
 
 
 def test_the_alternation_is_the_2nd_layer_at_every_other_step():
-    assert [replaced(schedule.alternate(CNN2), step) for step in range(4)] == [[2], [], [2], []]
+    assert [replaced(Schedule.named("alternate", CNN2), step) for step in range(4)] == [[2], [], [2], []]
 
 
 def test_figure3_is_the_table_of_the_paper():
@@ -69,20 +69,20 @@ def test_figure3_is_the_table_of_the_paper():
         "approx full full full",
         "approx zero full zero",
     ]
-    made = schedule.figure3(CNN5)
+    made = Schedule.named("figure3", CNN5)
     columns = [[method.name for method in made.column(step)] for step in range(8)]
     assert columns == [list(column) for column in zip(*map(str.split, paper), strict=True)] * 2
     assert len(made.columns) == 3  # its 2nd and 4th column are the same
 
 
 def test_the_named_form_and_the_builder_are_the_same_schedule():
-    assert build(RESNET20, name="schedule2", params={"k": 4}) == schedule.schedule2(RESNET20, "approx", k=4)
-    assert build(RESNET20) == schedule.full(RESNET20)
+    assert build(RESNET20, name="schedule2", params={"k": 4}) == Schedule.named("schedule2", RESNET20, "approx", k=4)
+    assert build(RESNET20) == Schedule.named("full", RESNET20)
 
 
 def test_a_named_schedule_is_the_rule_that_its_summary_describes():
     written = rules({"layers": {"start": 2, "every": 4}}, layers=RESNET20)
-    assert written == schedule.schedule1(RESNET20, "zero")
+    assert written == Schedule.named("schedule1", RESNET20, "zero")
 
 
 def test_the_catalogue_has_a_summary_of_every_schedule():
@@ -241,16 +241,16 @@ def test_a_batch_larger_than_the_training_set_is_an_error():
 
 
 def test_schedules_are_compared_and_hashed_by_value():
-    one, other = schedule.schedule2(CNN5, "zero"), schedule.schedule2(CNN5, "zero")
+    one, other = Schedule.named("schedule2", CNN5, "zero"), Schedule.named("schedule2", CNN5, "zero")
     assert one == other
     assert hash(one) == hash(other)
-    assert one != schedule.schedule2(CNN5)
-    assert one != schedule.schedule3(CNN5, "zero")
-    assert schedule.schedule3(CNN5, "zero") != build(name="schedule3", method="zero", frozen_prefix=True)
+    assert one != Schedule.named("schedule2", CNN5)
+    assert one != Schedule.named("schedule3", CNN5, "zero")
+    assert Schedule.named("schedule3", CNN5, "zero") != build(name="schedule3", method="zero", frozen_prefix=True)
 
 
 def test_masks_are_int8_and_cannot_be_changed():
-    ((first, mask),) = schedule.schedule2(CNN5).phases
+    ((first, mask),) = Schedule.named("schedule2", CNN5).phases
     assert (first, mask.dtype) == (0, np.int8)
     with pytest.raises(ValueError, match="read-only"):
         mask[0, 0] = 1
@@ -258,7 +258,7 @@ def test_masks_are_int8_and_cannot_be_changed():
 
 def test_a_negative_step_is_refused():
     with pytest.raises(ValueError, match="step"):
-        schedule.full(CNN5).index(-1)
+        Schedule.named("full", CNN5).index(-1)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def test_a_table_that_contradicts_itself_is_refused(cells, phases):
 
 def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
     code = (
-        "import sys; import approxtrain.schedule.picture; from approxtrain import models, schedule;"
+        "import sys; import approxtrain.schedule.picture; from approxtrain import Schedule, models;"
         "from approxtrain.schedule import cost;"
-        "layers = models.get('resnet20').layers; made = schedule.schedule1(layers);"
+        "layers = models.get('resnet20').layers; made = Schedule.named('schedule1', layers);"
         "cost.phase_costs(made, layers, 128); made.index_table();"
         "print(sorted({'jax', 'flax', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)))"
     )
