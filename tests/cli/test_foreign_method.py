@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from approxtrain.bench.plan import PRECISIONS
 
 from approxtrain import models
-from approxtrain.bench import machine, timer
+from approxtrain.bench import kernel_clock, machine
+from approxtrain.bench.kernel_cases import PRECISIONS
 from approxtrain.bench.machine import Machine
 from approxtrain_kernels import exact, methods
 from approxtrain_kernels.geometry import conv_shape
@@ -173,7 +173,7 @@ def test_a_report_takes_a_run_with_it(call, run, small, tmp_path):
 
 
 def test_it_is_checked_against_its_own_draw_and_timed(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(timer, "LOOP_SECONDS", 1e-3)
+    monkeypatch.setattr(kernel_clock, "LOOP_SECONDS", 1e-3)
     limits = Machine(1e10, dict.fromkeys(PRECISIONS, 1e11), 1 << 12, "assumed", 1e-6)
     monkeypatch.setattr(machine, "measure", lambda precisions: limits)
     options = ["--shapes", "8,4,4,3,5,3,1", "--rounds", "3", "--json", tmp_path / "bench.json"]
