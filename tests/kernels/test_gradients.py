@@ -11,6 +11,7 @@ from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
 from approxtrain_kernels.methods import all_methods, make
 from approxtrain_kernels.methods.approx import PORTABLE
 from tests.kernels.oracles import CASES, block_means, close, dgrad, forward, keep_largest, wgrad
+from tests.sampling import latin
 
 
 def arrays(case, seed=0, dtype=np.float32):
@@ -40,10 +41,9 @@ def test_full_is_the_exact_weight_gradient(case):
     close(gradient(case), wgrad(x, dy, shape))
 
 
-@pytest.mark.parametrize("implementation", PORTABLE)
-@pytest.mark.parametrize("k", [1, 2, 5])
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_approx_keeps_the_k_largest_and_their_sum(case, k, implementation):
+@pytest.mark.parametrize(("name", "implementation", "k"), latin(list(CASES), PORTABLE, [1, 2, 5]))
+def test_approx_keeps_the_k_largest_and_their_sum(name, k, implementation):
+    case = CASES[name]
     shape, x, dy, _ = arrays(case)
     k = min(k, shape.y_shape[1] * shape.y_shape[2])
     exact = wgrad(x, keep_largest(dy, k), shape)
@@ -102,9 +102,9 @@ def test_approx_in_bfloat16_sees_the_same_rounded_inputs_as_the_oracle():
     close(found, make("approx").oracle(np.asarray(x, np.float32), np.asarray(dy, np.float32), shape), 1e-2)
 
 
-@pytest.mark.parametrize("r", [1, 2, 3, 4, 50])
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_pooled_is_the_exact_gradient_of_block_means(case, r):
+@pytest.mark.parametrize(("name", "r"), latin(list(CASES), [1, 2, 3, 4, 50]))
+def test_pooled_is_the_exact_gradient_of_block_means(name, r):
+    case = CASES[name]
     shape, x, dy, _ = arrays(case)
     close(gradient(case, method="pooled", r=r), wgrad(x, block_means(dy, r), shape))
 
@@ -144,9 +144,9 @@ def test_random_is_normal_with_standard_deviation_one_over_batch():
     assert abs(np.corrcoef(draws[0].ravel(), draws[1].ravel())[0, 1]) < 5 / count**0.5
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("name", all_methods())
-def test_the_input_gradient_is_exact_under_every_method(name, case):
+@pytest.mark.parametrize(("case_name", "name"), latin(list(CASES), list(all_methods())))
+def test_the_input_gradient_is_exact_under_every_method(name, case_name):
+    case = CASES[case_name]
     shape, x, dy, w = arrays(case)
     stride, padding = case[6], case[7]
 

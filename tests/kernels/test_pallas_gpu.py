@@ -85,7 +85,6 @@ CASES += [
     for form in forms(SHAPES[0], precision, 1)
 ]
 FIRST = {(case.form, case.precision): case for case in reversed(CASES) if case.shape == SMALL}.values()
-NAN = [case for case in CASES if (case.inputs, case.precision) == ("nan", "tf32")]
 
 
 def is_right(case: FormCase, runs: int, *, interpret: bool) -> None:
@@ -114,13 +113,13 @@ def test_a_form_is_right_on_a_gpu_and_gives_the_same_bits_every_time(case):
     is_right(case, RUNS, interpret=False)
 
 
-@pytest.mark.parametrize("case", [*FIRST, *NAN], ids=str)
+@pytest.mark.parametrize("case", list(FIRST)[::3], ids=str)
 def test_a_form_is_right_interpreted(case):
     is_right(case, 2, interpret=True)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("case", [case for case in CASES if case not in (*FIRST, *NAN)], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case not in list(FIRST)[::3]], ids=str)
 def test_every_other_case_is_right_interpreted(case):
     is_right(case, 1, interpret=True)
 

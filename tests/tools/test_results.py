@@ -101,6 +101,7 @@ def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
     assert "/" not in environment["xla_flags"]
 
 
+@pytest.mark.long
 def test_the_page_of_the_reproduction_is_what_its_script_renders():
     page = (ROOT / "docs/reproduction.md").read_text("utf-8")
     command = [sys.executable, str(ROOT / "tools/pages/reproduction_page.py"), "--print"]

@@ -222,6 +222,7 @@ def _environment() -> dict[str, str]:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_real_images_are_whole_balanced_and_not_called_cifar10(real_cifar: Path) -> None:
     loaded = data.load(config("cifar10-jpeg75", real_cifar))
     assert np.bincount(loaded.train_labels).tolist() == [5_000] * 10

@@ -23,9 +23,10 @@ NAMES = {"F": "full", "Z": "zero", "S": "skip", "R": "random", "A": "approx"}
 CASES = [
     ("pocket", "ZFF"),
     ("pocket", "SZF"),
-    ("pocket", "ZZZ"),
-    ("cnn2", "ZF"),
-    ("resnet14", "Z" * 6 + "F" * 7),  # ends inside a block, so that a shortcut passes by
+    pytest.param(("pocket", "ZZZ"), marks=pytest.mark.long),
+    pytest.param(("cnn2", "ZF"), marks=pytest.mark.long),
+    # ends inside a block, so that a shortcut passes by
+    pytest.param(("resnet14", "Z" * 6 + "F" * 7), marks=pytest.mark.long),
     pytest.param(("resnet20", "S" * 5 + "F" * 14), marks=pytest.mark.long),
 ]
 B1, B2 = 0.9, 0.999
@@ -144,7 +145,9 @@ def test_the_dgrads_from_the_second_layer_to_the_one_above_the_prefix_are_gone(p
     assert without - with_ == len(above) > 0
 
 
-@pytest.mark.parametrize("letters", ["FZZ", "RSF", "FFF"])
+@pytest.mark.parametrize(
+    "letters", ["FZZ", *(pytest.param(letters, marks=pytest.mark.long) for letters in ("RSF", "FFF"))]
+)
 def test_a_column_without_a_prefix_is_the_same_program_with_the_flag(letters, assemble, pocket):
     texts = []
     for on in (True, False):
@@ -189,7 +192,7 @@ def test_under_zero_the_moments_of_norms_decay_and_still_move_them(assemble, poc
         assert np.abs(new - old).max() > 1e-3
 
 
-@pytest.mark.parametrize("letters", ["ZZF", "SSS"])
+@pytest.mark.parametrize("letters", ["ZZF", pytest.param("SSS", marks=pytest.mark.long)])
 def test_running_averages_of_a_frozen_norm_go_on(letters, assemble, pocket):
     states, _ = assemble(pocket, schedule(letters)).run(2)
     for name in ("mean", "var"):
@@ -197,7 +200,7 @@ def test_running_averages_of_a_frozen_norm_go_on(letters, assemble, pocket):
         assert (old != new).all()
 
 
-@pytest.mark.parametrize("cycle", [["ZFF", "FFF"], ["SZF", "FSS", "ZZZ"]])
+@pytest.mark.parametrize("cycle", [["ZFF", "FFF"], pytest.param(["SZF", "FSS", "ZZZ"], marks=pytest.mark.long)])
 def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, assemble, pocket):
     host, switch = (assemble(pocket, schedule(*cycle), mode=mode).run(7) for mode in ("host", "switch"))
     np.testing.assert_allclose(switch[1], host[1], rtol=2e-6)

@@ -32,6 +32,7 @@ from approxtrain.training.step import backward
 from approxtrain_kernels import native
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.methods.approx import Approx
+from tests.sampling import chosen
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's convolutions are calls into cuDNN")
 
@@ -68,7 +69,7 @@ def _gather(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Approx, "gathers", lambda self, shape: True)
 
 
-@pytest.mark.parametrize("name", ["full", *WITHOUT_WGRAD])
+@pytest.mark.parametrize("name", chosen(["full", *WITHOUT_WGRAD], ["zero", "approx"]))
 def test_only_full_leaves_a_weight_gradient_in_the_compiled_step(name, assemble, pocket, gather):
     text = first_program(assemble(pocket, columns([name] * 3)))
     assert contractions(text) == (convolutions(pocket, [name] * 3), 3)
@@ -85,7 +86,7 @@ def test_on_cnn5_zero_leaves_forward_and_input_gradients(assemble):
     assert contractions(text) == (convolutions(cnn5, ["zero"] * 5), 3)
 
 
-@pytest.mark.parametrize("name", ["full", *WITHOUT_WGRAD])
+@pytest.mark.parametrize("name", chosen(["full", *WITHOUT_WGRAD], ["zero", "approx"]))
 def test_by_xla_maps_of_four_pixels_are_products(name, assemble, gather, monkeypatch):
     """A forward and a dgrad are a product for each of the 4 pixels; a wgrad, which only full has, is one product."""
     monkeypatch.setattr(native, "available", lambda: False)
