@@ -1,7 +1,7 @@
 """Every form of `approx`, in every precision, on shapes that fit no tile: against float64, and the same bits again.
 
-Compiled where there is an NVIDIA GPU (`pytest -m gpu`); interpreted everywhere, the smallest of each form and precision
-and those with a NaN, and all of them under `-m long`.
+Compiled where there is an NVIDIA GPU (`pytest -m gpu`); interpreted everywhere, a few of them quickly and all of them
+under `-m long`.
 """
 
 from __future__ import annotations

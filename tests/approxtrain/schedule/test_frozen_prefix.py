@@ -16,6 +16,7 @@ from approxtrain.models import description as d
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.frozen_prefix import frozen_parts, prefix
 from approxtrain_kernels.methods import all_methods, make
+from tests.sampling import chosen
 
 NATIVE = True
 CONVOLUTION = r' convolution\(| custom-call\(.*custom_call_target="approxtrain_(?:forward|dgrad|wgrad)_\w+"'
@@ -192,7 +193,7 @@ def test_under_zero_the_moments_of_norms_decay_and_still_move_them(assemble, poc
         assert np.abs(new - old).max() > 1e-3
 
 
-@pytest.mark.parametrize("letters", ["ZZF", pytest.param("SSS", marks=pytest.mark.long)])
+@pytest.mark.parametrize("letters", chosen(["ZZF", "SSS"], ["ZZF"]))
 def test_running_averages_of_a_frozen_norm_go_on(letters, assemble, pocket):
     states, _ = assemble(pocket, schedule(letters)).run(2)
     for name in ("mean", "var"):
