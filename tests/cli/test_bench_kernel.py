@@ -168,7 +168,6 @@ def test_nan_is_a_failure_that_json_can_hold(call, monkeypatch, small_machine, t
         (["--method", "zero", "--param", "k=3"], "method 'zero' has no parameter 'k'; it takes no parameter."),
         (["--method", "approx", "--param", "scale=big"], "`scale` (='big') must be a finite number, or 'paper'"),
         (["--param", "k"], "must be NAME=VALUE, such as k=4."),
-        (["--param", "k=2", "--param", "k=2"], "'k' is given twice."),
         (["--method", "random"], "draws numbers: there is no exact value to check it against."),
         (["--dtype", "float32,float64"], "(='float64') must be one of float32, tf32, bfloat16, float16"),
         (["--part", "wgrads"], "`--part` (='wgrads') must be one of wgrad, forward, dgrad."),
