@@ -44,11 +44,11 @@ def test_a_stage_that_fails_does_not_stop_the_others(tmp_path):
         stage("works", writes(tmp_path, "works")),
         Stage("writes nothing", "", (sys.executable, "-c", "print('all passed')"), 30, {}),
     ]
-    found = run(stages, tmp_path, 60)
-    assert [outcome.status for outcome in found] == ["failed", "failed", "failed", "ok", "ok"]
-    assert found[0].exit_code == 3
-    assert "no forgets.json" in found[1].why
-    assert "no-such-program-anywhere" in found[2].why
+    outcomes = run(stages, tmp_path, 60)
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "failed", "ok", "ok"]
+    assert outcomes[0].exit_code == 3
+    assert "no forgets.json" in outcomes[1].why
+    assert "no-such-program-anywhere" in outcomes[2].why
     assert (tmp_path / "writes nothing.log").read_text() == "all passed\n"
 
 
@@ -63,14 +63,14 @@ def test_a_stage_is_ended_with_all_that_it_started_when_its_time_is_over(tmp_pat
 
 
 def test_when_the_time_of_all_is_over_the_rest_is_not_run(tmp_path):
-    found = run([stage("slow", "import time; time.sleep(30)"), stage("rest", "")], tmp_path, 1)
-    assert [outcome.status for outcome in found] == ["out of time", "not run"]
+    outcomes = run([stage("slow", "import time; time.sleep(30)"), stage("rest", "")], tmp_path, 1)
+    assert [outcome.status for outcome in outcomes] == ["out of time", "not run"]
 
 
 def test_nothing_follows_a_needed_stage_that_failed(tmp_path):
-    found = run([stage("first", "raise SystemExit(1)", needed=True), stage("second", "")], tmp_path, 60)
-    assert [outcome.status for outcome in found] == ["failed", "not run"]
-    assert found[1].why == "first has to succeed first"
+    outcomes = run([stage("first", "raise SystemExit(1)", needed=True), stage("second", "")], tmp_path, 60)
+    assert [outcome.status for outcome in outcomes] == ["failed", "not run"]
+    assert outcomes[1].why == "first has to succeed first"
 
 
 def test_the_record_is_complete_after_each_stage_and_an_old_result_does_not_pass_for_a_new_one(tmp_path):
@@ -84,7 +84,7 @@ def test_the_record_is_complete_after_each_stage_and_an_old_result_does_not_pass
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": "/nowhere"}  # a GPU that this machine may have is not found
+    environment = os.environ | {"PATH": "/nowhere"}  # a GPU that this machine may have is not outcomes
     command = [sys.executable, str(ROOT / "tools/gpu_bench.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 

@@ -92,16 +92,16 @@ class Program:
     @cached_property
     def computations(self) -> dict[str, dict[str, Instruction]]:
         """Computation → name → instruction."""
-        found: dict[str, dict[str, Instruction]] = {}
+        bodies: dict[str, dict[str, Instruction]] = {}
         current: dict[str, Instruction] = {}
         for line in self.hlo.splitlines():
             if head := re.match(r"^(?:ENTRY )?%([\w.-]+) \(", line):
-                current = found.setdefault(head[1], {})
+                current = bodies.setdefault(head[1], {})
             elif match := _INSTRUCTION.match(line):
                 name, type_, opcode, rest = match.groups()
                 operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
                 current[name] = Instruction(name, type_, opcode, operands, line)
-        return found
+        return bodies
 
     @property
     def convolutions(self) -> dict[str, int]:
@@ -111,12 +111,12 @@ class Program:
 
     @property
     def thunks(self) -> list[Thunk]:
-        found = []
+        thunks = []
         for kind, name, *numbers in _THUNK.findall(self.thunk_text):
             x, y, z, *threads, shared = (int(number or 0) for number in numbers)
             grid = (x, y, z) if x else ()
-            found.append(Thunk(kind, name, grid, threads[0] * threads[1] * threads[2], shared))
-        return found
+            thunks.append(Thunk(kind, name, grid, threads[0] * threads[1] * threads[2], shared))
+        return thunks
 
     @property
     def launched(self) -> list[Thunk]:
@@ -180,8 +180,8 @@ def entries(ptx: str) -> list[str]:
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found[1] if found else ""
+    match = re.search(pattern, text)
+    return match[1] if match else ""
 
 
 def _maker(name: str, body: dict[str, Instruction]) -> Instruction | None:
