@@ -28,6 +28,7 @@ from tools.gpu import check  # noqa: E402
 from tools.gpu.target import Target  # noqa: E402
 
 DESCRIPTION = ROOT / "tools" / "gpu" / "h200_target_config.txt"
+PACKAGES = ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc")
 DTYPES = ("float32", "bfloat16")
 PRESETS = ("resnet20-schedule1-approx", "vgg19-schedule1-approx")
 
@@ -48,7 +49,17 @@ def main() -> int:
     problems = [problem for report in (*forms, *steps) for problem in report.problems]
     print(f"\n{len(forms)} forms and {len(steps)} steps in {time.monotonic() - start:.0f} s")
     if not options.quick:
-        _write(options.json, forms, steps, problems)
+        result = {
+            "command": "make gpu-check",
+            "measured": "compiled, not run",
+            "device": "NVIDIA H200, described by tools/gpu/h200_target_config.txt",
+            "compiler": {name: version(name) for name in PACKAGES},
+            "environment": record.environment(),
+            "problems": problems,
+            "forms": list(map(check.as_json, forms)),
+            "steps": list(map(check.as_json, steps)),
+        }
+        disk.write_json(options.json, result)
         print(f"written   {options.json.name}")
     for problem in problems:
         print(f"FAIL  {problem}")
@@ -96,20 +107,6 @@ def _listed(names: dict[str, list[str]]) -> str:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-
-
-def _write(file: Path, forms: list[check.CompiledForm], steps: list[check.CompiledStep], problems: list[str]) -> None:
-    result = {
-        "command": "make gpu-check",
-        "measured": "compiled, not run",
-        "device": "NVIDIA H200, described by tools/gpu/h200_target_config.txt",
-        "compiler": {name: version(name) for name in ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc")},
-        "environment": record.environment(),
-        "problems": problems,
-        "forms": list(map(check.as_json, forms)),
-        "steps": list(map(check.as_json, steps)),
-    }
-    disk.write_json(file, result)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from approxtrain import disk  # noqa: E402
@@ -33,14 +34,14 @@ from approxtrain.config import load  # noqa: E402
 from approxtrain.run import record  # noqa: E402
 from approxtrain.schedule import ScheduleConfig  # noqa: E402
 from approxtrain.schedule.config import Rule  # noqa: E402
+from approxtrain_cli.bench_kernel_tables import describe  # noqa: E402
 from approxtrain_cli.bench_step_tables import tables  # noqa: E402
 from approxtrain_kernels.shapes import PAPER  # noqa: E402
-from tools.gpu import drift as drifting  # noqa: E402
-from tools.gpu import forms as compiled_forms  # noqa: E402
+from tools.gpu import forms as timed_forms  # noqa: E402
 
 NETWORKS = ("resnet20", "cnn2", "vgg19", "resnet14")
 METHODS = ("zero", "approx", "pooled")
-NVIDIA_SMI = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "clocks.max.sm", "temperature.gpu")
+NVIDIA_SMI = "name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu"
 ROUNDS, STEPS = 8, 20
 SEEDS = (4, 16)
 
@@ -49,12 +50,7 @@ Rows = Iterator[dict[str, Any]]
 
 def facts(options: argparse.Namespace) -> Rows:
     """What the driver says, before anything has warmed the device up; what the device can do."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(NVIDIA_SMI)}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        told = dict(zip(NVIDIA_SMI, map(str.strip, done.stdout.splitlines()[0].split(",")), strict=False))
-    except (OSError, subprocess.SubprocessError):
-        told = None
+    told = subprocess.getoutput(f"nvidia-smi --query-gpu={NVIDIA_SMI} --format=csv")
     row = {"nvidia_smi": told, "machine": machine.measure(list(PRECISIONS.values())).as_json()}
     print(row)
     yield row
@@ -101,19 +97,34 @@ def seeds(options: argparse.Namespace) -> Rows:
 
 def forms(options: argparse.Namespace) -> Rows:
     """Each form of approx at the paper's shapes, kernel by kernel."""
-    for row in compiled_forms.run(PAPER, ("tf32", "bfloat16", "float32")):
-        print(compiled_forms.line(row), flush=True)
+    for row in timed_forms.run(PAPER, ("tf32", "bfloat16", "float32")):
+        times = {name: timed_forms.microseconds(form) for name, form in row["forms"].items()}
+        print(describe(row["shape"]), row["precision"], times, f"chosen: {row['chosen']}", flush=True)
         yield row
 
 
 def drift(options: argparse.Namespace) -> Rows:
-    """How far a run's first losses are from those of a second run, and of one that starts one ulp higher."""
+    """How far a run's first losses are from themselves: run again, and with each weight one ulp higher. The control for
+    any comparison of two programs, since losses drift apart by any two ways of rounding."""
     data = [f"data.dir={options.data}"] if options.data else []
     for preset in ("resnet20-full", "resnet20-schedule1-approx"):
         bench = StepBench(load(preset, [*data, f"data.name={options.name}", *options.overrides]))
-        row = {"preset": preset, "data": bench.data} | drifting.drift(bench)
-        print(preset, row["largest"])
-        yield row
+        dispatch, start, order = bench.dispatch(bench.schedule(bench.config.schedule))
+        higher = start._replace(params=jax.tree.map(lambda leaf: jnp.nextafter(leaf, jnp.inf), start.params))
+        first, *others = (_losses(bench, dispatch, state, order) for state in (start, start, higher))
+        distances = ([abs(a - b) for a, b in zip(first, other, strict=True)] for other in others)
+        apart = dict(zip(("run again", "one ulp"), distances, strict=True))
+        largest = {name: max(steps) for name, steps in apart.items()}
+        print(preset, largest)
+        yield {"preset": preset, "data": bench.data, "first_losses": first, "apart": apart, "largest": largest}
+
+
+def _losses(bench: StepBench, dispatch: Any, state: Any, order: Any) -> list[float]:
+    state, losses = jax.tree.map(jnp.copy, state), []  # a step gives its state's memory away
+    for number in range(STEPS):
+        state, metrics = dispatch(number, state, bench.images, order)
+        losses.append(float(metrics.loss))
+    return losses
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], Rows]] = {

@@ -49,6 +49,10 @@ class KernelContender:
     queues: bool = False
     by_kernel: bool = False
 
+    def compute(self, operands: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """Its results."""
+        return self.arrays(self.wait(self.run(*operands)))
+
     def timed(self, sets: Sequence[Inputs]) -> TimedCall:
         """Its call on each of several sets of inputs."""
         loaded = [self.load(inputs) for inputs in sets]

@@ -180,8 +180,11 @@ class StepBench:
         draw = jax.jit(partial(epoch_order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)))
         order = draw(keys.order) if one else jax.vmap(draw)(keys.order)
         batch = {"batch_size": train.batch_size, "augment": train.augment}
-        by = None if one else "vmap"
-        return Dispatch(task, schedule, keys, **batch, mode=mode, chunk=chunk, seeds_by=by), state, order
+        return (
+            Dispatch(task, schedule, keys, **batch, mode=mode, chunk=chunk, seeds_by=None if one else "vmap"),
+            state,
+            order,
+        )
 
 
 def period(schedule: Schedule) -> int:

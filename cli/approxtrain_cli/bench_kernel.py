@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from approxtrain.bench.kernel_cases import Case
 
 WIDTH = 100
-QUIET_SECONDS = 10.0
-"""Where stdout is no terminal, a run says at least this often where it is."""
 
 
 Shapes = Annotated[
@@ -76,18 +72,20 @@ def bench_kernel(
             for name, text in values:
                 console.print(f"  {name:<16} {text}")
         return
-    asked = Asked.of(shapes or ["paper"], method, params or [], dtype, part, rounds)
-    _run(console, asked, json_file, compare, fail_if_slower)
+    _run(
+        console,
+        Asked.of(shapes or ["paper"], method, params or [], dtype, part, rounds),
+        json_file,
+        compare,
+        fail_if_slower,
+    )
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the options come to."""
+class Asked(NamedTuple):
+    """What is to be measured, and the options of the call as the JSON has them."""
 
-    shapes: str
-    dtype: str
-    rounds: int
     cases: tuple[Case, ...]
+    options: dict[str, Any]
 
     @classmethod
     def of(cls, shapes: list[str], method: str | None, params: list[str], dtype: str, part: str, rounds: int) -> Asked:
@@ -95,13 +93,8 @@ class Asked:
         from approxtrain.bench import kernel_cases
 
         rule = kernel_cases.method_of(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
-        return cls(";".join(shapes), dtype, rounds, kernel_cases.cases(shapes, dtype, part, rule))
-
-    def as_json(self) -> dict[str, Any]:
-        """`cache` is the one of a row's own times; those of the other are beside them."""
-        method, part = self.cases[0].method.label, self.cases[0].part
-        what = {"shapes": self.shapes, "method": method, "dtype": self.dtype, "part": part}
-        return what | {"cache": "cold", "rounds": self.rounds}
+        what = {"shapes": ";".join(shapes), "method": rule.label, "dtype": dtype, "part": part}
+        return cls(kernel_cases.cases(shapes, dtype, part, rule), what | {"cache": "cold", "rounds": rounds})
 
 
 def _run(
@@ -125,7 +118,10 @@ def _run(
         ratios = [(change.row, change.ratio) for change in changes if change.cache == "cold"]
         console.print(f"\nnow against then ({compare}), ms")
         console.print(tables.compared(changes))
-    slower = [] if fail_if_slower is None else list(tables.slower(ratios, fail_if_slower))
+    most = math.inf if fail_if_slower is None else 1 + fail_if_slower / 100
+    slower = [
+        f"{tables.where(row)} ({tables.interval(ratio)} times as long)" for row, ratio in ratios if ratio["low"] > most
+    ]
     if slower:
         console.print(f"too slow  more than {fail_if_slower:g} % slower: {'; '.join(slower)}")
     if slower or any(row["failed"] for row in result["rows"]):
@@ -146,15 +142,22 @@ def measure(console: Console, asked: Asked, old: Any = None) -> dict[str, Any]:
     if old:
         kernel_comparison.check_alike(old, environment, timer["name"])
     limits = machine.measure(list({case.precision.name: case.precision for case in asked.cases}.values()))
-    for line in tables.limits(limits.as_json()):
-        console.print(line)
+    console.print(tables.limits(limits.as_json()))
     peer = f"PyTorch {torch['version']}, {torch['threads']} threads" if torch else "no PyTorch"
     console.print(f"timer     {timer['name']}: {timer['summary']}; {peer}")
-    case = asked.cases[0]
-    console.print(f"rows      {case.part} by {case.method.label}; {asked.dtype}, {asked.rounds} interleaved rounds")
-    with _progress(console, asked.cases) as tell:
-        rows = list(kernel_bench.KernelBench(limits, make_clock, asked.rounds, tell).run(asked.cases))
-    head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **asked.as_json()}
+    console.print("rows      {part} by {method}; {dtype}, {rounds} interleaved rounds".format(**asked.options))
+    with console.status("…") as status:
+
+        def tell(position: int, what: str) -> None:
+            shape = tables.describe(asdict(asked.cases[position].shape))
+            text = f"row {position + 1} of {len(asked.cases)}, {shape}: {what} …"
+            status.update(text)
+            if what == "compiling" and not console.is_terminal:  # a line that is overwritten is seen on a terminal only
+                console.print(text)
+
+        bench = kernel_bench.KernelBench(limits, make_clock, asked.options["rounds"], tell)
+        rows = list(bench.run(asked.cases))
+    head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **asked.options}
     where = {"timer": timer, "torch": torch, "machine": limits.as_json(), "environment": environment}
     return head | where | {"rows": rows}
 
@@ -175,54 +178,31 @@ def device_text(environment: dict[str, Any]) -> str:
     return f"{environment['device_platform']}: {environment['device']}"
 
 
-@contextmanager
-def _progress(console: Console, cases: tuple[Case, ...]) -> Iterator[Callable[[int, str], None]]:
-    """On a terminal a line that is overwritten, elsewhere one every ten seconds; from the second row on with the
-    time that is left, if rows go on to take as long."""
-    begin = spoken = time.monotonic()
-    with console.status("…") as status:
-
-        def tell(position: int, what: str) -> None:
-            nonlocal spoken
-            now = time.monotonic()
-            left = (now - begin) / position * (len(cases) - position) if position else 0.0
-            text = f"row {position + 1} of {len(cases)}, {tables.describe(asdict(cases[position].shape))}: {what}"
-            text += f", about {left / 60:.0f} min left" if left > 60 else ""
-            status.update(f"{text} …")
-            if not console.is_terminal and now - spoken > QUIET_SECONDS:
-                spoken = now
-                console.print(f"{text} …")
-
-        yield tell
-
-
 def _listed() -> dict[str, list[tuple[str, str]]]:
     """Option → what it takes, with a word on each."""
     from approxtrain import models
     from approxtrain.bench import kernel_cases
 
-    methods = [
-        (method.name, ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "no parameter")
-        for method in kernel_cases.methods()
-    ]
-    shapes = [
-        ("paper", "the eight shapes of the paper's Table 1, batch 128"),
-        ("model:NAME", f"{', '.join(models.names())}; batch 128"),
-        ("N,H,W,Ci,Co,K,S", "images, height, width, channels in and out, kernel, stride; padding SAME"),
-    ]
-    dtypes = [(each.name, each.summary) for each in kernel_cases.PRECISIONS.values()]
-    return {"--part": list(kernel_cases.PARTS.items()), "--shapes": shapes, "--method": methods, "--dtype": dtypes}
+    params = {rule.name: [f"{field.name}={field.default}" for field in fields(rule)] for rule in kernel_cases.methods()}
+    return {
+        "--part": list(kernel_cases.PARTS.items()),
+        "--shapes": [
+            ("paper", "the eight shapes of the paper's Table 1, batch 128"),
+            ("model:NAME", f"{', '.join(models.names())}; batch 128"),
+            ("N,H,W,Ci,Co,K,S", "images, height, width, channels in and out, kernel, stride; padding SAME"),
+        ],
+        "--method": [(name, ", ".join(defaults) or "no parameter") for name, defaults in params.items()],
+        "--dtype": [(each.name, each.summary) for each in kernel_cases.PRECISIONS.values()],
+    }
 
 
 def _parameters(given: list[str]) -> dict[str, object]:
-    """`--param NAME=VALUE`, several times. Raises ConfigError."""
+    """`--param NAME=VALUE`, several times; of one name the last counts. Raises ConfigError."""
     params: dict[str, object] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ConfigError(f"`--param` (={text!r}) must be NAME=VALUE, such as k=4.")
-        if name in params:
-            raise ConfigError(f"`--param`: {name!r} is given twice.")
         try:
             params[name] = json.loads(value)
         except ValueError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from approxtrain.bench.kernel_comparison import Change
 
 NONE = "–"
-TEXT = ("shape", "verdict", "dtype", "cache")
+TEXT = ("shape", "dtype", "cache", "step", "schedule", "verdict")
 """Columns of words; all others are numbers."""
 
 Row = Mapping[str, Any]
@@ -39,7 +39,7 @@ def tables(rows: Sequence[Row]) -> Iterator[str | Table]:
 def table_1(rows: Sequence[Row]) -> Table:
     """One line a shape; where a check failed, no time is shown."""
     dense = "other" if subject(rows[0]) == "ours" else "dense"
-    table = _table(
+    table = headed(
         "shape", dense, "kernel", "layout", "total", "speed-up", "spread", "GB/s", "share", "error", "verdict"
     )
     for row in rows:
@@ -73,18 +73,18 @@ def others(rows: Sequence[Row]) -> Table:
         name for name in ("ours", "xla", "torch nchw", "torch nhwc") if any(name in r["milliseconds"] for r in rows)
     ]
     peer = "torch" if "torch" in names[-1] else "xla"
-    table = _table("shape", *names, f"ours/{peer}", "verdict")
+    table = headed("shape", *names, f"ours/{peer}", "verdict")
     for row in rows:
         ratio = next((ratio for name, ratio in row["ratios"].items() if name.startswith(f"ours/{peer}")), None)
         missing = {name: "wrong" if name in row["failed"] else NONE for name in names}
         times = missing | {name: _ms(_median(row, name)) for name in names if name in row["milliseconds"]}
-        table.add_row(describe(row["shape"]), *times.values(), _interval(ratio), ratio["verdict"] if ratio else NONE)
+        table.add_row(describe(row["shape"]), *times.values(), interval(ratio), ratio["verdict"] if ratio else NONE)
     return table
 
 
 def felt(rows: Sequence[Row]) -> Table:
     """Where a training step meets the method: what it saves there."""
-    table = _table("shape", "full", "method", "saves", "speed-up", "spread", "verdict")
+    table = headed("shape", "full", "method", "saves", "speed-up", "spread", "verdict")
     for row in rows:
         saves, ratio = row["vjp_saves_ms"], row["ratios"]["vjp method/vjp full"]
         times = (_ms(_median(row, name)) for name in ("vjp full", "vjp method"))
@@ -97,19 +97,19 @@ def felt(rows: Sequence[Row]) -> Table:
 
 def compared(changes: Iterable[Change]) -> Table:
     """Old and new time of the subject."""
-    table = _table("shape", "dtype", "cache", "then", "now", "now/then", "spread", "verdict")
+    table = headed("shape", "dtype", "cache", "then", "now", "now/then", "spread", "verdict")
     for row, cache, then, now, ratio in changes:
-        end = (_interval(ratio, 3), f"{ratio['spread']:.0%}", ratio["verdict"])
+        end = (interval(ratio, 3), f"{ratio['spread']:.0%}", ratio["verdict"])
         table.add_row(describe(row["shape"]), row["dtype"], cache, _ms(then), _ms(now), *end)
     return table
 
 
-def limits(machine: Mapping[str, Any]) -> Iterator[str]:
-    """What the machine can do."""
+def limits(machine: Mapping[str, Any]) -> str:
+    """What the machine can do, in two lines."""
     rates = ", ".join(f"{name} products {rate:.0f} GFLOP/s" for name, rate in machine["gflop_s"].items())
     dispatch = f"an empty call {machine['dispatch_us']:.1f} µs"
-    yield f"measured  copy {machine['bandwidth_gb_s']:.1f} GB/s, {rates}, {dispatch}"
-    yield f"cache     {machine['last_level_cache_bytes'] / 2**20:.0f} MB last level, {machine['last_level_cache']}"
+    cache = f"{machine['last_level_cache_bytes'] / 2**20:.0f} MB last level, {machine['last_level_cache']}"
+    return f"measured  copy {machine['bandwidth_gb_s']:.1f} GB/s, {rates}, {dispatch}\ncache     {cache}"
 
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
@@ -150,14 +150,7 @@ def failures(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for name in row["failed"]:
             error = f"error {float(row['relative_error'][name]):.0e}, allowed {row['tolerance']:.0e}"
-            yield f"wrong     {describe(row['shape'])} {row['dtype']}, {name}: {error}"
-
-
-def slower(ratios: Iterable[tuple[Row, Mapping[str, Any]]], percent: float) -> Iterator[str]:
-    """Those whose whole interval lies more than `percent` above 1."""
-    for row, ratio in ratios:
-        if ratio["low"] > 1 + percent / 100:
-            yield f"{describe(row['shape'])} {row['dtype']} ({ratio['low']:.2f}–{ratio['high']:.2f} times as long)"
+            yield f"wrong     {where(row)}, {name}: {error}"
 
 
 def subject(row: Row) -> str:
@@ -171,7 +164,11 @@ def describe(shape: Mapping[str, Any]) -> str:
     return f"{channels} {shape['height']}×{shape['width']} k{shape['kernel_size'][0]} s{shape['strides'][0]}"
 
 
-def _table(*headers: str) -> Table:
+def where(row: Row) -> str:
+    return f"{describe(row['shape'])} {row['dtype']}"
+
+
+def headed(*headers: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -192,5 +189,5 @@ def _times_faster(ratio: Mapping[str, Any]) -> str:
     return f"{1 / ratio['value']:.2f} ({1 / ratio['high']:.2f}–{1 / ratio['low']:.2f})"
 
 
-def _interval(ratio: Mapping[str, Any] | None, digits: int = 2) -> str:
+def interval(ratio: Mapping[str, Any] | None, digits: int = 2) -> str:
     return NONE if ratio is None else "{value:.{0}f} ({low:.{0}f}–{high:.{0}f})".format(digits, **ratio)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from approxtrain.errors import ConfigError
+from approxtrain_cli.bench_kernel import Json, Rounds
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
@@ -31,10 +32,6 @@ Peers = Annotated[
     list[str] | None,
     typer.Option("--peer", metavar="plain|torch|none", help="Peers in the same run; default: all that there are."),
 ]
-Rounds = Annotated[
-    int, typer.Option(help="Times that each contender is timed, interleaved; below 6 there is no verdict.", min=3)
-]
-Json = Annotated[Path | None, typer.Option("--json", help="Write every sample and the environment here.")]
 
 
 def bench_step(

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from approxtrain_cli.bench_kernel_tables import headed, interval
+
 
 def tables(result: dict[str, Any]) -> Iterator[Table | str]:
     yield (
@@ -16,8 +18,8 @@ def tables(result: dict[str, Any]) -> Iterator[Table | str]:
     yield steps(result)
     for name, why in result["left_out"].items():
         yield f"{name} could not run: {why}"
-    for peer, found in result["full_to_peer"].items():
-        yield f"the exact step over {peer}: {_interval(found)}  {found['verdict']}"
+    for peer, ratio in result["full_to_peer"].items():
+        yield f"the exact step over {peer}: {interval(ratio, 3)}  {ratio['verdict']}"
     yield "\nthe exact step, ms: its convolutions, each alone, and the rest"
     yield split(result)
     if result["schedules"]:
@@ -26,46 +28,31 @@ def tables(result: dict[str, Any]) -> Iterator[Table | str]:
 
 
 def steps(result: dict[str, Any]) -> Table:
-    table = _table("step", "ms (median)", "over full", "95 % interval", "temporaries, MB", "verdict")
-    for name, found in result["contenders"].items():
-        ratio, megabytes = found["ratio_to_full"], found["temporaries_mb"]
+    table = headed("step", "ms (median)", "over full", "95 % interval", "temporaries, MB", "verdict")
+    for name, contender in result["contenders"].items():
+        ratio, megabytes = contender["ratio_to_full"], contender["temporaries_mb"]
         against = ("", "") if ratio is None else (f"{ratio['value']:.3f}", f"{ratio['low']:.3f}–{ratio['high']:.3f}")
         memory = "" if megabytes is None else f"{megabytes:.0f}"
-        table.add_row(name, f"{found['median_ms']:.1f}", *against, memory, ratio["verdict"] if ratio else "")
+        table.add_row(name, f"{contender['median_ms']:.1f}", *against, memory, ratio["verdict"] if ratio else "")
     return table
 
 
 def split(result: dict[str, Any]) -> Table:
-    table = _table(*result["split_ms"])
+    table = headed(*result["split_ms"])
     table.add_row(*(f"{milliseconds:.1f}" for milliseconds in result["split_ms"].values()))
-    table.columns[0].justify = "right"
     return table
 
 
 def schedules(result: dict[str, Any]) -> Table:
-    table = _table("schedule", "speed-up", "95 % interval", "bound", "share of the bound", "95 % interval")
-    table.columns[-1].justify = "right"
-    for title, found in result["schedules"].items():
-        gain, share = found["speed_up"], found["share_of_bound"]
+    table = headed("schedule", "speed-up", "95 % interval", "bound", "share of the bound", "95 % interval")
+    for title, schedule in result["schedules"].items():
+        gain, share = schedule["speed_up"], schedule["share_of_bound"]
         table.add_row(
             title,
             f"{gain['value']:.1%}",
             f"{gain['low']:.1%} to {gain['high']:.1%}",
-            f"{found['bound_speed_up']['value']:.1%}",
+            f"{schedule['bound_speed_up']['value']:.1%}",
             f"{share['value']:.0%}",
             f"{share['low']:.0%} to {share['high']:.0%}",
         )
-    return table
-
-
-def _interval(found: dict[str, Any]) -> str:
-    return f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
-
-
-def _table(*headers: str) -> Table:
-    """The first column is text, and so is one that says "verdict"; the others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, header in enumerate(headers):
-        text = number == 0 or header == "verdict"
-        table.add_column(header, justify="left" if text else "right", no_wrap=True)
     return table

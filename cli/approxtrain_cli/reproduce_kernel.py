@@ -21,7 +21,7 @@ def announce(console: Console, out: Path, rounds: int) -> None:
         device = bench_kernel.device_text(earlier["environment"])
         console.print(f"table1    measured on {device}; remove {out / FILE} to measure it anew")
     else:
-        console.print(f"table1    8 shapes, {rounds} rounds, to be measured; it says itself how long that takes")
+        console.print(f"table1    8 shapes, {rounds} rounds, to be measured; it says at which row it is")
 
 
 def run(console: Console, out: Path, rounds: int) -> bool:

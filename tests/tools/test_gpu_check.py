@@ -24,16 +24,16 @@ def program(*body: str, fused: tuple[str, ...] = ()) -> Program:
 
 def beside(*body: str, fused: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
     """The transposes before and after our call."""
-    found = program(*body, fused=fused)
-    (call,) = found.pallas_calls
+    compiled = program(*body, fused=fused)
+    (call,) = compiled.pallas_calls
     assert call.kernel == "approx_gather"
-    return found.transposes(call)
+    return compiled.transposes(call)
 
 
 def test_convolutions_are_counted_by_what_they_compute():
     kinds = ("Forward", "BackwardInput", "BackwardFilter", "BackwardFilter")
-    found = program(*(CUDNN.format(f"c.{number}", kind) for number, kind in enumerate(kinds)))
-    assert found.convolutions == {"forward": 1, "forward with bias": 0, "dgrad": 1, "wgrad": 2}
+    compiled = program(*(CUDNN.format(f"c.{number}", kind) for number, kind in enumerate(kinds)))
+    assert compiled.convolutions == {"forward": 1, "forward with bias": 0, "dgrad": 1, "wgrad": 2}
 
 
 def test_a_call_between_others_stands_beside_no_transpose():
@@ -85,10 +85,10 @@ def test_launches_are_read_with_grid_warps_and_shared_memory():
         "002: kCustomKernel [prev=001 (1) | sink        ] approx_gather__1 grid: [4, 2, 3] threads: [128, 1, 1]  "
         "shared_memory: 2048 bytes\n"
     )
-    found = Program("", text)
-    assert found.thunks == [Thunk("Copy", "kCopy"), Thunk("CustomKernel", "approx_gather__1", (4, 2, 3), 128, 2048)]
-    assert found.launches("approx_gather") == found.thunks[1:]
-    assert found.launches("approx") == []
+    compiled = Program("", text)
+    assert compiled.thunks == [Thunk("Copy", "kCopy"), Thunk("CustomKernel", "approx_gather__1", (4, 2, 3), 128, 2048)]
+    assert compiled.launches("approx_gather") == compiled.thunks[1:]
+    assert compiled.launches("approx") == []
 
 
 def test_registers_and_spills_are_read_from_ptxas():
@@ -102,7 +102,7 @@ def test_registers_and_spills_are_read_from_ptxas():
         "ptxas info    : Used 32 registers, used 0 barriers\n"
     )
     assert resources(report) == {"first": Resources(255, 24, 20, 16, 512), "second": Resources(32, 0, 0, 0, 0)}
-    assert [found.spills for found in resources(report).values()] == [True, False]
+    assert [needs.spills for needs in resources(report).values()] == [True, False]
     with pytest.raises(ValueError, match="nothing is known of spills"):
         resources(report.replace("Used", "Takes"))
     assert entries(".visible .entry first(\n.entry second(") == ["first", "second"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,34 +80,28 @@ class CompiledForm:
 
     @property
     def problems(self) -> list[str]:
-        where = f"{self.what} {self.dtype} {self.plan.form}"
-        if self.error:
-            return [f"{where}: it does not compile: {self.error}"]
         # A spill of a form that no layer takes is shown, but harms nobody.
-        spilling = [kernel.name for kernel in self.kernels if kernel.resources.spills and self.chosen]
-        problems = [f"{where}: {name} spills" for name in spilling]
-        if self.plan.form != DENSE and not self.kernels:
-            problems.append(f"{where}: no kernel of ours is in the program")
-        if self.plan.form != DENSE and self.convolutions["wgrad"]:
-            problems.append(f"{where}: cuDNN's weight gradient is in the program")
-        return problems
+        problems = [f"{kernel.name} spills" for kernel in self.kernels if kernel.resources.spills and self.chosen]
+        if self.error:
+            problems.append(f"it does not compile: {self.error}")
+        elif self.plan.form != DENSE and not self.kernels:
+            problems.append("no kernel of ours is in the program")
+        elif self.plan.form != DENSE and self.convolutions["wgrad"]:
+            problems.append("cuDNN's weight gradient is in the program")
+        return [f"{self.what} {self.dtype} {self.plan.form}: {problem}" for problem in problems]
 
 
 def forms(target: Target, ptxas: Path, shapes: Sequence[ConvShape], dtypes: Sequence[str]) -> Iterator[CompiledForm]:
     """Each form that there is of `approx` with k = 1, for each shape and type."""
-    for dtype in dtypes:
-        for shape in shapes:
-            chosen = choose(shape, 1, dtype)
-            for plan in plans(shape, 1, dtype):
-                of = (shape, dtype, plan, plan.form == chosen.form)
-                x, dy = (jax.ShapeDtypeStruct(size, dtype) for size in (shape.x_shape, shape.y_shape))
-                try:
-                    program = target.compile(partial(estimate, shape=shape, k=1, plan=plan), x, dy)
-                except jax.errors.JaxRuntimeError as error:
-                    yield CompiledForm(*of, (), {}, 0, str(error).splitlines()[0])
-                else:
-                    ours = tuple(kernels(program, ptxas))
-                    yield CompiledForm(*of, ours, program.convolutions, len(program.launched))
+    for dtype, shape in product(dtypes, shapes):
+        for plan in plans(shape, 1, dtype):
+            of = (shape, dtype, plan, plan.form == choose(shape, 1, dtype).form)
+            try:
+                program = target.compile(partial(estimate, shape=shape, k=1, plan=plan), *_operands(shape, dtype))
+            except jax.errors.JaxRuntimeError as error:
+                yield CompiledForm(*of, (), {}, 0, str(error).splitlines()[0])
+            else:
+                yield CompiledForm(*of, tuple(kernels(program, ptxas)), program.convolutions, len(program.launched))
 
 
 def kernels(program: Program, ptxas: Path) -> Iterator[Kernel]:
@@ -141,30 +136,28 @@ class CompiledStep:
     calls: dict[str, int]
     """Kernel of ours → how often it is launched."""
     before: dict[str, list[str]]
-    """Call of ours → the transposes that make an operand of it."""
+    """Call of ours → the transposes that make an operand of it; `after`: those that take its result."""
     after: dict[str, list[str]]
-    """Call of ours → the transposes that take its result."""
     kernels: tuple[Kernel, ...]
     launched: dict[str, int]
     """Kind of thunk → how many."""
 
     @property
     def problems(self) -> list[str]:
-        where = f"{self.config} {self.precision} column {self.column}"
-        problems = [f"{where}: {name} stands before {call}" for call, names in self.before.items() for name in names]
-        problems += [f"{where}: {name} stands after {call}" for call, names in self.after.items() for name in names]
-        problems += [f"{where}: {kernel.name} spills" for kernel in self.kernels if kernel.resources.spills]
+        problems = [f"{name} stands before {call}" for call, names in self.before.items() for name in names]
+        problems += [f"{name} stands after {call}" for call, names in self.after.items() for name in names]
+        problems += [f"{kernel.name} spills" for kernel in self.kernels if kernel.resources.spills]
         expected = sum(layer.wgrads for layer in self.layers)
         if self.convolutions["wgrad"] != expected:
-            problems.append(f"{where}: {self.convolutions['wgrad']} dense weight gradients where {expected} are due")
-        due = Counter(layer.form for layer in self.layers if layer.form not in ("", "full", DENSE))
-        for form in sorted({*due, *(name.removeprefix("approx_") for name in self.calls)} - {"select"}):
-            if (calls := self.calls.get(f"approx_{form}", 0)) != due[form]:
-                problems.append(f"{where}: {calls} calls of approx_{form} where {due[form]} are due")
-        for name in self.calls:
-            if not any(kernel.name.startswith(name) for kernel in self.kernels):
-                problems.append(f"{where}: no compiled kernel was found for {name}")
-        return problems
+            problems.append(f"{self.convolutions['wgrad']} dense weight gradients where {expected} are due")
+        due = Counter(f"approx_{layer.form}" for layer in self.layers if layer.form not in ("", "full", DENSE))
+        for name in sorted({*due, *self.calls} - {"approx_select"}):
+            if (calls := self.calls.get(name, 0)) != due[name]:
+                problems.append(f"{calls} calls of {name} where {due[name]} are due")
+        compiled = [kernel.name for kernel in self.kernels]
+        missing = [name for name in self.calls if not any(each.startswith(name) for each in compiled)]
+        problems += [f"no compiled kernel was found for {name}" for name in missing]
+        return [f"{self.config} {self.precision} column {self.column}: {problem}" for problem in problems]
 
 
 def steps(target: Target, ptxas: Path, name: str, bench: StepBench) -> Iterator[CompiledStep]:
@@ -174,10 +167,9 @@ def steps(target: Target, ptxas: Path, name: str, bench: StepBench) -> Iterator[
     for column, methods in enumerate(schedule.columns):
         step = dispatch.step_function(column)
         program = target.compile(step, state, bench.images, order, dispatch.keys, donate=(0,))
-        shapes = [replace(layer.shape, batch=train.batch_size) for layer in bench.model.layers]
         layers = [
-            _layer(target, layer.path, method, shape, train.precision)
-            for layer, method, shape in zip(bench.model.layers, methods, shapes, strict=True)
+            _layer(target, layer.path, method, replace(layer.shape, batch=train.batch_size), train.precision)
+            for layer, method in zip(bench.model.layers, methods, strict=True)
         ]
         beside = {call.name: program.transposes(call) for call in program.pallas_calls}
         yield CompiledStep(
@@ -198,17 +190,21 @@ def _layer(target: Target, path: str, method: Method, shape: ConvShape, dtype: s
     """The form in which a cell computes dW, and why."""
     if method.name not in ("full", "approx"):
         return CompiledLayer(path, method.label, "", "", 0)
-    form, why = "full", ""
-    if method.name == "approx":
-        k = method.params["k"]
+    form, why, k = "full", "", method.params.get("k")
+    if k is not None:
         form, why = choose(shape, k, dtype).form, verdict(shape, k, dtype)[1]
     return CompiledLayer(path, method.label, form, why, _wgrads(target, shape, dtype) if form in ("full", DENSE) else 0)
 
 
+@cache
 def _wgrads(target: Target, shape: ConvShape, dtype: str) -> int:
     """cuDNN calls in the dense weight gradient by itself: one, but none where it is written as matrix products."""
-    x, dy = (jax.ShapeDtypeStruct(size, dtype) for size in (shape.x_shape, shape.y_shape))
-    return target.compile(estimator(make("full"), shape), x, dy).convolutions["wgrad"]
+    return target.compile(estimator(make("full"), shape), *_operands(shape, dtype)).convolutions["wgrad"]
+
+
+def _operands(shape: ConvShape, dtype: str) -> list[jax.ShapeDtypeStruct]:
+    """x and dy."""
+    return [jax.ShapeDtypeStruct(size, dtype) for size in (shape.x_shape, shape.y_shape)]
 
 
 def as_json(report: CompiledForm | CompiledStep) -> dict[str, Any]:

@@ -40,13 +40,9 @@ def run(shapes: Sequence[ConvShape], precisions: Sequence[str]) -> Iterator[dict
         yield what | {"forms": forms, "right": right}
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row in short: µs of each form, the one that the model chose with a star."""
-    size, words = row["shape"], []
-    for name, form in row["forms"].items():
-        time = form.get("failed") or f"{sum(us for _, us in form['kernels_us']):.1f}"
-        words.append(f"{name}{'*' if name == row['chosen'] else ''} {time}")
-    return f"{size['in_channels']}→{size['out_channels']} {size['height']}² {row['precision']}, µs: {', '.join(words)}"
+def microseconds(form: dict[str, Any]) -> float | str:
+    """All kernels of a form together, or why there is no time."""
+    return form.get("failed") or round(sum(us for _, us in form["kernels_us"]), 1)
 
 
 def _measured(case: Case, function: Any) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class Instruction:
         """The name that a Pallas call was given."""
         return _first(r'backend_config=\{.*?\bname = "([^"]+)"', self.text) or self.name
 
+    @property
+    def layout(self) -> str:
+        """The order of its axes in memory: "1,0" of "f32[9,8]{1,0:T(8)}"."""
+        return _first(r"\{([\d,]*)", self.type)
+
 
 @dataclass(frozen=True)
 class Thunk:
@@ -87,16 +92,16 @@ class Program:
     @cached_property
     def computations(self) -> dict[str, dict[str, Instruction]]:
         """Computation → name → instruction."""
-        found: dict[str, dict[str, Instruction]] = {}
+        bodies: dict[str, dict[str, Instruction]] = {}
         current: dict[str, Instruction] = {}
         for line in self.hlo.splitlines():
             if head := re.match(r"^(?:ENTRY )?%([\w.-]+) \(", line):
-                current = found.setdefault(head[1], {})
+                current = bodies.setdefault(head[1], {})
             elif match := _INSTRUCTION.match(line):
                 name, type_, opcode, rest = match.groups()
                 operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
                 current[name] = Instruction(name, type_, opcode, operands, line)
-        return found
+        return bodies
 
     @property
     def convolutions(self) -> dict[str, int]:
@@ -106,12 +111,12 @@ class Program:
 
     @property
     def thunks(self) -> list[Thunk]:
-        found = []
+        thunks = []
         for kind, name, *numbers in _THUNK.findall(self.thunk_text):
             x, y, z, *threads, shared = (int(number or 0) for number in numbers)
             grid = (x, y, z) if x else ()
-            found.append(Thunk(kind, name, grid, threads[0] * threads[1] * threads[2], shared))
-        return found
+            thunks.append(Thunk(kind, name, grid, threads[0] * threads[1] * threads[2], shared))
+        return thunks
 
     @property
     def launched(self) -> list[Thunk]:
@@ -133,19 +138,19 @@ class Program:
         optimiser reads the result anyway and may read it in another order.
         """
         body = next(body for body in self.computations.values() if body.get(call.name) is call)
-        makers = [_maker(operand, body) for operand in call.operands]
-        values = _names_of(call.name, body)
-        users = [
-            item for item in body.values() if item.opcode not in TRANSPARENT and values.intersection(item.operands)
-        ]
-        before = [item.name for item in makers if self._moved(item, body)]
-        after = [item.name for item in users if self._moved(item, body) and self._does_nothing_else(item)]
-        return before, after
+        makers = {item.name: [_maker(operand, body) for operand in item.operands] for item in body.values()}
+        before = [maker.name for maker in makers[call.name] if maker and self._moves(maker, body)]
+        users = [body[name] for name, of in makers.items() if call in of and body[name].opcode not in TRANSPARENT]
+        return before, [item.name for item in users if self._moves(item, body) and self._does_nothing_else(item)]
 
-    def _moved(self, item: Instruction, body: dict[str, Instruction]) -> bool:
+    def _moves(self, item: Instruction, body: dict[str, Instruction]) -> bool:
         """Whether it, or an instruction of the fusion that it is, puts the elements of an array into another order."""
+        if item.opcode == "transpose":
+            return sum(int(size) > 1 for size in re.findall(r"\d+", _first(r"\[([\d,]*)\]", item.type))) > 1
+        if item.opcode == "copy" and item.operands[0] in body:
+            return item.layout != body[item.operands[0]].layout
         inner = self.computations.get(item.called, {})
-        return _moves(item, body) or any(_moves(each, inner) for each in inner.values())
+        return any(self._moves(each, inner) for each in inner.values())
 
     def _does_nothing_else(self, item: Instruction) -> bool:
         opcodes = {each.opcode for each in self.computations.get(item.called, {}).values()}
@@ -175,36 +180,11 @@ def entries(ptx: str) -> list[str]:
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found[1] if found else ""
+    match = re.search(pattern, text)
+    return match[1] if match else ""
 
 
-def _moves(item: Instruction, body: dict[str, Instruction]) -> bool:
-    """Whether this instruction puts the elements of an array into another order."""
-    if item.opcode == "transpose":
-        shape = [int(n) for n in re.findall(r"\d+", item.type.partition("[")[2].partition("]")[0])]
-        return sum(n > 1 for n in shape) > 1
-    if item.opcode == "copy" and item.operands and item.operands[0] in body:
-        return _layout(item.type) != _layout(body[item.operands[0]].type)
-    return False
-
-
-def _layout(type_: str) -> str:
-    return type_.partition("{")[2].partition("}")[0].partition(":")[0]
-
-
-def _maker(name: str, body: dict[str, Instruction]) -> Instruction:
+def _maker(name: str, body: dict[str, Instruction]) -> Instruction | None:
     """The instruction that computes this value, which others may have handed on unchanged."""
-    item = body[name]
-    while item.opcode in TRANSPARENT and item.operands:
-        item = body[item.operands[0]]
-    return item
-
-
-def _names_of(name: str, body: dict[str, Instruction]) -> set[str]:
-    """The names under which the value of `name` is handed on unchanged; an operand stands before its user."""
-    names = {name}
-    for item in body.values():
-        if item.opcode in TRANSPARENT and names.intersection(item.operands):
-            names.add(item.name)
-    return names
+    item = body.get(name)
+    return _maker(item.operands[0], body) if item and item.opcode in TRANSPARENT and item.operands else item

@@ -85,19 +85,18 @@ def _run(stage: Stage, folder: Path, limit: float) -> Outcome:
     start, status, why, code = time.monotonic(), "failed", "", None
     with (folder / f"{stage.name}.log").open("w", encoding="utf-8") as log:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        options |= {"env": os.environ | dict(stage.environment), "start_new_session": True}
         try:
-            environment = os.environ | dict(stage.environment)
-            process = subprocess.Popen(stage.command, env=environment, start_new_session=True, **options)
-        except OSError as error:
-            why = f"{Path(stage.command[0]).name}: {error.strerror}"
-        else:
+            process = subprocess.Popen(stage.command, **options)
             try:
                 code = process.wait(limit)
                 why = f"exit code {code}; see {stage.name}.log" if code else ""
-            except subprocess.TimeoutExpired:
-                status, why = "out of time", f"it took longer than {limit:.0f} s"
             finally:
                 _end(process)
+        except OSError as error:
+            why = f"{Path(stage.command[0]).name}: {error.strerror}"
+        except subprocess.TimeoutExpired:
+            status, why = "out of time", f"it took longer than {limit:.0f} s"
     written = stage.file if stage.file and (folder / stage.file).is_file() else None
     if not why:
         status, why = ("ok", "") if written == stage.file else ("failed", f"it wrote no {stage.file}")
