@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -21,6 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from approxtrain import config_errors, models
 from approxtrain.errors import ConfigError
 from approxtrain.schedule.config import ScheduleConfig
+
+if TYPE_CHECKING:
+    from approxtrain.data import Dataset
 
 DEFAULT_PRESET = "quickstart"
 
@@ -75,13 +78,13 @@ class TrainConfig(Section):
     checkpoint_every: Count | None = None
     """Steps between checkpoints, besides those at the end of an epoch."""
     chunk: Count | None = None
-    """Steps in one call of the compiled program; measured at the start of the run where it is left out."""
+    """Steps in one call of the compiled program; unset: decided by the time of the first epoch's steps."""
     probe_every: Count | None = None
-    """Steps between looks at how good the approximated weight gradients are; nobody looks where it is left out."""
+    """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
     seeds: Count = 1
     """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
     seeds_by: Literal["map", "vmap"] | None = None
-    """One after the other, or each operation for all; of several seeds, measured where it is left out."""
+    """One seed after the other, or each operation for all; unset: "map" on a CPU, "vmap" on a GPU."""
 
     @field_validator("seeds")
     @classmethod
@@ -137,8 +140,8 @@ def is_override(text: str) -> bool:
     return re.match(r"[\w.-]+\s*=", text) is not None
 
 
-def settled(config: Config, **train: Any) -> Config:
-    """`config` with what it left open in its [train] table filled in."""
+def with_train(config: Config, **train: Any) -> Config:
+    """`config` with other values in its [train] table."""
     return config.model_copy(update={"train": config.train.model_copy(update=train)})
 
 
@@ -159,11 +162,14 @@ def presets() -> list[tuple[str, str]]:
     return [(file.stem, file.read_text("utf-8").partition("\n")[0].lstrip("# ")) for file in files]
 
 
-def steps_per_epoch(config: Config) -> int:
-    """Whole batches in the training set; the images left over at the end of an epoch's order are not used."""
+def steps_per_epoch(config: Config, dataset: Dataset | None = None) -> int:
+    """Whole batches in the training set; the images left over at the end of an epoch's order are not used.
+
+    Counted in the `dataset` of the configuration, if it is loaded already.
+    """
     from approxtrain import data
 
-    images = data.train_size(config.data)
+    images = data.train_size(config.data) if dataset is None else len(dataset.train_labels)
     if images < config.train.batch_size:
         raise ConfigError(
             f"`train.batch_size` (={config.train.batch_size}) must be at most the {images} training images "

@@ -22,7 +22,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # else the plugin looks for a GPU, finds no
 from approxtrain import disk  # noqa: E402
 from approxtrain.bench.step_bench import StepBench  # noqa: E402
 from approxtrain.config import load  # noqa: E402
-from approxtrain.run import record  # noqa: E402
+from approxtrain.run.environment import this_environment  # noqa: E402
 from approxtrain_kernels.shapes import PAPER  # noqa: E402
 from tools.gpu import check  # noqa: E402
 from tools.gpu.target import Target  # noqa: E402
@@ -54,7 +54,7 @@ def main() -> int:
             "measured": "compiled, not run",
             "device": "NVIDIA H200, described by tools/gpu/h200_target_config.txt",
             "compiler": {name: version(name) for name in PACKAGES},
-            "environment": record.environment(),
+            "environment": this_environment(),
             "problems": problems,
             "forms": list(map(check.as_json, forms)),
             "steps": list(map(check.as_json, steps)),

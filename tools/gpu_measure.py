@@ -31,7 +31,7 @@ from approxtrain.bench.step_bench import StepBench  # noqa: E402
 from approxtrain.bench.step_report import report  # noqa: E402
 from approxtrain.bench.timing import Times, interleaved, ratio  # noqa: E402
 from approxtrain.config import load  # noqa: E402
-from approxtrain.run import record  # noqa: E402
+from approxtrain.run.environment import this_environment  # noqa: E402
 from approxtrain.schedule import ScheduleConfig  # noqa: E402
 from approxtrain.schedule.config import Rule  # noqa: E402
 from approxtrain_cli.bench_kernel_tables import describe  # noqa: E402
@@ -123,7 +123,7 @@ def _losses(bench: StepBench, dispatch: Any, state: Any, order: Any) -> list[flo
     state, losses = jax.tree.map(jnp.copy, state), []  # a step gives its state's memory away
     for number in range(STEPS):
         state, metrics = dispatch(number, state, bench.images, order)
-        losses.append(float(metrics.loss))
+        losses += metrics.loss.tolist()  # of the one seed
     return losses
 
 
@@ -150,7 +150,7 @@ def main() -> int:
         print(f"error: jax sees no GPU, only {jax.default_backend()}", file=sys.stderr)
         return 2
 
-    head = {"command": f"make gpu-bench: {options.stage}", "environment": record.environment()}
+    head = {"command": f"make gpu-bench: {options.stage}", "environment": this_environment()}
     rows: list[dict[str, Any]] = []
     for row in STAGES[options.stage](options):
         rows.append(row)

@@ -171,20 +171,16 @@ class StepBench:
         self, schedule: Schedule, mode: str = "host", network: type[Network] = Network, chunk: int = 1, seeds: int = 1
     ) -> tuple[Dispatch, TrainState, jax.Array]:
         """What runs a schedule's steps, the state before the first one, and the order of the images."""
-        train, one = self.config.train, seeds == 1
-        keys = Keys.of(train.seed) if one else Keys.of_all(range(seeds))
+        train = self.config.train.model_copy(update={"chunk": chunk, "seeds": seeds})
+        keys = Keys.of(train.all_seeds)
         if (network, seeds) not in self._set_up:
             self._set_up[network, seeds] = set_up(self.model, self.config, self.steps_per_epoch, keys.init, network)
         task, state = self._set_up[network, seeds]
         state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
-        draw = jax.jit(partial(epoch_order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)))
-        order = draw(keys.order) if one else jax.vmap(draw)(keys.order)
-        batch = {"batch_size": train.batch_size, "augment": train.augment}
-        return (
-            Dispatch(task, schedule, keys, **batch, mode=mode, chunk=chunk, seeds_by=None if one else "vmap"),
-            state,
-            order,
+        order = jax.jit(epoch_order, static_argnames="size")(
+            keys.order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)
         )
+        return Dispatch(task, schedule, keys, train, mode=mode), state, order
 
 
 def period(schedule: Schedule) -> int:

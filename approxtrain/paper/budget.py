@@ -56,7 +56,7 @@ def settings(row: PaperRow, budget: Budget, overrides: Sequence[str] = (), seed_
     """
     given = [text.partition("=")[0].strip() for text in overrides]
     _refuse(given)
-    defaults = ["train.chunk=1", *budget.overrides]  # where it is measured, rows would differ in it, and in their times
+    defaults = ["train.chunk=1", *budget.overrides]  # by the rule rows would differ in it, and in their times
     if row.model in budget.epochs:
         defaults.append(f"train.epochs={budget.epochs[row.model]}")
     if budget.drawn and not {"data.name", "data.dir"}.intersection(given):

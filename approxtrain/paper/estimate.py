@@ -61,7 +61,7 @@ def seconds(planned: PlannedRun, time: StepTime, epochs_done: int, validation_im
     train = planned.config.train
     left = range(epochs_done + 1, train.epochs + 1)
     validations = sum(epoch % train.validate_every == 0 or epoch == train.epochs for epoch in left)
-    steps = len(left) * config.steps_per_epoch(planned.config)
+    steps = len(left) * planned.steps_per_epoch
     forward = validations * validation_images / train.batch_size * FORWARD
     programs = len(planned.schedule.columns) + 1  # and the one that validates
     return (steps + forward) * time.seconds + programs * time.compile_seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from approxtrain import config, models
-from approxtrain.config import Config
+from approxtrain import models
+from approxtrain.config import Config, steps_per_epoch
 from approxtrain.data import Dataset
 from approxtrain.paper import experiments
 from approxtrain.paper.budget import Budget, settings
@@ -25,6 +25,7 @@ class PlannedRun:
     config: Config
     data: dict[str, str]
     """Name and SHA-256 of the images."""
+    steps_per_epoch: int
 
     @property
     def identity(self) -> str:
@@ -39,7 +40,7 @@ class PlannedRun:
     @property
     def schedule(self) -> Schedule:
         layers = models.get(self.config.model.name).layers
-        return Schedule.from_config(self.config.schedule, layers, config.steps_per_epoch(self.config))
+        return Schedule.from_config(self.config.schedule, layers, self.steps_per_epoch)
 
 
 def chosen(targets: Sequence[str]) -> list[Experiment]:
@@ -64,7 +65,9 @@ def configurations(
 
 def runs(configurations: Iterable[tuple[PaperRow, Config]], dataset: Dataset) -> list[PlannedRun]:
     """The runs on `dataset`. ConfigError where a schedule or a batch size does not fit."""
-    planned = [PlannedRun(row, config, dataset.identity) for row, config in configurations]
+    planned = [
+        PlannedRun(row, config, dataset.identity, steps_per_epoch(config, dataset)) for row, config in configurations
+    ]
     for run in planned:
         _ = run.schedule  # what is wrong with it is said now, and not after hours
     return planned

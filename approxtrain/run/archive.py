@@ -22,7 +22,7 @@ from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.errors import ConfigError
-from approxtrain.run import marks, record, trajectory
+from approxtrain.run import marks, record
 from approxtrain.run.folder import CONFIG
 
 KIND, SCHEMA = "approxtrain run", 1
@@ -82,7 +82,7 @@ def identity(config: Config, data: dict[str, Any], number: int | None = None) ->
     """
     plainest = config.model_copy(update={name: _reset(getattr(config, name), keys) for name, keys in ELSEWHERE.items()})
     table = plainest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    what = [table, data["name"], data["sha256"], trajectory.TRAJECTORY if number is None else number]
+    what = [table, data["name"], data["sha256"], marks.TRAJECTORY if number is None else number]
     return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -95,12 +95,12 @@ def of_folder(path: Path) -> list[Archive]:
     summary = _summary(path, config, rows)
     begun, diverged = marks.begun(path), marks.diverged(path)
     data = begun.get("data") or summary.get("data") or _saved(path).get("data", {})
-    number = summary.get("trajectory", begun.get("trajectory", trajectory.UNKNOWN))
+    number = summary.get("trajectory", begun.get("trajectory", marks.UNKNOWN))
     done = max((row["epoch"] for row in rows if row["kind"] == "train"), default=0)
     status, message = _status(summary, diverged, done, config.train.epochs)
     found = []
     for place, seed in enumerate(config.train.all_seeds):
-        single = configuration.settled(config, seed=seed, seeds=1, seeds_by=None)
+        single = configuration.with_train(config, seed=seed, seeds=1, seeds_by=None)
         own = [row for row in rows if row.get("seed", seed) == seed]
         found.append(
             Archive(

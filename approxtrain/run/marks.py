@@ -1,6 +1,6 @@
 """What a run notes in its folder besides rows and summary: how it began, and that it diverged.
 
-`begun.json`     data set, trajectory number and environment, from the first step on
+`begun.json`     data set, trajectory number and environment, from the first step on; `chunk`, once it is decided
 `diverged.json`  step, loss and message, from the moment it diverges; gone once a resumed run has saved a later step
 """
 
@@ -12,21 +12,39 @@ from typing import Any
 
 from approxtrain import disk
 from approxtrain.errors import ConfigError, DivergedError
-from approxtrain.run import trajectory
+
+TRAJECTORY = 1
+"""The number of the trajectories that this program computes.
+
+Two runs of one configuration on the same images take the same steps, up to rounding, if this number is the same. It is
+part of a run's identity (`archive.identity`), by which `reproduce` knows what it need not run again; the commit is
+recorded, but most commits change no trajectory.
+
+Raise it by hand when the losses of tests/approxtrain/training/test_golden.py change by more than their tolerance, and
+when the default of a key of the configuration changes.
+"""
+
+UNKNOWN = 0
+"""The trajectory number of a run that programs of different numbers went on with: equal to no program's."""
 
 BEGUN, DIVERGED = "begun.json", "diverged.json"
 
 
 def begin(folder: Path, resumed: bool, data: dict[str, Any], environment: dict[str, Any]) -> int:
     """Note how a run begins, or goes on from a checkpoint. → the trajectory number of the whole run."""
-    ours, before = trajectory.TRAJECTORY, begun(folder)
-    number = ours if not resumed or before.get("trajectory") == ours else trajectory.UNKNOWN
-    disk.write_json(folder / BEGUN, {"data": data, "trajectory": number, "environment": environment}, make_folder=False)
+    same = not resumed or begun(folder).get("trajectory") == TRAJECTORY
+    number = TRAJECTORY if same else UNKNOWN
+    note(folder, data=data, trajectory=number, environment=environment)
     return number
 
 
+def note(folder: Path, **facts: Any) -> None:
+    """Note `facts` of the run besides what is noted already."""
+    disk.write_json(folder / BEGUN, begun(folder) | facts, make_folder=False)
+
+
 def begun(folder: Path) -> dict[str, Any]:
-    """What `begin` noted; empty for a run of an earlier version of this program."""
+    """What `begin` and `note` noted; empty where the run has not begun."""
     return _read(folder / BEGUN) or {}
 
 

@@ -13,15 +13,10 @@ seed, as `kind/name/layer 2/method approx/seed 3`.
 from __future__ import annotations
 
 import math
-import os
-import platform
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from approxtrain import disk
-from approxtrain.run import host_memory
 from approxtrain.run.row_file import RowFile, Vouched, vouched_part
 from approxtrain.run.row_file import rows as rows
 
@@ -116,70 +111,6 @@ def refuse_changed(folder: Path, written: Written | None) -> None:
     """CheckpointError unless the rows in `folder` begin with those that `written` vouches for; None: if any are."""
     vouched_part(folder / METRICS, written and written.metrics)
     vouched_part(folder / TIMING, written and written.timing)
-
-
-def versions() -> dict[str, str]:
-    """Package → version, of all that a number may depend on."""
-    import approxtrain
-
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"approxtrain": approxtrain.__version__} | {name: metadata.version(name) for name in packages}
-
-
-def environment() -> dict[str, Any]:
-    """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
-    import jax
-
-    from approxtrain_kernels import native
-
-    devices = jax.devices()
-    return {
-        "device": devices[0].device_kind,
-        "device_platform": devices[0].platform,
-        "device_count": len(devices),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
-        "freed_memory_kept": host_memory.kept,
-        "git_commit": _git_commit(),
-    }
-
-
-def place(environment: dict[str, Any]) -> dict[str, Any]:
-    """The part of an environment that must be the same for a resumed run to repeat the bits."""
-    names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
-    return {name: environment[name] for name in names}
-
-
-def _processor() -> str:
-    """The processor's own name; on Linux `platform.processor` knows only the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _git_commit() -> str | None:
-    """The commit this package runs from, "-dirty" added where files differ; None outside a checkout."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(checkout), *words]
-        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def plain(value: Any) -> Any:

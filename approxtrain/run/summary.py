@@ -10,30 +10,26 @@ Row = dict[str, Any]
 
 
 def over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
-    """{name: value} of one seed; of several the mean, and as `name`_sd the sample standard deviation."""
-    if len(values) == 1:
-        return {name: values[0]}
-    return {name: statistics.fmean(values), f"{name}_sd": statistics.stdev(values)}
+    """{name: mean of the values}; of several also the sample standard deviation, as `name`_sd."""
+    deviation = {f"{name}_sd": statistics.stdev(values)} if len(values) > 1 else {}
+    return {name: statistics.fmean(values)} | deviation
 
 
-def outcome(found: list[Row], seeds: Sequence[int]) -> dict[str, Any]:
-    """Final and best validation accuracy and the last training loss.
+def outcome(rows: list[Row], seeds: Sequence[int]) -> dict[str, Any]:
+    """Final and best validation accuracy and the last training loss, over the seeds.
 
-    Of several seeds they are means, each with a standard deviation; `by_seed` has what each came to, with the epoch of
-    its own best.
+    `by_seed` lists what each came to, with the epoch of its own best.
     """
-    if len(seeds) == 1:
-        return _of_one(found)
-    each = [{"seed": seed} | _of_one([row for row in found if row["seed"] == seed]) for seed in seeds]
+    each = [{"seed": seed} | _of_one_seed([row for row in rows if row.get("seed", seed) == seed]) for seed in seeds]
     total: dict[str, Any] = {}
     for name in ("final_accuracy", "best_accuracy", "final_train_loss"):
         total |= over_seeds(name, [one[name] for one in each])
     return total | {"by_seed": each}
 
 
-def _of_one(found: list[Row]) -> dict[str, Any]:
-    validation = [row for row in found if row["kind"] == "validation"]
-    train = [row for row in found if row["kind"] == "train"]
+def _of_one_seed(rows: list[Row]) -> dict[str, Any]:
+    validation = [row for row in rows if row["kind"] == "validation"]
+    train = [row for row in rows if row["kind"] == "train"]
     best = max(validation, key=lambda row: row["accuracy"])
     return {
         "final_accuracy": validation[-1]["accuracy"],

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from approxtrain.training.seeds import over_seeds
+
 PADDING = 4
 """Pixels that a random crop may shift the image by, in each direction."""
 
@@ -27,7 +29,7 @@ class Images(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """One stream of random numbers for each use; a step or an epoch is folded in where it is drawn from."""
+    """A stream of random numbers for each use, of each seed; a step or an epoch is folded in where it is drawn from."""
 
     init: jax.Array
     order: jax.Array
@@ -35,13 +37,10 @@ class Keys(NamedTuple):
     gradient: jax.Array
 
     @classmethod
-    def of(cls, seed: int) -> Keys:
-        return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
-
-    @classmethod
-    def of_all(cls, seeds: Iterable[int]) -> Keys:
-        """Those of each seed alone, along a leading axis."""
-        return jax.tree.map(lambda *keys: jnp.stack(keys), *map(cls.of, seeds))
+    def of(cls, seeds: Iterable[int]) -> Keys:
+        """Those of each seed, along a leading axis."""
+        split = [jax.random.split(jax.random.key(seed), len(cls._fields)) for seed in seeds]
+        return cls(*jnp.stack(split, axis=1))
 
 
 def channel_statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +52,13 @@ def channel_statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 1e-6)).astype(np.float32)
 
 
-def epoch_order(key: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
-    """The order of the training images in one epoch, `[size]` int32."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), size).astype(jnp.int32)
+def epoch_order(keys: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
+    """The order of the training images in one epoch, of each seed: `[seeds, size]` int32."""
+
+    def of_one_seed(key: jax.Array) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), size).astype(jnp.int32)
+
+    return over_seeds(of_one_seed, "vmap")(keys)
 
 
 def plain_batch(images: Images, index: jax.Array) -> jax.Array:

@@ -3,8 +3,9 @@
 `host`    one compiled step a column; Python looks the column up and calls its step.
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
-Both compute the same thing, but for rounding. The batch is gathered before the switch, so the data set is never an
-operand of it, and the optimiser comes after it, so that the state is written in place.
+Both compute the same thing, but for rounding. On a CPU switching costs nothing, and `auto` is `switch`. On a GPU a
+conditional makes the device wait for the host, and `auto` is `host`. The batch is gathered before the switch, so the
+data set is never an operand of it, and the optimiser comes after it, so that the state is written in place.
 
 Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
 they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
@@ -14,7 +15,7 @@ which steps go together depends on the step alone, and a run that is resumed bet
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,127 +23,116 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from approxtrain.config import TrainConfig
 from approxtrain.schedule import Column, Schedule
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
-from approxtrain.training.seeds import apply_all, backward_all
-from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, apply, backward, held_by
+from approxtrain.training.seeds import default_form, over_seeds
+from approxtrain.training.step import StepMetrics, Task, TrainState, apply, backward, held_by
+
+StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
 
 class Dispatch:
-    """Runs the training step that is due. Compiles each column once, before its first use."""
+    """Runs the training step that is due. Compiles each program once, before its first use."""
 
     def __init__(
         self,
         task: Task,
         schedule: Schedule,
         keys: Keys,
+        train: TrainConfig,
         *,
-        batch_size: int,
-        augment: bool,
-        mode: str,
-        chunk: int = 1,
-        seeds_by: str | None = None,
+        mode: str = "auto",
         listener: Listener | None = None,
     ) -> None:
-        self.task, self.schedule, self.keys = task, schedule, keys
-        self.batch_size, self.augment = batch_size, augment
+        self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
         self.mode = choose_mode(mode, len(schedule.columns))
-        self.chunk = chunk
-        self.seeds_by = seeds_by
-        """ "map" or "vmap" where state, order and keys are those of several seeds (`seeds.py`), None for one."""
+        self.programs: list[Sequence[Column]] = (
+            [schedule.columns] if self.mode == "switch" else [[column] for column in schedule.columns]
+        )
+        """The columns that each program serves."""
+        self.seeds_by = train.seeds_by or default_form()
+        self.chunk = train.chunk or 1
         self.listener = listener or Listener()
         self.compiled: dict[tuple[int, int], Any] = {}
-        """(program, steps a call) → executable; a program is the column's index under `host`, 0 under `switch`."""
+        """(number of the program, steps a call) → executable."""
         self.compile_seconds = 0.0
-
-    @property
-    def one_program(self) -> bool:
-        """Whether every step is the same program, so that several can be one call."""
-        return self.mode == "switch" or len(self.schedule.columns) == 1
 
     def span(self, step: int) -> int:
         """How many steps the call at `step` takes: `chunk` where a whole one begins, else 1."""
-        place = step % self.task.steps_per_epoch
-        whole = place % self.chunk == 0 and place + self.chunk <= self.task.steps_per_epoch
-        return self.chunk if self.one_program and whole else 1
+        position = step % self.task.steps_per_epoch
+        whole = position % self.chunk == 0 and position + self.chunk <= self.task.steps_per_epoch
+        return self.chunk if len(self.programs) == 1 and whole else 1
 
     def __call__(
         self, step: int, state: TrainState, images: Images, order: jax.Array
     ) -> tuple[TrainState, StepMetrics]:
         """Run `span(step)` steps from `step` (which `state` also holds) on their batches of this epoch's `order`.
 
-        `state` is consumed. Of more than one step the metrics have a leading axis of steps.
+        `state` is consumed. Of more than one step the metrics have a leading axis of steps, before that of seeds.
         """
-        program = self.schedule.index(step) if self.mode == "host" else 0, self.span(step)
+        program = self.schedule.index(step) if len(self.programs) > 1 else 0, self.span(step)
         if program not in self.compiled:
             self._compile(*program, state, images, order)
         return self.compiled[program](state, images, order, self.keys)
 
-    def _compile(self, program: int, steps: int, state: TrainState, images: Images, order: jax.Array) -> None:
-        total = len(self.schedule.columns)
-        number = sum(others == steps for _, others in self.compiled) + 1
-        self.listener.compiling(number, number if self.mode == "host" else total, total, steps)
+    def _compile(self, program: int, steps: int, *arguments: Any) -> None:
+        first = sum(len(self.programs[other]) for other, span in self.compiled if span == steps) + 1
+        last = first + len(self.programs[program]) - 1
+        self.listener.compiling(first, last, len(self.schedule.columns), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
         function = jax.jit(function, donate_argnums=0)
-        self.compiled[program, steps] = function.lower(state, images, order, self.keys).compile()
+        self.compiled[program, steps] = function.lower(*arguments, self.keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
 
-    def step_function(self, program: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    def step_function(self, program: int) -> StepFunction:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
-        switched = self.mode == "switch"
-        columns = self.schedule.columns if switched else [self.schedule.columns[program]]
+        columns, frozen_prefix = self.programs[program], self.schedule.frozen_prefix
+        branches = [
+            over_seeds(partial(backward, self.task, column, frozen_prefix=frozen_prefix), self.seeds_by)
+            for column in columns
+        ]
 
-        def step(state: TrainState, images: Images, order: jax.Array, keys: Keys):
-            index = device_index(self.schedule, state.step) if switched else 0
-            inputs = self.inputs(state.step, images, order, keys)
-            found = lax.switch(index, [self._backward(one) for one in columns], state.params, state.stats, *inputs)
-            frozen_prefix = self.schedule.frozen_prefix
+        def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
+            index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
+            inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
+            result = lax.switch(index, branches, state.params, state.stats, *inputs)
             held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
-            return (apply if self.seeds_by is None else apply_all)(self.task, state, found, held)
+            return apply(self.task, state, result, held)
 
         return step
 
-    def chunk_function(self, program: int, steps: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    def chunk_function(self, program: int, steps: int) -> StepFunction:
         """`steps` steps as one function of the same arguments; its metrics are those of all of them."""
         step = self.step_function(program)
 
-        def chunk(state: TrainState, images: Images, order: jax.Array, keys: Keys):
+        def chunk(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
             return lax.scan(lambda state, _: step(state, images, order, keys), state, length=steps)
 
         return chunk
 
-    def _backward(self, column: Column) -> Callable[..., Backward]:
-        """(params, stats, x, labels, key) → what one column finds on its batch."""
-        frozen = self.schedule.frozen_prefix
-        if self.seeds_by is None:
-            return partial(backward, self.task, column, frozen_prefix=frozen)
-        return partial(backward_all, self.task, column, by=self.seeds_by, frozen_prefix=frozen)
-
-    def inputs(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
-        """Batch, labels and key of a step; of several seeds along a leading axis."""
-
-        def one(order: jax.Array, keys: Keys) -> tuple[jax.Array, ...]:
-            return *self._batch(step, images, order, keys), jax.random.fold_in(keys.gradient, step)
-
-        return one(order, keys) if self.seeds_by is None else jax.vmap(one)(order, keys)
-
-    def _batch(self, step: jax.Array, images: Images, order: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
-        start = step % self.task.steps_per_epoch * self.batch_size
-        index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
-        if self.augment:
+    def inputs(
+        self, step: jax.Array, images: Images, order: jax.Array, keys: Keys
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Batch, labels and key of a step of one seed, whose `order` and `keys` these are."""
+        size = self.train.batch_size
+        index = lax.dynamic_slice_in_dim(order, step % self.task.steps_per_epoch * size, size)
+        if self.train.augment:
             x = augmented_batch(images, index, jax.random.fold_in(keys.augment, step))
         else:
             x = plain_batch(images, index)
-        return x, images.labels[index]
+        return x, images.labels[index], jax.random.fold_in(keys.gradient, step)
 
 
 def choose_mode(mode: str, columns: int) -> str:
-    """`auto` is `host`; a schedule of one column has nothing to switch between."""
-    return "host" if mode == "auto" or columns == 1 else mode
+    """`auto` is `switch` on a CPU, else `host`; a schedule of one column has nothing to switch between."""
+    if mode == "auto":
+        mode = "switch" if jax.default_backend() == "cpu" else "host"
+    return mode if columns > 1 else "host"
 
 
 def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from approxtrain.training.batch import Images, plain_batch
-from approxtrain.training.step import Task, TrainState
+from approxtrain.training.seeds import over_seeds
+from approxtrain.training.step import Task, TrainState, Tree
 
 BATCH = 500
 
@@ -28,21 +30,27 @@ class Evaluator:
         self.size = images.labels.shape[0]
         self.task, self._batch = task, None
 
-    def __call__(self, state: TrainState) -> Evaluation:
+    def __call__(self, state: TrainState) -> list[Evaluation]:
+        """What each seed comes to."""
         starts = [jnp.int32(start) for start in range(0, self.size, BATCH)]
         if self._batch is None:
             batch = jax.jit(partial(_batch_sums, self.task))
             self._batch = batch.lower(state.params, state.stats, self.images, starts[0]).compile()
         sums = [self._batch(state.params, state.stats, self.images, start) for start in starts]
-        loss, correct = (sum(float(part[i]) for part in sums) for i in (0, 1))
-        return Evaluation(loss / self.size, correct / self.size)
+        losses, correct = np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / self.size
+        return [Evaluation(*figures) for figures in zip(losses.tolist(), correct.tolist(), strict=True)]
 
 
-def _batch_sums(task: Task, params, stats, images: Images, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _batch_sums(task: Task, params: Tree, stats: Tree, images: Images, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of each seed the sum of its losses, and how many images it has right, of the BATCH images from `start`."""
     index = start + jnp.arange(BATCH)
     counts = index < images.labels.shape[0]
     index = jnp.minimum(index, images.labels.shape[0] - 1)
-    logits = task.network(params, stats)(plain_batch(images, index))
     labels = images.labels[index]
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return jnp.where(counts, loss, 0.0).sum(), (counts & (logits.argmax(-1) == labels)).sum()
+
+    def of_one_seed(params: Tree, stats: Tree) -> tuple[jax.Array, jax.Array]:
+        logits = task.network(params, stats)(plain_batch(images, index))
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.where(counts, loss, 0.0).sum(), (counts & (logits.argmax(-1) == labels)).sum()
+
+    return over_seeds(of_one_seed, "map")(params, stats)

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """What is about to be trained."""
-
-    model: str
-    layers: int
-    data: str
-    train_images: int
-    validation_images: int
-    validation: str
-    """Where they come from: "test" or "holdout"."""
-    schedule: str
-    columns: int
-    """Distinct columns, each of which is compiled once."""
-    shares: Mapping[str, float]
-    """Method → its share of the cells of the whole run."""
-    seeds: Sequence[int]
-    """Trained at once, in one program."""
-    batch_size: int
-    epochs: int
-    total_steps: int
-    step: int
-    """Steps finished: 0, or those of the checkpoint that the run goes on from."""
+from approxtrain.training.workload import Workload
 
 
 class Listener:
     """What the loop tells as it goes. Override what is of interest."""
 
-    def begin(self, start: Start) -> None:
-        """Everything is checked, and the data is on the device."""
+    def begin(self, work: Workload, step: int) -> None:
+        """Everything is checked, and the data is on the device.
+
+        `step` steps are finished: 0, or those of the checkpoint that the run goes on from.
+        """
 
     def compiling(self, first: int, last: int, total: int, steps: int) -> None:
         """Columns `first` to `last` of `total`, in order of use, are about to be compiled, which takes seconds.
@@ -48,10 +27,7 @@ class Listener:
         """The probe of that many approximated layers is about to be compiled (`train.probe_every`)."""
 
     def compiled(self, seconds: float) -> None:
-        """They are."""
-
-    def measured(self, text: str) -> None:
-        """A choice was made by a measurement on this device: what, and by which times."""
+        """Compiling took `seconds`."""
 
     def step(self, step: int, losses: Sequence[float]) -> None:
         """`step` steps are finished; `losses` are those of the last one, one for each seed."""

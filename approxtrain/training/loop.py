@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,23 +17,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from approxtrain import config as configuration
-from approxtrain import data, disk, models
+from approxtrain import disk
 from approxtrain.config import Config
+from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.run import curves, marks, record
+from approxtrain.run.environment import place, this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
-from approxtrain.schedule import Schedule
-from approxtrain.training import autotune, saving
+from approxtrain.training import saving
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.chunk import steps_a_call
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.evaluate import Evaluator
-from approxtrain.training.events import Listener, Start
-from approxtrain.training.pending import InFlight, spread
+from approxtrain.training.events import Listener
+from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
-from approxtrain.training.seeds import member
 from approxtrain.training.signals import Interruption
 from approxtrain.training.step import TrainState, set_up
+from approxtrain.training.workload import Workload
 
 _order = jax.jit(epoch_order, static_argnames="size")
 
@@ -41,38 +43,21 @@ _order = jax.jit(epoch_order, static_argnames="size")
 class Run:
     """One training run in its folder. Build it, then call `train`."""
 
-    def __init__(
-        self, config: Config, folder: RunFolder, listener: Listener, dataset: data.Dataset | None = None
-    ) -> None:
+    def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
         self.config, self.folder, self.listener = config, folder, listener
-        self.model = models.get(config.model.name)
-        self.steps_per_epoch = configuration.steps_per_epoch(config)
-        self.total_steps = self.steps_per_epoch * config.train.epochs
-        self.schedule = Schedule.from_config(config.schedule, self.model.layers, self.steps_per_epoch)
-        self.dataset = dataset or data.load(config.data)
-        mean, std = channel_statistics(self.dataset.train_images)
-        put = jax.device_put
-        self.images = Images(*map(put, (self.dataset.train_images, self.dataset.train_labels, mean, std)))
-        validation = Images(*map(put, (self.dataset.test_images, self.dataset.test_labels, mean, std)))
-        self.seeds = config.train.all_seeds
-        self.keys = Keys.of_all(self.seeds) if len(self.seeds) > 1 else Keys.of(config.train.seed)
-        self.task, self.initial = set_up(self.model, config, self.steps_per_epoch, self.keys.init)
+        self.workload = work = Workload.of(config, dataset)
+        self.dataset, self.seeds = work.dataset, config.train.all_seeds
+        self.images, validation = _on_device(work.dataset)
+        self.keys = Keys.of(self.seeds)
+        self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, validation)
         self.dispatch = Dispatch(
-            self.task,
-            self.schedule,
-            self.keys,
-            batch_size=config.train.batch_size,
-            augment=config.train.augment,
-            mode=config.schedule.dispatch,
-            seeds_by="map" if len(self.seeds) > 1 else None,
-            listener=listener,
+            self.task, work.schedule, self.keys, config.train, mode=config.schedule.dispatch, listener=listener
         )
         every = config.train.probe_every
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        self.environment = record.environment()
+        self.environment = this_environment()
         self.step_seconds: list[float] = []
-        self._warned = False
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -82,19 +67,17 @@ class Run:
         state, written = self._restore()
         disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
-        self.listener.begin(self._start(start))
-        if start == self.total_steps and (done := self.folder.path / record.SUMMARY).is_file():
-            summary = json.loads(done.read_text("utf-8"))
-            if summary["steps"] == start:  # else it is that of a shorter run, which this one went on from
-                return summary  # nothing is left to do, and nothing to measure anew
-        about = self.dataset.identity | {"validation": self.dataset.validation}
-        trajectory = marks.begin(self.folder.path, written is not None, about, self.environment)
+        self.listener.begin(self.workload, start)
+        if (summary := self._summary_of_what_is_done(start)) is not None:
+            return summary
+        self._warn_of_a_chunk_without_effect()
+        trajectory = marks.begin(self.folder.path, written is not None, self.workload.data, self.environment)
+        first_epoch = start // self.workload.steps_per_epoch + 1
         with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
-            self._settle(state, interruption)
             try:
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
                     self._save(state, rows)
-                for epoch in range(start // self.steps_per_epoch + 1, self.config.train.epochs + 1):
+                for epoch in range(first_epoch, self.config.train.epochs + 1):
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
                 self.folder.refuse_moved()
@@ -102,130 +85,121 @@ class Run:
                 raise
         return self._summary(start, trajectory)
 
-    def _start(self, step: int) -> Start:
-        visits = self.schedule.visits(0, self.total_steps).sum(0)
-        return Start(
-            model=self.model.name,
-            layers=len(self.model.layers),
-            data=self.dataset.name,
-            train_images=len(self.dataset.train_labels),
-            validation_images=len(self.dataset.test_labels),
-            validation=self.dataset.validation,
-            schedule=self.config.schedule.title,
-            columns=len(self.schedule.columns),
-            shares=dict(zip((cell.label for cell in self.schedule.cells), visits / visits.sum(), strict=True)),
-            seeds=self.seeds,
-            batch_size=self.config.train.batch_size,
-            epochs=self.config.train.epochs,
-            total_steps=self.total_steps,
-            step=step,
-        )
+    def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
+        """The summary, where nothing is left to train and it says so; what was measured for it is kept."""
+        path = self.folder.path / record.SUMMARY
+        if start < self.workload.total_steps or not path.is_file():
+            return None
+        summary = json.loads(path.read_text("utf-8"))
+        return summary if summary["steps"] == start else None  # else that of a shorter run, which went on
+
+    def _warn_of_a_chunk_without_effect(self) -> None:
+        chunk = self.config.train.chunk or 1
+        if self.dispatch.span(0) < chunk:
+            several = "under host dispatch, steps of different columns are different programs"
+            short = f"an epoch has {self.workload.steps_per_epoch} steps"
+            why = several if len(self.dispatch.programs) > 1 else short
+            self.listener.warn(f"train.chunk={chunk} has no effect: {why}.")
 
     def _restore(self) -> tuple[TrainState, record.Written | None]:
+        """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        found = saving.restore(self.folder, initial, self._facts(), self.listener)
-        if found is None:
-            return initial, None
-        self.config = autotune.as_before(self.config, found.config)
-        return found.state, found.written
+        saved = saving.restore(self.folder, initial, self._facts(), self.listener)
+        return (initial, None) if saved is None else (saved.state, saved.written)
 
     def _facts(self) -> saving.Facts:
-        return saving.Facts(configuration.plain(self.config), self.dataset.identity, record.place(self.environment))
-
-    def _settle(self, state: TrainState, interruption: Interruption) -> None:
-        """Measure what the configuration leaves open, once in the life of a run, and write it to its config.toml."""
-        stop = partial(self._stop_if_signalled, 0, interruption)
-        trial = autotune.Trial(self.dispatch, state, self.images, self._order(1), stop)
-        self.config = autotune.settle(self.config, trial, self.total_steps, self.listener)
-        disk.write(self.folder.config, configuration.dump(self.config))
+        return saving.Facts(configuration.plain(self.config), self.dataset.identity, place(self.environment))
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
-        state, seconds, steps = self._steps(epoch, state, self._order(epoch), rows, interruption)
-        step, images = int(state.step), self.steps_per_epoch * self.config.train.batch_size
-        report: dict[str, Any] = {"step": step, "epoch": epoch}
-        sums = (np.atleast_1d(np.asarray(total)).tolist() for total in (state.loss_sum, state.correct_sum))
-        train = [(loss / self.steps_per_epoch, correct / images) for loss, correct in zip(*sums, strict=True)]
+        """Train what is left of an epoch, then write its rows and save."""
+        self.dispatch.chunk = self._chunk(epoch)
+        order = _order(self.keys.order, epoch=jnp.int32(epoch), size=len(self.dataset.train_labels))
+        state, seconds, steps = self._steps(epoch, state, order, rows, interruption)
+        step, batch = int(state.step), self.config.train.batch_size
+        count = self.workload.steps_per_epoch
+        losses, correct = (np.asarray(total).tolist() for total in (state.loss_sum, state.correct_sum))
+        training = [(loss / count, right / (count * batch)) for loss, right in zip(losses, correct, strict=True)]
         rate = {"learning_rate": float(np.asarray(self.task.learning_rate(step - 1)))}  # of the last step
-        report |= self._rows(rows, "train", step, epoch, train, **rate) | rate
+        report: dict[str, Any] = {"step": step, "epoch": epoch}
+        report |= self._rows(rows, "train", step, epoch, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
-            found = self._rows(rows, "validation", step, epoch, self._validate(state))
-            report |= {f"validation_{name}": value for name, value in found.items()}
-        speed = {
-            "seconds": seconds,
-            "steps": steps,
-            "images_per_second": steps * self.config.train.batch_size * len(self.seeds) / seconds,
-        }
-        self._warn_of_long_calls(seconds / steps)
+            validation = self._rows(rows, "validation", step, epoch, self.evaluate(state))
+            report |= {f"validation_{name}": value for name, value in validation.items()}
+        images_per_second = steps * batch * len(self.seeds) / seconds
+        speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
+        self._decide_chunk(seconds / steps)
         self._save(state, rows)
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
 
-    def _order(self, epoch: int) -> jax.Array:
-        """The order of the images in an epoch; of several seeds each its own, drawn by the program of a single one."""
-        draw = partial(_order, epoch=jnp.int32(epoch), size=self.images.labels.shape[0])
-        return jnp.stack([draw(key) for key in self.keys.order]) if len(self.seeds) > 1 else draw(self.keys.order)
+    def _chunk(self, epoch: int) -> int:
+        """Steps a call; where the configuration leaves that open, single ones until it is decided (`chunk.py`)."""
+        decided = 1 if epoch == 1 else marks.begun(self.folder.path).get("chunk", 1)
+        return self.config.train.chunk or decided
 
-    def _validate(self, state: TrainState) -> list[tuple[float, float]]:
-        """Loss and accuracy of each seed, by the program of a single one."""
-        if len(self.seeds) == 1:
-            return [self.evaluate(state)]
-        return [self.evaluate(member(state, place)) for place in range(len(self.seeds))]
+    def _decide_chunk(self, step_seconds: float) -> None:
+        """Decide it at the end of the first epoch, once in the life of the run."""
+        if "chunk" not in marks.begun(self.folder.path):
+            left = self.workload.total_steps - self.workload.steps_per_epoch
+            several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
+            marks.note(self.folder.path, chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
-        self, rows: record.Record, kind: str, step: int, epoch: int, found: list[tuple[float, float]], **more: float
+        self,
+        rows: record.Record,
+        kind: str,
+        step: int,
+        epoch: int,
+        figures: Sequence[tuple[float, float]],
+        **more: float,
     ) -> dict[str, float]:
         """Write a row for each seed, of its loss and accuracy. → these over the seeds."""
-        for seed, (loss, accuracy) in zip(self.seeds, found, strict=True):
-            which = {"epoch": epoch} | ({"seed": seed} if len(self.seeds) > 1 else {})
-            rows.row(kind=kind, step=step, **which, loss=loss, accuracy=accuracy, **more)
-        losses, accuracies = zip(*found, strict=True)
+        for seed, (loss, accuracy) in zip(self.seeds, figures, strict=True):
+            # TensorBoard gives a seed a curve of its own; single runs are compared by curves of one name
+            which = {"seed": seed} if len(self.seeds) > 1 else {}
+            rows.row(kind=kind, step=step, epoch=epoch, **which, loss=loss, accuracy=accuracy, **more)
+        losses, accuracies = zip(*figures, strict=True)
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 
     def _steps(
         self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
     ) -> tuple[TrainState, float, int]:
         """What is left of an epoch's steps. → (state, seconds without compiling, probing and saving, steps)."""
-        first, last = int(state.step), epoch * self.steps_per_epoch
-        compiled = self.dispatch.compile_seconds
-        flight = InFlight(self._finished, self.dispatch.chunk)
+        first, last = int(state.step), epoch * self.workload.steps_per_epoch
+        compiling_before = self.dispatch.compile_seconds
+        pending = PendingCalls(self._finished, self.dispatch.span(0))
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
         step = first
         while step < last:
-            programs, begun = len(self.dispatch.compiled), step
+            compiled_before, begun = len(self.dispatch.compiled), step
             step += self.dispatch.span(begun)
             if self.probe is not None and (cells := self.probe.due(begun, step - begun)):
-                with flight.paused():
+                with pending.paused():
                     for row in self.probe(cells, state, self.images, order):
                         # of the step to come: a run that goes on from before it probes it again
                         rows.row(kind="probe", step=begun + 1, epoch=epoch, **row)
             state, metrics = self.dispatch(begun, state, self.images, order)
-            flight.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == programs)
+            pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step < last:
-                with flight.paused():
+                with pending.paused():
                     self._save(state, rows)
                     self._stop_if_signalled(step, interruption)
-        flight.drain()
-        seconds = time.perf_counter() - begin - flight.paused_seconds
-        seconds -= self.dispatch.compile_seconds - compiled
+        pending.drain()
+        seconds = time.perf_counter() - begin - pending.paused_seconds
+        seconds -= self.dispatch.compile_seconds - compiling_before
         return state, seconds, last - first
-
-    def _warn_of_long_calls(self, step_seconds: float) -> None:
-        chunk, lasts = self.dispatch.chunk, self.dispatch.chunk * step_seconds
-        if chunk > 1 and lasts > autotune.SERVED and not self._warned:
-            self._warned = True
-            self.listener.warn(f"A call of train.chunk={chunk} steps lasts {lasts:.0f} s, and a signal waits for it.")
 
     def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
         if interruption.signal_number is not None:
             raise InterruptedRun(
                 interruption.signal_number,
-                f"Stopped by a signal {f'after step {step}, which is saved' if step else 'before the first step'}. "
+                f"Stopped by a signal after step {step}, which is saved. "
                 f"Go on with: approxtrain train --resume {self.folder.path}",
             )
 
@@ -234,7 +208,7 @@ class Run:
             if math.isfinite(loss):
                 continue
             of_seed = f" of seed {seed}" if len(self.seeds) > 1 else ""
-            methods = sorted({method.label for method in self.schedule.column(step)})
+            methods = sorted({method.label for method in self.workload.schedule.column(step)})
             raise DivergedError(
                 f"The loss of step {step}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
                 f"What was saved before is finite and stays in {self.folder.checkpoints}. "
@@ -251,23 +225,23 @@ class Run:
 
     def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
         self.folder.refuse_moved()
-        found = outcome(record.rows(self.folder.path / record.METRICS), self.seeds)
-        several = {"seeds": len(self.seeds), "seeds_by": self.dispatch.seeds_by} if len(self.seeds) > 1 else {}
+        train = self.config.train
         summary = {
-            "model": self.model.name,
+            "model": self.workload.model.name,
             "schedule": self.config.schedule.title,
-            "data": self.dataset.identity | {"validation": self.dataset.validation},
-            "seed": self.config.train.seed,
-            **several,
-            "epochs": self.config.train.epochs,
-            "steps": self.total_steps,
-            "precision": self.config.train.precision,
-            **found,
+            "data": self.workload.data,
+            "seed": train.seed,
+            "seeds": train.seeds,
+            "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
+            "epochs": train.epochs,
+            "steps": self.workload.total_steps,
+            "precision": train.precision,
+            **outcome(record.rows(self.folder.path / record.METRICS), self.seeds),
             "measured_from_step": start,
-            "step_ms": spread([1e3 * s for s in self.step_seconds]),
+            "step_ms": spread([1e3 * seconds for seconds in self.step_seconds]),
             "dispatch": self.dispatch.mode,
-            "chunk": self.dispatch.chunk,
-            "columns": len(self.schedule.columns),
+            "chunk": self.dispatch.span(0),
+            "columns": len(self.workload.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
             **({} if self.probe is None else self.probe.cost()),
             "config": configuration.digest(self.config),
@@ -277,3 +251,11 @@ class Run:
         record.summary(self.folder.path, summary)
         curves.plot(self.folder.path)
         return summary
+
+
+def _on_device(dataset: Dataset) -> tuple[Images, Images]:
+    """The images to train on and those to validate on, both normalised by the statistics of the first."""
+    statistics = channel_statistics(dataset.train_images)
+    train = Images(*map(jax.device_put, (dataset.train_images, dataset.train_labels, *statistics)))
+    validation = map(jax.device_put, (dataset.test_images, dataset.test_labels))
+    return train, Images(*validation, mean=train.mean, std=train.std)

@@ -14,17 +14,17 @@ import numpy as np
 from approxtrain.training.step import StepMetrics
 
 
-class InFlight:
+class PendingCalls:
     """Calls that were handed to the device, of one step or several, and whose losses have not been looked at.
 
     Looking at a loss waits for its step, so it is done a few steps late: the device always has work, and yet a signal
-    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late; of calls of that many
-    steps or more, one call late.
+    or a loss that is not finite is seen soon. On a CPU, where steps are long, two steps late; with calls of two steps
+    or more, one call late.
     """
 
     def __init__(self, finished: Callable[[int, list[float], float | None], None], chunk: int = 1) -> None:
         """`finished(step, losses, seconds)` is told of each step, with one loss a seed. Steps of one call share its
-        time equally.
+        time equally; `seconds` is None where that means nothing.
         """
         self._finished = finished
         self._depth = max(1, (2 if jax.default_backend() == "cpu" else 16) // chunk)
@@ -34,10 +34,10 @@ class InFlight:
 
     def add(self, step: int, steps: int, metrics: StepMetrics, *, timed: bool) -> None:
         """A call of `steps` steps that begins at `step`. `timed` is False where something was compiled before it: no
-        time in flight then means anything.
+        time of a pending call then means anything.
         """
         if not timed:
-            self._waiting = deque((*entry[:3], False) for entry in self._waiting)
+            self._waiting = deque((*call[:3], False) for call in self._waiting)
         self._waiting.append((step, steps, metrics, timed))
         while len(self._waiting) > self._depth:
             self._look()
@@ -58,11 +58,11 @@ class InFlight:
 
     def _look(self) -> None:
         step, steps, metrics, timed = self._waiting.popleft()
-        losses = np.asarray(metrics.loss).reshape(steps, -1).tolist()  # of each step, those of its seeds
+        losses = np.asarray(metrics.loss).reshape(steps, -1).tolist()  # [steps, seeds]
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
-        for place, of_step in enumerate(losses):
-            self._finished(step + place, of_step, elapsed / steps if timed else None)
+        for offset, losses_of_step in enumerate(losses):
+            self._finished(step + offset, losses_of_step, elapsed / steps if timed else None)
 
 
 def spread(values: list[float]) -> dict[str, float | int]:

@@ -35,13 +35,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from approxtrain.models.network import Conv
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
 from approxtrain.training.pending import spread
+from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree
 from approxtrain_kernels import Method
 from approxtrain_kernels import conv as convolution
@@ -93,7 +93,7 @@ class Probe:
         if cells not in self._compiled:
             self._compile(cells, *arguments)
         start = time.perf_counter()
-        measured = [np.asarray(values).reshape(len(self._seeds), -1) for values in self._compiled[cells](*arguments)]
+        measured = [np.asarray(values) for values in self._compiled[cells](*arguments)]  # of each cell [seeds, figures]
         self._seconds.append(time.perf_counter() - start)
         rows = []
         for place, seed in enumerate(self._seeds):
@@ -121,10 +121,11 @@ class Probe:
 
     def _function(self, cells: Cells) -> Any:
         def probe(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> list[jax.Array]:
-            network_and_batch = (state.params, state.stats, *self._dispatch.inputs(state.step, images, order, keys))
-            if len(self._seeds) == 1:
-                return measure(self._dispatch.task, cells, *network_and_batch)
-            return lax.map(lambda of_seed: measure(self._dispatch.task, cells, *of_seed), network_and_batch)
+            def of_one_seed(params: Tree, stats: Tree, order: jax.Array, keys: Keys) -> list[jax.Array]:
+                inputs = self._dispatch.inputs(state.step, images, order, keys)
+                return measure(self._dispatch.task, cells, params, stats, *inputs)
+
+            return over_seeds(of_one_seed, "map")(state.params, state.stats, order, keys)
 
         return probe
 

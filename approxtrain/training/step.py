@@ -1,8 +1,9 @@
-"""One training step: forward and backward pass by one column of a schedule, then the optimiser.
+"""One training step: forward and backward pass of one seed by one column of a schedule, then the optimiser for all.
 
 A column is static. Its step contains the estimators of its cells and nothing of those that it does not use; the choice
 between columns is `dispatch.py`'s. The optimiser's part is the same for all of them, so it stands outside of that
-choice: there it writes over the state in place, where a branch would have to be given a copy.
+choice: there it writes over the state in place, where a branch would have to be given a copy. It works by element, so
+an axis of seeds is nothing special to it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -28,7 +30,7 @@ Tree = Any
 class TrainState(NamedTuple):
     """All that a run needs to go on. The sums restart with each epoch: its mean loss survives a resume bit for bit.
 
-    Of several seeds at once, everything but `step` has a leading axis of seeds.
+    Everything but `step` and the optimiser's counts, which are one for all, has a leading axis of seeds.
     """
 
     step: jax.Array  # int32, steps finished
@@ -45,7 +47,7 @@ class StepMetrics(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What forward and backward pass of a batch bring."""
+    """The result of forward and backward pass of one batch."""
 
     gradient: Tree
     stats: Tree
@@ -70,35 +72,33 @@ class Task(NamedTuple):
 
 
 def set_up(
-    model: Model, config: Config, steps_per_epoch: int, key: jax.Array, kind: type[Network] = Network
+    model: Model, config: Config, steps_per_epoch: int, keys: jax.Array, kind: type[Network] = Network
 ) -> tuple[Task, TrainState]:
-    """The task, and the state before the first step: a pure function of `key`; of several seeds for several keys."""
+    """The task, and the state before the first step: a pure function of `keys`, one for each seed."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
     learning_rate = optax.exponential_decay(
         config.optimizer.learning_rate, transition_steps=steps_per_epoch, decay_rate=config.optimizer.decay
     )
     optimizer = optax.adam(learning_rate)
 
-    # The program that draws the weights runs once: on a CPU, optimising it took seconds and saved milliseconds.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    # Programs that run once: on a CPU, optimising the one that draws the weights took seconds and saved milliseconds.
+    once = partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    )
 
-    @partial(jax.jit, compiler_options=options)
-    def init(key: jax.Array) -> TrainState:
+    @once
+    def draw(key: jax.Array) -> tuple[Tree, Tree]:
         network = kind(model, rngs=nnx.Rngs(key), dtype=dtype)
         params, stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)
-        params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-        zero = jnp.zeros((), jnp.float32)
-        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), zero, zero)
+        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
     shell = nnx.eval_shape(lambda: kind(model, rngs=nnx.Rngs(0), dtype=dtype))
     graph, _, _ = nnx.split(shell, nnx.Param, nnx.BatchStat)
-    initial = init(key) if key.ndim == 0 else together([init(one) for one in key])
+    # stacked by NumPy, which has nothing to compile for each shape
+    params, stats = jax.tree.map(lambda *leaves: jnp.array(np.stack(leaves)), *map(draw, keys))
+    nothing = jnp.zeros(len(keys), jnp.float32)
+    initial = TrainState(jnp.int32(0), params, stats, once(optimizer.init)(params), nothing, jnp.copy(nothing))
     return Task(model, graph, optimizer, learning_rate, steps_per_epoch), initial
-
-
-def together(states: Sequence[TrainState]) -> TrainState:
-    """The states of several seeds at the same step as one."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)._replace(step=states[0].step)
 
 
 def backward(
@@ -114,7 +114,7 @@ def backward(
 ) -> Backward:
     """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
 
-    `frozen_prefix`: norms and biases of the column's frozen prefix (`frozen.py`) go the way of its weights.
+    `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
     """
     frozen = frozen_parts(task.model, column) if frozen_prefix else {}
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
@@ -132,16 +132,16 @@ def backward(
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
-def apply(task: Task, state: TrainState, found: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
-    """The state after Adam's step along `found`, but for what is `held`."""
-    updates, opt_state = task.optimizer.update(found.gradient, state.opt_state, state.params)
+def apply(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
+    """The state after Adam's step along the gradients of `result`, of all seeds at once; parameters `held` stay."""
+    updates, opt_state = task.optimizer.update(result.gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
-    first, metrics = state.step % task.steps_per_epoch == 0, found.metrics
+    first, metrics = state.step % task.steps_per_epoch == 0, result.metrics
     new = TrainState(
         step=state.step + 1,
         params=params,
-        stats=found.stats,
+        stats=result.stats,
         opt_state=opt_state,
         loss_sum=jnp.where(first, 0.0, state.loss_sum) + metrics.loss,
         correct_sum=jnp.where(first, 0.0, state.correct_sum) + metrics.correct,

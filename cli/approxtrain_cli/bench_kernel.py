@@ -132,9 +132,9 @@ def measure(console: Console, asked: Asked, old: Any = None) -> dict[str, Any]:
     """The document that --json writes. `old` is one to compare with: refused before anything is timed."""
     from approxtrain.bench import kernel_bench, kernel_comparison, kernel_report, machine, torch_peer
     from approxtrain.bench.kernel_clock import best_clock
-    from approxtrain.run import record
+    from approxtrain.run.environment import this_environment
 
-    environment, torch, make_clock = record.environment(), torch_peer.facts(), best_clock()
+    environment, torch, make_clock = this_environment(), torch_peer.facts(), best_clock()
     console.print(f"device    {device_text(environment)}, jax {environment['versions']['jax']}")
     if environment["device_platform"] == "cpu" and any(case.precision.name == "tf32" for case in asked.cases):
         raise ConfigError("`--dtype tf32` needs an NVIDIA GPU: a CPU has no TF32. Take float32.")

@@ -59,11 +59,12 @@ def bench_step(
     console.print("starting jax …")
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.step_report import report
-    from approxtrain.run import programs, record
+    from approxtrain.run import process
+    from approxtrain.run.environment import this_environment
     from approxtrain_cli.bench_step_tables import tables
 
-    programs.keep()
-    environment = record.environment()
+    process.keep_programs()
+    here = this_environment()
     bench = StepBench(next(iter(configs.values())))
     done = itertools.count(1)
     with console.status("compiling …") as status:
@@ -78,7 +79,7 @@ def bench_step(
     if json_file:
         from approxtrain.disk import write_json
 
-        write_json(json_file, {"command": "bench-step", **result, "environment": environment})
+        write_json(json_file, {"command": "bench-step", **result, "environment": here})
         console.print(f"\nwritten   {json_file}")
 
 

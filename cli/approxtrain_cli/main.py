@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
-from approxtrain.run import host_memory
+from approxtrain.run import process
 from approxtrain_cli import bench_kernel, bench_step, data, ls, output, report, reproduce, schedule_show, train
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "×" shows "?" in place of a traceback
-    host_memory.keep_freed()
+    process.keep_freed_memory()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("APPROXTRAIN_DEBUG", "0") not in ("", "0")
     try:

@@ -13,7 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from approxtrain.run.summary import over_seeds
-from approxtrain.training.events import Listener, Start
+from approxtrain.training.events import Listener
+from approxtrain.training.workload import Workload
 from approxtrain_cli import output
 
 QUIET_SECONDS = 30.0
@@ -50,24 +51,23 @@ class Progress(Listener):
     def warn(self, message: str) -> None:
         self.say(f"warning: {message}")
 
-    def begin(self, start: Start) -> None:
-        self.start = start
-        parts = sorted(start.shares.items(), key=lambda pair: -pair[1])
-        shares = ", ".join(f"{label} {share:.0%}" for label, share in parts if share > 0)
-        self.say(f"model     {start.model}, {start.layers} convolutions")
+    def begin(self, work: Workload, step: int) -> None:
+        self.work, self.first = work, step
+        images, train = work.dataset, work.config.train
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in work.shares.items() if share > 0)
+        self.say(f"model     {work.model.name}, {len(work.model.layers)} convolutions")
         self.say(
-            f"data      {start.data}: {start.train_images} training images, "
-            f"{start.validation_images} to validate on ({start.validation})"
+            f"data      {images.name}: {len(images.train_labels)} training images, "
+            f"{len(images.test_labels)} to validate on ({images.validation})"
         )
-        self.say(f"schedule  {start.schedule}: {shares} of the cells; {start.columns} distinct columns")
-        going_on = f", going on from {start.step}" if start.step else ""
-        at_once = f" of {_span(start.seeds)} at once" if len(start.seeds) > 1 else ""
-        self.say(f"steps     {start.total_steps} in {start.epochs} epochs{at_once}{going_on}")
+        columns = len(work.schedule.columns)
+        self.say(f"schedule  {work.config.schedule.title}: {shares} of the cells; {columns} distinct columns")
+        going_on = f", going on from {step}" if step else ""
+        at_once = f" of {_span(train.all_seeds)} at once" if train.seeds > 1 else ""
+        self.say(f"steps     {work.total_steps} in {train.epochs} epochs{at_once}{going_on}")
         self.say(f"folder    {self.folder}")
         self.began = self.spoken = time.monotonic()
-        self.task = self.bar.add_task(
-            "training", total=start.total_steps, completed=start.step, figures="", shares=shares
-        )
+        self.task = self.bar.add_task("training", total=work.total_steps, completed=step, figures="", shares=shares)
 
     def compiling(self, first: int, last: int, total: int, steps: int) -> None:
         columns = f"column {first}" if first == last else f"columns {first} to {last}"
@@ -80,23 +80,19 @@ class Progress(Listener):
     def compiled(self, seconds: float) -> None:
         self.began += seconds  # the rate is that of training alone
 
-    def measured(self, text: str) -> None:
-        self.say(f"measured  {text}")
-        self.began = time.monotonic()  # the time that the measurement took is no step's either
-
     def step(self, step: int, losses: Sequence[float]) -> None:
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        rate = (step - self.start.step) * self.start.batch_size * len(losses) / elapsed
+        rate = (step - self.first) * self.work.config.train.batch_size * len(losses) / elapsed
         figures = f"loss {_figure(over_seeds('loss', losses), 'loss', '.3f')}  {rate:,.0f} images/s"
         self.bar.update(self.task, completed=step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:
-            self._line(f"step {step} of {self.start.total_steps}  {figures}")
+            self._line(f"step {step} of {self.work.total_steps}  {figures}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         validation = "validation_accuracy"
         validated = f"  validation {_figure(row, validation, '.2%')}" if validation in row else ""
         self._line(
-            f"epoch {row['epoch']} of {self.start.epochs}  loss {_figure(row, 'loss', '.4f')}  "
+            f"epoch {row['epoch']} of {self.work.config.train.epochs}  loss {_figure(row, 'loss', '.4f')}  "
             f"training {_figure(row, 'accuracy', '.2%')}{validated}  {row['images_per_second']:,.0f} images/s"
         )
 
@@ -108,10 +104,9 @@ class Progress(Listener):
         step = summary["step_ms"]
         spread = f" (quartiles {step['q1']:.1f} to {step['q3']:.1f}, n={step['n']})" if "q1" in step else ""
         self.say("")
-        if "by_seed" in summary:
-            where = f", mean ± sd of {_span([one['seed'] for one in summary['by_seed']])}"
-        else:
-            where = f" in epoch {summary['best_epoch']}"
+        seeds = summary["by_seed"]
+        several = f", mean ± sd of {_span([one['seed'] for one in seeds])}"
+        where = several if len(seeds) > 1 else f" in epoch {seeds[0]['best_epoch']}"
         final, best = (_figure(summary, f"{which}_accuracy", ".2%") for which in ("final", "best"))
         data = f"{summary['data']['name']} ({summary['data']['validation']})"
         self.say(f"accuracy  final {final}, best {best}{where}, on {data}")

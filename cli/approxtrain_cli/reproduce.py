@@ -97,10 +97,11 @@ def _reproduce(
     store, kernel = RunStore(out), experiments.get("table1") in chosen
     console.print(f"budget    {budget.name}: {budget.summary}")
     console.print("starting jax …")
-    from approxtrain.run import programs, record
+    from approxtrain.run import process
+    from approxtrain.run.environment import this_environment
 
-    programs.keep()
-    here = record.environment()
+    process.keep_programs()
+    here = this_environment()
     plan = reproduce_plan.lines(console, store, planned, dataset, here) if dataset else []
     reproduce_plan.show(console, plan, here)
     if kernel:

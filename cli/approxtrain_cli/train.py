@@ -60,15 +60,10 @@ def split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _start(config: Config, out: Path | None) -> None:
-    from approxtrain import data
-    from approxtrain.config import steps_per_epoch
-    from approxtrain.models import get
     from approxtrain.run.folder import RunFolder, default_path
-    from approxtrain.schedule import Schedule
+    from approxtrain.training.workload import Workload
 
-    # all that can be wrong is found before a folder is made
-    Schedule.from_config(config.schedule, get(config.model.name).layers, steps_per_epoch(config))
-    dataset = data.load(config.data)
+    dataset = Workload.of(config).dataset  # all that can be wrong is found before a folder is made
     parts, train = (config.model.name, config.schedule.title), config.train
     path = out or default_path(*parts, seed=train.seed, seeds=train.seeds)
     with RunFolder.create(path) as folder:
@@ -92,10 +87,10 @@ def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> N
 
     with Progress(folder.path) as progress:
         progress.say("starting jax …")
-        from approxtrain.run import programs
+        from approxtrain.run import process
         from approxtrain.training.loop import Run  # this imports jax, which takes seconds
 
-        programs.keep()
+        process.keep_programs()
 
         summary = Run(config, folder, progress, dataset).train()
     progress.conclude(summary)
@@ -103,20 +98,12 @@ def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> N
 
 def _show(config: Config) -> None:
     """What `train` would do, without doing it."""
-    from approxtrain import data
-    from approxtrain.config import dump, steps_per_epoch
-    from approxtrain.models import get
-    from approxtrain.schedule import Schedule
+    from approxtrain.config import dump
+    from approxtrain.training.workload import Workload
 
-    model = get(config.model.name)
-    steps = steps_per_epoch(config)
-    schedule = Schedule.from_config(config.schedule, model.layers, steps)
-    dataset = data.load(config.data)
+    work = Workload.of(config)
+    model, images, epochs = work.model, work.dataset, config.train.epochs
     typer.echo(dump(config))
-    typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(schedule.columns)} distinct columns")
-    typer.echo(
-        f"# {dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)} validation images"
-    )
-    typer.echo(
-        f"# {config.train.epochs} epochs of {steps} steps = {config.train.epochs * steps} steps; nothing was trained"
-    )
+    typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(work.schedule.columns)} distinct columns")
+    typer.echo(f"# {images.name}: {len(images.train_labels)} training and {len(images.test_labels)} validation images")
+    typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

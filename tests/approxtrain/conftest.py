@@ -55,8 +55,7 @@ def configure(pictures: Path) -> Callable[..., Config]:
             {
                 "model": {"name": model},
                 "data": {"name": "pictures", "dir": str(pictures)},
-                # a chunk that is measured would differ from test to test
-                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, "chunk": 1, **train},
+                "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, **train},
                 "optimizer": {"learning_rate": learning_rate, "decay": 0.8},
                 "schedule": schedule,
             }
@@ -74,7 +73,8 @@ class Bench(NamedTuple):
     order: Any
 
     def run(self, steps: int) -> tuple[list[Any], list[float]]:
-        """The state before the first step and after each call, until `steps` steps are taken; and their losses."""
+        """The state before the first step and after each call, until `steps` steps are taken; and their losses, which
+        are numbers of one seed, and lists of several."""
         import jax
         import jax.numpy as jnp
 
@@ -85,8 +85,8 @@ class Bench(NamedTuple):
             state, metrics = self.dispatch(step, jax.tree.map(jnp.copy, state), self.images, self.order)
             states.append(jax.tree.map(np.asarray, state))
             taken = self.dispatch.span(step)
-            loss = np.asarray(metrics.loss).tolist()
-            losses += loss if taken > 1 else [loss]  # of several seeds, a loss is a list
+            found = np.asarray(metrics.loss).reshape(taken, -1)  # [steps, seeds]
+            losses += (found[:, 0] if found.shape[1] == 1 else found).tolist()
             step += taken
         return states, losses
 
@@ -113,16 +113,12 @@ def assemble(configure: Callable[..., Config]) -> Callable[..., Bench]:
         labels = rng.integers(0, 10, 200).astype(np.int32)
         batch = config.train.batch_size
         steps = len(labels) // batch
-        seeds = config.train.all_seeds
-        keys = Keys.of_all(seeds) if len(seeds) > 1 else Keys.of(config.train.seed)
+        keys = Keys.of(config.train.all_seeds)
         task, state = set_up(model, config, steps, keys.init)
         table = Schedule.from_config(config.schedule, model.layers, steps)
-        options = {"augment": config.train.augment, "mode": mode, "chunk": config.train.chunk or 1}
-        dispatch = Dispatch(task, table, keys, batch_size=batch, seeds_by=config.train.seeds_by, **options)
+        dispatch = Dispatch(task, table, keys, config.train, mode=mode)
         images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
-        draw = jax.jit(epoch_order, static_argnums=2)
-        order = jnp.stack([draw(key, jnp.int32(1), len(labels)) for key in jnp.atleast_1d(keys.order)])
-        order = order if len(seeds) > 1 else order[0]
+        order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
         return Bench(dispatch, state, images, order)
 
     return assemble

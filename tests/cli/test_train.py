@@ -113,7 +113,7 @@ def test_the_end_tells_accuracy_time_a_step_curves_and_logs(finished):
     summary = json.loads((finished.folder / "summary.json").read_text())
     assert accuracy == (
         f"accuracy  final {summary['final_accuracy']:.2%}, best {summary['best_accuracy']:.2%} "
-        f"in epoch {summary['best_epoch']}, on mine (test)"
+        f"in epoch {summary['by_seed'][0]['best_epoch']}, on mine (test)"
     )
     assert re.fullmatch(r"step      \d+\.\d ms \(quartiles .*, n=8\), \d+\.\d s of compiling besides", step)
     named = [curves.removeprefix("curves    "), *logs.removeprefix("logs      ").split(", ")]

@@ -81,7 +81,7 @@ def test_seeds_are_the_outer_loop_and_the_budget_says_how_many():
 
 def planned(name: str = "cnn2-zero", *overrides: str) -> PlannedRun:
     row = ROWS[name]
-    return PlannedRun(row, settings(row, SMOKE, ["data.name=shapes", *overrides]), DATA)
+    return PlannedRun(row, settings(row, SMOKE, ["data.name=shapes", *overrides]), DATA, 4)
 
 
 def test_a_run_is_named_by_row_images_length_and_seed_and_known_by_its_identity():
@@ -92,7 +92,7 @@ def test_a_run_is_named_by_row_images_length_and_seed_and_known_by_its_identity(
 
 
 def test_a_schedule_that_does_not_fit_is_refused_before_anything_runs():
-    dataset = SimpleNamespace(identity=DATA)
+    dataset = SimpleNamespace(identity=DATA, train_labels=range(512))
     found = planning.configurations([ROWS["cnn2-zero"]], SMOKE, 1, ["schedule.max_columns=1"])
     with pytest.raises(ConfigError, match="max_columns"):
         planning.runs(found, dataset)  # type: ignore[arg-type]

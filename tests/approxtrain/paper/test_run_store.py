@@ -18,7 +18,7 @@ from approxtrain.paper.budget import BUDGETS
 from approxtrain.paper.execute import execute
 from approxtrain.paper.planning import PlannedRun
 from approxtrain.paper.run_store import RunStore, StoredRun
-from approxtrain.run import archive, record, trajectory
+from approxtrain.run import archive, marks, record
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.signals import Interruption
@@ -170,7 +170,7 @@ def test_a_run_that_diverges_is_archived_as_such_not_tried_again_and_not_written
 def test_a_program_of_another_trajectory_runs_everything_anew(first, runs, monkeypatch, tmp_path):
     planned = runs()[ZERO]
     assert RunStore(tmp_path).find([planned]) == [StoredRun(first, None)]
-    monkeypatch.setattr(trajectory, "TRAJECTORY", trajectory.TRAJECTORY + 1)
+    monkeypatch.setattr(marks, "TRAJECTORY", marks.TRAJECTORY + 1)
     assert RunStore(tmp_path).find([planned]) == [None]
 
 
@@ -188,12 +188,12 @@ def test_a_folder_that_was_claimed_and_never_begun_is_used_again_but_not_by_two_
 
 @pytest.mark.long
 def test_seeds_that_were_trained_at_once_are_recognised(runs, run, dataset, tmp_path):
-    from approxtrain.config import settled
+    from approxtrain.config import with_train
     from approxtrain.training.loop import Run
 
     one, two = runs()[ZERO], runs("train.seed=1")[ZERO]
     with RunFolder.create(tmp_path / "runs/together") as folder:
-        Run(settled(one.config, seeds=2, seeds_by="map"), folder, Listener(), dataset).train()
+        Run(with_train(one.config, seeds=2, seeds_by="map"), folder, Listener(), dataset).train()
     assert [run(each)[1] for each in (one, two)] == [0, 0]
     assert jsons(tmp_path) == [f"{one.name}.json", f"{two.name}.json"]
 

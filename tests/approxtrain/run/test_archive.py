@@ -13,7 +13,7 @@ from approxtrain import config, disk
 from approxtrain.errors import ConfigError, DivergedError, InterruptedRun
 from approxtrain.run import archive, marks
 from approxtrain.run.folder import RunFolder
-from approxtrain.run.trajectory import TRAJECTORY
+from approxtrain.run.marks import TRAJECTORY
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 

@@ -76,7 +76,7 @@ def test_a_channel_of_one_value_does_not_divide_by_zero():
 
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own():
     def order(seed: int, epoch: int) -> tuple[int, ...]:
-        found = epoch_order(Keys.of(seed).order, jnp.int32(epoch), 50)
+        (found,) = epoch_order(Keys.of([seed]).order, jnp.int32(epoch), 50)
         assert found.dtype == jnp.int32
         return tuple(np.asarray(found).tolist())
 
@@ -88,7 +88,7 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own():
 
 def test_a_seed_gives_four_streams_and_always_the_same():
     def data(seed: int) -> list[tuple[int, ...]]:
-        return [tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in Keys.of(seed)]
+        return [tuple(np.asarray(jax.random.key_data(key)).tolist()) for (key,) in Keys.of([seed])]
 
     assert data(3) == data(3)
     assert len({*data(3), *data(4)}) == 8
@@ -97,11 +97,12 @@ def test_a_seed_gives_four_streams_and_always_the_same():
 def test_the_batch_of_a_step_is_the_next_part_of_the_order_and_a_pure_function_of_seed_and_step(assemble, pocket):
     def batch(step: int, seed: int = 0, augment: bool = True) -> tuple[bytes, list[int]]:
         bench = assemble(pocket, {"name": "full"}, seed=seed, augment=augment)
-        x, labels = bench.dispatch._batch(jnp.int32(step), bench.images, order, bench.dispatch.keys)
+        keys = Keys(*(key for (key,) in bench.dispatch.keys))
+        x, labels, _ = bench.dispatch.inputs(jnp.int32(step), bench.images, order, keys)
         return np.asarray(x).tobytes(), np.asarray(labels).tolist()
 
     bench = assemble(pocket, {"name": "full"})
-    order, labels = bench.order, np.asarray(bench.images.labels)
+    order, labels = bench.order[0], np.asarray(bench.images.labels)
     assert batch(7)[1] == labels[np.asarray(order)[32:64]].tolist()  # six steps an epoch: the second batch
     assert batch(7) == batch(7)
     assert len({batch(7)[0], batch(13)[0], batch(7, seed=1)[0]}) == 3  # the same images, shifted otherwise

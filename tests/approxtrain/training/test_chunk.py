@@ -1,10 +1,10 @@
-"""Several steps in one call: the same steps, grouped alike after a resume, and only where that is measured faster."""
+"""Several steps in one call: the same steps, grouped alike after a resume, and how many there are by a rule."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
-import tomllib
 from pathlib import Path
 
 import jax
@@ -16,7 +16,7 @@ from approxtrain.config import dump
 from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.run import checkpoint, record
 from approxtrain.run.folder import RunFolder
-from approxtrain.training import autotune
+from approxtrain.training import chunk
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
@@ -26,15 +26,12 @@ TWO_COLUMNS = {"grid": [["full", "zero"], ["full", "random"], ["skip", "full"]]}
 class Note(Listener):
     def __init__(self, kill_after: int | None = None) -> None:
         self.kill_after = kill_after
-        self.steps, self.warnings, self.measurements, self.chunks = [], [], [], []
+        self.steps, self.warnings, self.chunks = [], [], []
 
     def compiling(self, first, last, total, steps):
         self.chunks.append(steps)
 
-    def measured(self, text):
-        self.measurements.append(text)
-
-    def step(self, step, loss):
+    def step(self, step, losses):
         self.steps.append(step)
         if step == self.kill_after:
             signal.raise_signal(signal.SIGTERM)
@@ -52,10 +49,6 @@ def start(path: Path, config, listener: Listener | None = None) -> dict:
 def resume(path: Path, config, listener: Listener | None = None) -> dict:
     with RunFolder.open(path) as folder:
         return Run(config, folder, listener or Listener()).train()
-
-
-def chunk_in(path: Path) -> int:
-    return tomllib.loads((path / "config.toml").read_text())["train"]["chunk"]
 
 
 @pytest.fixture(name="saved")
@@ -95,15 +88,20 @@ def test_a_chunk_is_one_loop_over_the_step_whose_branches_are_there_once(assembl
     assert re.search(r'known_trip_count.{3,5}n":"4"', text)
 
 
-def test_under_host_dispatch_of_several_columns_every_call_is_one_step(assemble, pocket, tmp_path, small, configure):
-    dispatch = assemble(pocket, TWO_COLUMNS, mode="host", chunk=4).dispatch
-    assert [dispatch.span(step) for step in (0, 4, 6)] == [1, 1, 1]
+@pytest.mark.parametrize(
+    ("chunk", "dispatch", "reason"),
+    [
+        (4, "host", "under host dispatch, steps of different columns are different programs"),
+        (7, "auto", "an epoch has 6"),
+    ],
+)
+def test_a_chunk_that_cannot_be_earns_a_warning_and_every_call_is_one_step(
+    chunk, dispatch, reason, tmp_path, small, configure
+):
     note = Note()
-    summary = start(tmp_path / "given", configure(TWO_COLUMNS, epochs=1, chunk=4), note)
-    assert ["train.chunk=4 has no effect: under host dispatch" in line for line in note.warnings] == [True]
+    summary = start(tmp_path / "run", configure(TWO_COLUMNS | {"dispatch": dispatch}, epochs=1, chunk=chunk), note)
+    assert [f"train.chunk={chunk} has no effect: {reason}" in line for line in note.warnings] == [True]
     assert (summary["chunk"], set(note.chunks)) == (1, {1})
-    start(tmp_path / "open", configure(TWO_COLUMNS, epochs=1, chunk=None))
-    assert (chunk_in(tmp_path / "given"), chunk_in(tmp_path / "open")) == (4, 1)
 
 
 def test_checkpoints_and_signals_wait_for_the_end_of_a_chunk_and_the_run_goes_on_bit_for_bit(
@@ -133,84 +131,55 @@ def test_the_step_that_diverged_is_named_within_a_chunk(tmp_path, small, configu
     assert note.steps == [1]
 
 
-def test_what_is_measured_is_written_to_the_configuration_and_not_measured_again(
-    tmp_path, small, configure, monkeypatch
-):
-    monkeypatch.setattr(autotune, "chunk", lambda trial, total_steps: autotune.Found(2, {1: 0.004, 2: 0.003}))
-    note, left_open = Note(), configure({"name": "full"}, epochs=1, chunk=None)
-    summary = start(tmp_path / "run", left_open, note)
-    assert note.measurements == ["train.chunk=2 (a step takes 4.00 ms by 1, 3.00 ms by 2)"]
-    assert (chunk_in(tmp_path / "run"), summary["chunk"], note.chunks) == (2, 2, [2])
-    monkeypatch.delattr(autotune, "chunk")
-    # the checkpoint knows it as well, if the configuration does not
-    for config in (configure({"name": "full"}, epochs=2, chunk=2), configure({"name": "full"}, epochs=3, chunk=None)):
-        assert resume(tmp_path / "run", config)["chunk"] == 2
-        assert chunk_in(tmp_path / "run") == 2
-
-
-def test_a_signal_ends_a_measurement_which_is_taken_again_on_resume(tmp_path, small, configure, monkeypatch):
-    config = configure({"name": "full"}, epochs=1, chunk=None)
-    alone = autotune.Trial.alone
-
-    def signalled(trial, state):
-        signal.raise_signal(signal.SIGTERM)
-        return alone(trial, state)
-
-    monkeypatch.setattr(autotune.Trial, "alone", signalled)
-    with pytest.raises(InterruptedRun, match=r"Stopped by a signal before the first step\. Go on with: .*--resume"):
-        start(tmp_path / "run", config)
-    assert "chunk" not in (tmp_path / "run" / "config.toml").read_text()
-    monkeypatch.setattr(autotune.Trial, "alone", alone)
-    note = Note()
-    resume(tmp_path / "run", config, note)
-    assert (note.steps, chunk_in(tmp_path / "run")) == ([1, 2, 3, 4, 5, 6], 1)
-
-
-def test_a_call_that_keeps_signals_waiting_earns_one_warning(tmp_path, small, configure, monkeypatch):
-    monkeypatch.setattr(autotune, "SERVED", 0.0)
-    note = Note()
-    start(tmp_path / "run", configure({"name": "full"}, epochs=2, chunk=2), note)
-    assert [re.sub(r"lasts \d+ s", "lasts N s", line) for line in note.warnings] == [
-        "A call of train.chunk=2 steps lasts N s, and a signal waits for it."
-    ]
-
-
 @pytest.mark.parametrize(
-    ("step_seconds", "steps_per_epoch", "expected"),
-    [(0.03, 390, 32), (0.001, 390, 64), (0.001, 7, 4), (0.001, 1, 1), (2.0, 390, 1), (0.6, 390, 1)],
-)
-def test_the_candidate_is_a_power_of_two_of_steps_that_last_a_second_at_most(step_seconds, steps_per_epoch, expected):
-    assert autotune.largest(step_seconds, steps_per_epoch) == expected
-
-
-@pytest.mark.parametrize(
-    ("alone", "chunked", "total_steps", "expected"),
+    ("step_seconds", "steps_per_epoch", "steps_left", "expected"),
     [
-        (0.010, 0.0090, 10**6, 4),
-        (0.010, 0.00995, 10**6, 1),  # less than 1 % faster
-        (0.010, 0.0090, 50_000, 1),  # a run of less than ten minutes
-        (0.150, 0.1480, 10**6, 4),  # long steps as well,
-        (0.600, 0.1000, 10**6, 1),  # but no call of more than a second
+        (0.03, 390, 10**6, 32),
+        (0.001, 390, 10**6, 64),
+        (0.001, 7, 10**6, 4),
+        (0.001, 1, 10**6, 1),
+        (0.6, 390, 10**6, 1),
+        (2.0, 390, 10**6, 1),
+        (0.03, 390, 19_999, 1),  # less than ten minutes are left
+        (0.03, 390, 0, 1),
     ],
 )
-def test_a_chunk_is_taken_where_it_is_faster_and_the_run_long_enough(
-    alone, chunked, total_steps, expected, assemble, pocket, monkeypatch
+def test_a_call_is_a_power_of_two_of_steps_that_last_a_second_at_most(
+    step_seconds, steps_per_epoch, steps_left, expected
 ):
-    bench = assemble(pocket, {"name": "full"})
-
-    monkeypatch.setattr(
-        autotune.Trial, "take", lambda trial, state, steps, chunk=1: (state, steps * (alone if chunk == 1 else chunked))
-    )
-    trial = autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order)
-    assert autotune.chunk(trial, total_steps).choice == expected
+    assert chunk.steps_a_call(step_seconds, steps_per_epoch, steps_left) == expected
 
 
-def test_a_measurement_leaves_the_state_as_it_was_and_its_programs_to_the_run(assemble, pocket, monkeypatch):
-    monkeypatch.setattr(autotune, "SHORT", 0.0)
-    bench = assemble(pocket, {"name": "full"})
-    before = jax.tree.map(np.asarray, bench.state)
-    found = autotune.chunk(autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order), 100)
-    assert found.choice in found.seconds
-    assert found.seconds.keys() == {1, 4}
-    assert bench.dispatch.compiled.keys() == {(0, 1), (0, 4)}
-    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, bench.state))
+def noted(path: Path) -> dict:
+    return json.loads((path / "begun.json").read_text())
+
+
+def test_left_open_it_is_decided_at_the_end_of_the_first_epoch_and_stands_for_good(
+    tmp_path, small, configure, monkeypatch
+):
+    """Whatever a later process would decide, and from whichever step it goes on."""
+    monkeypatch.setattr(chunk, "SHORT", 0.0)
+    monkeypatch.setattr(chunk, "MOST", 2)
+    config, note = configure({"name": "full"}, checkpoint_every=4), Note()
+    whole = start(tmp_path / "whole", config, note)
+    assert (note.chunks, whole["chunk"], noted(tmp_path / "whole")["chunk"]) == ([1, 2], 2, 2)
+    assert "chunk" not in (tmp_path / "whole" / "config.toml").read_text()
+    monkeypatch.setattr(checkpoint, "KEEP", 9)
+    with pytest.raises(InterruptedRun):
+        start(tmp_path / "run", config, Note(kill_after=8))
+    monkeypatch.setattr(chunk, "MOST", 4)
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        if folder.name != "step-00000004":  # so that it falls back into the first epoch
+            (folder / "meta.json").unlink()
+    note = Note()
+    summary = resume(tmp_path / "run", config, note)
+    assert (note.steps, note.chunks) == (list(range(5, 19)), [1, 2])
+    assert (summary["chunk"], noted(tmp_path / "run")["chunk"]) == (2, 2)
+    assert (tmp_path / "run" / record.METRICS).read_bytes() == (tmp_path / "whole" / record.METRICS).read_bytes()
+
+
+def test_a_short_run_and_one_of_several_programs_take_single_steps(tmp_path, small, configure, monkeypatch):
+    assert start(tmp_path / "short", configure({"name": "full"}, epochs=2))["chunk"] == 1
+    monkeypatch.setattr(chunk, "SHORT", 0.0)
+    assert start(tmp_path / "host", configure(TWO_COLUMNS | {"dispatch": "host"}, epochs=2))["chunk"] == 1
+    assert [noted(tmp_path / name)["chunk"] for name in ("short", "host")] == [1, 1]

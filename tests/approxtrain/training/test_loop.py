@@ -16,7 +16,9 @@ from approxtrain import disk
 from approxtrain.config import dump
 from approxtrain.errors import ConfigError, DataError, DivergedError, InterruptedRun
 from approxtrain.run import checkpoint, record
+from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
+from approxtrain.training import loop
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
@@ -29,16 +31,12 @@ class Note(Listener):
     def __init__(self, kill_after: int | None = None, number: signal.Signals = signal.SIGTERM) -> None:
         self.kill_after, self.number = kill_after, number
         self.began, self.columns, self.steps, self.epochs, self.warnings = [], [], [], [], []
-        self.measurements = []
 
-    def begin(self, start):
-        self.began.append(start.step)
+    def begin(self, work, step):
+        self.began.append(step)
 
     def compiling(self, first, last, total, steps):
         self.columns.append((first, last, total, steps))
-
-    def measured(self, text):
-        self.measurements.append(text)
 
     def step(self, step, loss):
         self.steps.append(step)
@@ -92,7 +90,9 @@ def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure
 
     best = max(validation, key=lambda row: row["accuracy"])
     assert summary["final_accuracy"] == validation[-1]["accuracy"]
-    assert (summary["best_accuracy"], summary["best_epoch"]) == (best["accuracy"], best["epoch"])
+    (of_seed,) = summary["by_seed"]
+    assert (of_seed["seed"], of_seed["best_epoch"]) == (0, best["epoch"])
+    assert summary["best_accuracy"] == of_seed["best_accuracy"] == best["accuracy"]
     assert (summary["final_train_loss"], summary["steps"]) == (train[-1]["loss"], 5 * SIX_STEPS)
     assert summary["data"]["name"] == "pictures"
     assert summary["data"]["validation"] == "test"
@@ -122,7 +122,7 @@ def test_validation_counts_every_image_once_whatever_the_batch(small, configure,
         monkeypatch.setattr(evaluate, "BATCH", batch)
         with RunFolder.create(tmp_path / str(batch)) as folder:
             run = Run(configure({"name": "full"}), folder, Listener())
-            return run.evaluate(run.initial)
+            return run.evaluate(run.initial)[0]
 
     whole, parts = found(40), found(17)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
@@ -150,7 +150,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_finite_checkpoint(tmp_pa
     state, _, skipped = found
     assert (int(state.step), skipped) == (1, [])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    assert math.isfinite(state.loss_sum)
+    assert math.isfinite(state.loss_sum[0])
 
 
 # It is seen two steps later, because a step is looked at while others are on their way: 4 + 2 is the end of an epoch.
@@ -203,10 +203,10 @@ def test_a_configuration_that_was_edited_is_refused_on_resume(tmp_path, small, c
 
 
 def test_a_run_that_was_begun_on_another_machine_goes_on_with_a_warning(tmp_path, small, configure, monkeypatch):
-    here = record.environment()
-    monkeypatch.setattr(record, "environment", lambda: here | {"processor": "another one"})
+    here = this_environment()
+    monkeypatch.setattr(loop, "this_environment", lambda: here | {"processor": "another one"})
     start(tmp_path / "run", configure({"name": "full"}, epochs=1))
-    monkeypatch.setattr(record, "environment", lambda: here)
+    monkeypatch.setattr(loop, "this_environment", lambda: here)
     note = Note()
     resume(tmp_path / "run", configure({"name": "full"}, epochs=2), note)
     assert ["processor differ" in line for line in note.warnings] == [True]

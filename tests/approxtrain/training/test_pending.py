@@ -5,22 +5,22 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from approxtrain.training.pending import InFlight
+from approxtrain.training.pending import PendingCalls
 from approxtrain.training.step import StepMetrics
 
 
 def test_a_pause_waits_for_all_steps_and_its_time_is_no_steps(monkeypatch):
     clock, finished = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    flight = InFlight(lambda step, losses, seconds: finished.append((step, seconds)))
+    pending = PendingCalls(lambda step, losses, seconds: finished.append((step, seconds)))
     metrics = StepMetrics(jnp.float32(1.0), jnp.float32(0.0))
-    flight.add(0, 1, metrics, timed=True)
+    pending.add(0, 1, metrics, timed=True)
     clock[0] = 2.0
-    with flight.paused():
+    with pending.paused():
         assert finished == [(0, 2.0)]
         clock[0] += 100.0
-    flight.add(1, 1, metrics, timed=True)
+    pending.add(1, 1, metrics, timed=True)
     clock[0] += 3.0
-    flight.drain()
+    pending.drain()
     assert finished == [(0, 2.0), (1, pytest.approx(3.0))]
-    assert flight.paused_seconds == 100.0
+    assert pending.paused_seconds == 100.0

@@ -28,6 +28,7 @@ from approxtrain.models import description as d
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
+from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import backward
 from approxtrain_kernels import native
 from approxtrain_kernels.methods import make
@@ -93,8 +94,8 @@ def test_by_xla_maps_of_four_pixels_are_products(name, assemble, gather, monkeyp
     ops = (d.Conv("a", 8), d.BatchNorm("a/norm"), d.Relu(), d.Conv("b", 8), d.BatchNorm("b/norm"), d.Relu())
     model = Model("2x2", "", (*ops, d.Flatten(), d.Dense("logits", 10)), (2, 2, 8))
     bench = assemble(model, {"name": "full"})
-    step = jax.jit(partial(backward, bench.dispatch.task, (make(name), make(name))))
-    x, labels, key = jnp.zeros((32, 2, 2, 8)), jnp.zeros(32, jnp.int32), jax.random.key(0)
+    step = jax.jit(over_seeds(partial(backward, bench.dispatch.task, (make(name), make(name))), "map"))
+    x, labels, key = jnp.zeros((1, 32, 2, 2, 8)), jnp.zeros((1, 32), jnp.int32), bench.dispatch.keys.gradient
     text = step.lower(bench.state.params, bench.state.stats, x, labels, key).compile().as_text()
     assert contractions(text) == (0, 2 * 4 + 4 + 3 + (2 if name == "full" else 0))
 
@@ -138,10 +139,11 @@ def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, as
 def test_a_branch_gives_the_bits_of_its_column_alone(frozen_prefix, assemble, pocket):
     bench = assemble(pocket, columns(ZERO, FULL, MIXED, RANDOM, SKIP), mode="switch")
     found = [
-        partial(backward, bench.dispatch.task, one, frozen_prefix=frozen_prefix)
-        for one in bench.dispatch.schedule.columns
+        over_seeds(partial(backward, bench.dispatch.task, column, frozen_prefix=frozen_prefix), "map")
+        for column in bench.dispatch.schedule.columns
     ]
-    inputs = bench.dispatch.inputs(bench.state.step, bench.images, bench.order, bench.dispatch.keys)
+    of_one_seed = partial(bench.dispatch.inputs, bench.state.step, bench.images)
+    inputs = over_seeds(of_one_seed, "map")(bench.order, bench.dispatch.keys)
     arguments = (bench.state.params, bench.state.stats, *inputs)
     switched = jax.jit(lambda index, *arguments: jax.lax.switch(index, found, *arguments))
     assert len(found) == 5
@@ -156,8 +158,9 @@ def test_around_the_switch_no_weight_and_no_moment_is_copied(cycle, chunk, assem
     bench.run(1)
     parts = re.split(r"\n(?=\S)", bench.dispatch.compiled[0, chunk].as_text())
     (around,) = [part for part in parts if " conditional(" in part]  # the step, or the body of the loop over steps
-    assert re.search(r"= f32\[3,3,8,8\]\S* fusion\(", around)  # the optimiser is in there
-    assert set(re.findall(r"= f32\[([\d,]+)\]\S* copy\(", around)) & {"3,3,3,8", "3,3,8,8", "8,10"} == set()
+    assert re.search(r"= f32\[1,3,3,8,8\]\S* fusion\(", around)  # the optimiser is in there
+    copied = set(re.findall(r"= f32\[(?:1,)?([\d,]+)\]\S* copy\(", around))
+    assert copied & {"3,3,3,8", "3,3,8,8", "8,10"} == set()
 
 
 @pytest.fixture(name="compiled")
@@ -179,7 +182,7 @@ def by_epoch(path: Path, config, compiled: list[str]) -> list[list[str]]:
     seen: list[int] = []
 
     class Note(Listener):
-        def begin(self, start):
+        def begin(self, work, step):
             seen.append(len(compiled))
 
         def epoch(self, row):
@@ -191,7 +194,7 @@ def by_epoch(path: Path, config, compiled: list[str]) -> list[list[str]]:
     return [compiled[first:last] for first, last in pairwise(seen)]
 
 
-@pytest.mark.parametrize(("dispatch", "expected"), [("host", [2, 2, 0]), ("switch", [1, 0, 0])])
+@pytest.mark.parametrize(("dispatch", "expected"), [("host", [2, 2, 0]), ("auto", [1, 0, 0])])
 def test_a_column_is_compiled_before_its_first_use_and_nothing_ever_after(
     dispatch, expected, tmp_path, small, configure, compiled
 ):

@@ -16,9 +16,10 @@ from approxtrain.config import Config, dump, load
 from approxtrain.errors import ConfigError, DivergedError
 from approxtrain.run import checkpoint, curves, record
 from approxtrain.run.folder import RunFolder, default_path
-from approxtrain.training import autotune, seeds
+from approxtrain.training import seeds
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
+from approxtrain.training.seeds import over_seeds
 
 FORMS = ["map", "vmap"]
 COLUMNS = {"grid": [["full", "full", "zero"], ["approx", "random", "full"], ["full", "zero", "full"]]}
@@ -27,10 +28,10 @@ ALTERNATING = {"method": "approx", "layers": [2], "steps": {"every": 2}}
 
 class Note(Listener):
     def __init__(self) -> None:
-        self.losses, self.epochs, self.starts = [], [], []
+        self.losses, self.epochs, self.seeds = [], [], []
 
-    def begin(self, start):
-        self.starts.append(start)
+    def begin(self, work, step):
+        self.seeds = list(work.config.train.all_seeds)
 
     def step(self, step, losses):
         self.losses.append(list(losses))
@@ -60,8 +61,9 @@ def test_every_seed_begins_as_it_would_alone_and_the_step_is_one_scalar(form, as
     assert bench.state.step.shape == ()
     for place, seed in enumerate((3, 4)):
         alone = assemble(pocket, COLUMNS, seed=seed)
-        jax.tree.map(np.testing.assert_array_equal, seeds.member(bench.state, place), alone.state)
-        np.testing.assert_array_equal(bench.order[place], alone.order)
+        for together, its in zip(jax.tree.leaves(bench.state.params), jax.tree.leaves(alone.state.params), strict=True):
+            np.testing.assert_array_equal(together[place], its[0])
+        np.testing.assert_array_equal(bench.order[place], alone.order[0])
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -100,19 +102,20 @@ def test_a_run_of_two_seeds_has_rows_and_a_summary_of_each_as_if_alone(form, tmp
         assert both["by_seed"][place]["seed"] == seed
         assert both["by_seed"][place]["best_epoch"] in (2, 3)
         assert both["by_seed"][place]["final_train_loss"] == pytest.approx(alone["final_train_loss"], abs=1e-4)
-        assert "by_seed" not in alone
+        assert [one["seed"] for one in alone["by_seed"]] == [seed]
+        assert "final_accuracy_sd" not in alone
     for name in ("final_accuracy", "best_accuracy", "final_train_loss"):
         values = [own[name] for own in both["by_seed"]]
         assert (both[name], both[f"{name}_sd"]) == (statistics.fmean(values), statistics.stdev(values))
     assert (both["seed"], both["seeds"], both["seeds_by"]) == (5, 2, form)
     assert [len(losses) for losses in note.losses] == [2] * 18
-    assert list(note.starts[0].seeds) == [5, 6]
+    assert note.seeds == [5, 6]
     assert note.epochs[1]["loss"] == statistics.fmean(row["loss"] for row in rows[2:4])
     assert note.epochs[1]["validation_accuracy_sd"] == statistics.stdev(row["accuracy"] for row in rows[4:6])
     assert curves.title(tomllib.loads((tmp_path / "both" / "config.toml").read_text())).endswith("seeds 5 to 6")
 
 
-def test_a_seed_that_diverges_stops_the_run_and_is_named(tmp_path, small, configure, monkeypatch):
+def test_a_seed_that_diverges_stops_the_run_and_is_named(tmp_path, small, configure):
     config = configure({"name": "full"}, seeds=2, checkpoint_every=1)
     with RunFolder.create(tmp_path / "run") as folder:
         run = Run(config, folder, Listener())
@@ -122,46 +125,43 @@ def test_a_seed_that_diverges_stops_the_run_and_is_named(tmp_path, small, config
             run.train()
 
 
-def test_a_resumed_run_of_several_seeds_has_as_many(tmp_path, small, configure):
-    start(tmp_path / "run", configure({"name": "full"}, seeds=2, epochs=1))
+def test_a_checkpoint_holds_all_seeds_and_counts_the_steps_once(tmp_path, small, configure):
+    config = configure({"name": "full"}, seeds=2, epochs=1)
+    start(tmp_path / "run", config)
     with RunFolder.open(tmp_path / "run") as folder:
-        like = Run(configure({"name": "full"}, seeds=2), folder, Listener()).initial
-        found = checkpoint.load_latest(folder.checkpoints, like)
-        assert found is not None
-        assert found[0].loss_sum.shape == (2,)
-        assert found[1]["config"]["train"]["seeds_by"] == "map"  # on a CPU it is not measured
-    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["train"]["seeds_by"] == "map"
+        found = checkpoint.load_latest(folder.checkpoints, Run(config, folder, Listener()).initial)
+    assert found is not None
+    state, meta, _ = found
+    assert {leaf.shape[:1] for leaf in jax.tree.leaves(state) if leaf.ndim} == {(2,)}
+    assert [int(leaf) for leaf in jax.tree.leaves(state) if not leaf.ndim] == [6, 6, 6]  # ours, and the optimiser's two
+    assert meta["config"]["train"]["seeds"] == 2
 
 
-def test_elsewhere_the_faster_form_is_taken_with_its_programs(assemble, pocket, monkeypatch):
-    bench = assemble(pocket, {"name": "full"}, seeds=2, seeds_by="map")
-    trial = autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def test_the_form_is_map_on_a_cpu_and_vmap_elsewhere_unless_it_is_given(assemble, pocket, monkeypatch):
+    def form(**train) -> str:
+        return assemble(pocket, {"name": "full"}, seeds=2, **train).dispatch.seeds_by
 
-    def take(trial, state, steps, chunk=1):
-        trial.dispatch.compiled[0, 1] = trial.dispatch.seeds_by
-        return state, steps * {"map": 0.004, "vmap": vmap}[trial.dispatch.seeds_by]
-
-    monkeypatch.setattr(autotune.Trial, "take", take)
-    for vmap, expected in ((0.003, "vmap"), (0.005, "map")):
-        found = autotune.seeds_by(trial)
-        assert (found.choice, bench.dispatch.seeds_by) == (expected, expected)
-        assert found.seconds == pytest.approx({"map": 0.004, "vmap": vmap})
-        assert bench.dispatch.compiled == {(0, 1): expected}
+    assert (form(), form(seeds_by="vmap")) == ("map", "vmap")
+    monkeypatch.setattr(seeds.jax, "default_backend", lambda: "gpu")
+    assert (seeds.default_form(), form(seeds_by="map")) == ("vmap", "map")
 
 
-def test_a_form_that_does_not_fit_into_memory_is_not_taken(assemble, pocket, monkeypatch):
-    bench = assemble(pocket, {"name": "full"}, seeds=2, seeds_by="map")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_single_seed_is_no_loop_and_no_batch_of_one(form):
+    def of_one_seed(x: jax.Array, w: jax.Array) -> jax.Array:
+        assert (x.shape, w.shape) == ((2, 4, 4, 3), (3, 3, 3, 5))
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    def take(trial, state, steps, chunk=1):
-        if trial.dispatch.seeds_by == "vmap":
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return state, 0.004 * steps
+    def of_all(number: int) -> tuple[str, tuple[int, ...]]:
+        function, x, w = over_seeds(of_one_seed, form), np.ones((number, 2, 4, 4, 3)), np.ones((number, 3, 3, 3, 5))
+        return str(jax.make_jaxpr(function)(x, w)), jax.eval_shape(function, x, w).shape
 
-    monkeypatch.setattr(autotune.Trial, "take", take)
-    found = autotune.seeds_by(autotune.Trial(bench.dispatch, bench.state, bench.images, bench.order))
-    assert (found.choice, list(found.seconds), bench.dispatch.seeds_by) == ("map", ["map"], "map")
+    text, shape = of_all(1)
+    assert shape == (1, 2, 4, 4, 5)
+    assert ("scan" in text, "feature_group_count=1" in text) == (False, True)
+    text, shape = of_all(3)
+    assert shape == (3, 2, 4, 4, 5)
+    assert ("scan" in text, "feature_group_count=3" in text) == (form == "map", form == "vmap")
 
 
 def test_tensorboard_has_a_curve_for_each_seed(tmp_path, monkeypatch):

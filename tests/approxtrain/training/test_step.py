@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from approxtrain.models import Model, network
 from approxtrain.models import description as d
+from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import apply, backward, held_by, set_up
 
 pytestmark = pytest.mark.both
@@ -26,7 +29,7 @@ def grid(*columns: str) -> dict:
 
 
 def kernel(tree, layer: int = SECOND) -> np.ndarray:
-    return np.asarray(tree["parts"][NAMES[layer]]["kernel"])
+    return np.asarray(tree["parts"][NAMES[layer]]["kernel"])[0]  # of the one seed
 
 
 def moments(state, layer: int = SECOND) -> tuple[np.ndarray, np.ndarray]:
@@ -50,25 +53,26 @@ def softmax_gradient(x, w, b, labels):
 
 def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(configure):
     linear = Model("linear", "", (d.Flatten(), d.Dense("logits", 10)), (2, 2, 3))
-    task, state = set_up(linear, configure({"name": "full"}), 6, jax.random.key(0))
+    task, state = set_up(linear, configure({"name": "full"}), 6, jax.random.split(jax.random.key(0), 1))
     rng = np.random.default_rng(0)
 
     @jax.jit
     def step(state, x, labels, key):
-        return apply(task, state, backward(task, (), state.params, state.stats, x, labels, key), {})
+        result = over_seeds(partial(backward, task, ()), "map")(state.params, state.stats, x, labels, key)
+        return apply(task, state, result, {})
 
-    weights = {name: np.asarray(state.params["parts"]["logits"][name], np.float64) for name in ("kernel", "bias")}
+    weights = {name: np.asarray(state.params["parts"]["logits"][name][0], np.float64) for name in ("kernel", "bias")}
     m, v = ({name: np.zeros_like(w) for name, w in weights.items()} for _ in range(2))
     for t in range(9):
         x, labels = rng.standard_normal((32, 2, 2, 3)).astype(np.float32), rng.integers(0, 10, 32)
-        state, metrics = step(state, jnp.asarray(x), jnp.asarray(labels), jax.random.key(0))
+        state, metrics = step(state, x[None], labels[None], jax.random.split(jax.random.key(0), 1))
         loss, *gradients = softmax_gradient(x.reshape(32, -1).astype(np.float64), *weights.values(), labels)
-        np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+        np.testing.assert_allclose(metrics.loss, [loss], rtol=1e-5)
         for name, g in zip(("kernel", "bias"), gradients, strict=True):
             m[name], v[name] = B1 * m[name] + (1 - B1) * g, B2 * v[name] + (1 - B2) * g**2
             m_hat, v_hat = m[name] / (1 - B1 ** (t + 1)), v[name] / (1 - B2 ** (t + 1))
             weights[name] = weights[name] - learning_rate(t) * m_hat / (np.sqrt(v_hat) + EPSILON)
-            np.testing.assert_allclose(state.params["parts"]["logits"][name], weights[name], atol=2e-6)
+            np.testing.assert_allclose(state.params["parts"]["logits"][name][0], weights[name], atol=2e-6)
     assert int(state.step) == 9
 
 
@@ -148,6 +152,6 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(assemble, po
 
 def test_the_sums_of_an_epoch_begin_again_with_the_next(assemble, pocket):
     states, losses = assemble(pocket, {"name": "full"}).run(8)
-    assert float(states[6].loss_sum) == pytest.approx(sum(losses[:6]), rel=1e-6)
-    assert float(states[8].loss_sum) == pytest.approx(sum(losses[6:]), rel=1e-6)
-    assert 0 <= states[8].correct_sum <= 64
+    assert states[6].loss_sum[0] == pytest.approx(sum(losses[:6]), rel=1e-6)
+    assert states[8].loss_sum[0] == pytest.approx(sum(losses[6:]), rel=1e-6)
+    assert 0 <= states[8].correct_sum[0] <= 64

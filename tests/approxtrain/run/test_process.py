@@ -1,9 +1,10 @@
-"""The second run of a network finds its programs compiled."""
+"""What is freed is used again without a page fault, and the second run of a network finds its programs compiled."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -13,10 +14,52 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from approxtrain.run import programs
+from approxtrain.run import process
 from approxtrain_kernels import conv, native
 
 NATIVE = True
+
+ROOT = Path(__file__).parents[3]
+FAULTS = """
+import ctypes, resource, sys
+from approxtrain.run import process
+assert 'jax' not in sys.modules
+asked = process.keep_freed_memory() if "ask" in sys.argv else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def touch():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(2**26)
+    ctypes.memset(block, 1, 2**26)
+    libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+touch()
+print(asked, touch())
+"""
+
+
+def faults(*arguments: str, **variables: str) -> tuple[str, int]:
+    """What `keep_freed` said, and the page faults of the second use of 64 MB."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))), **variables}
+    command = [sys.executable, "-c", FAULTS, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    asked, count = done.stdout.split()
+    return asked, int(count)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
+def test_a_block_of_64_mb_costs_page_faults_once():
+    assert faults()[1] > 1000
+    asked, count = faults("ask")
+    assert asked == "True"
+    assert count < 100
+
+
+def test_memory_settings_of_the_users_own_are_left_alone():
+    assert faults("ask", MALLOC_TOP_PAD_="0")[0] == "False"
+
+
 RUN = [
     sys.executable,
     "-m",
@@ -38,9 +81,9 @@ def cache(tmp_path, monkeypatch):
     names.append("jax_compilation_cache_dir")
     before = {name: getattr(jax.config, name) for name in names}
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setattr(programs, "SHORTEST", 0.0)
+    monkeypatch.setattr(process, "SHORTEST", 0.0)
     compilation_cache.reset_cache()
-    yield programs.keep(tmp_path / "kept")
+    yield process.keep_programs(tmp_path / "kept")
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -72,12 +115,12 @@ def test_a_program_with_code_of_our_own_is_kept_without_a_word(cache):
     assert len(kept(cache)) == 1
 
 
-def test_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
+def test_cache_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
     before = jax.config.jax_compilation_cache_dir
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "0")
-            assert programs.keep(tmp_path) is None
+            assert process.keep_programs(tmp_path) is None
     assert jax.config.jax_compilation_cache_dir == before
 
 
