@@ -28,6 +28,7 @@ CASES = {
     "2x2 map": (3, 2, 2, 3, 4, 3, 1, "SAME"),
     "2x2 map, stride 2": (3, 2, 2, 3, 4, 3, 2, "SAME"),
     "1x1 map": (3, 1, 1, 3, 2, 5, 1, "SAME"),
+    "9x9 map": (2, 9, 9, 2, 3, 3, 1, "SAME"),  # 81 pixels, looked at by 32: two blocks and a rest
 }
 
 

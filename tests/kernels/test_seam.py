@@ -219,3 +219,10 @@ def test_both_take_the_same_arguments():
     for method in ({"method": "approx", "k": 2}, {"method": Approx(k=2)}):
         _, dw = jax.vjp(partial(conv, **method), x, jnp.asarray(W))[1](dy)
         np.testing.assert_array_equal(weight_gradient(x, dy, kernel_size=(3, 3), **method), dw)
+
+
+def test_a_named_implementation_that_does_not_run_here_is_refused_by_conv_too():
+    x, w = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+    loss = jax.jit(jax.grad(lambda w: conv(x, w, method="approx", implementation="pallas").sum()))
+    with pytest.raises(ValueError, match="has kernels for NVIDIA GPUs"):
+        loss(w)

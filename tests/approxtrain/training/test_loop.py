@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +19,8 @@ from approxtrain.errors import ConfigError, DataError, DivergedError, Interrupte
 from approxtrain.run import checkpoint, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
-from approxtrain.training import loop
+from approxtrain.training import evaluate, loop
+from approxtrain.training.batch import plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
@@ -116,8 +118,6 @@ def test_a_holdout_is_what_is_validated_on_and_not_trained_on(tmp_path, small, c
 
 
 def test_validation_counts_every_image_once_whatever_the_batch(small, configure, tmp_path, monkeypatch):
-    from approxtrain.training import evaluate
-
     def found(batch: int) -> evaluate.Evaluation:
         monkeypatch.setattr(evaluate, "BATCH", batch)
         with RunFolder.create(tmp_path / str(batch)) as folder:
@@ -127,6 +127,15 @@ def test_validation_counts_every_image_once_whatever_the_batch(small, configure,
     whole, parts = found(40), found(17)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert parts.accuracy == whole.accuracy
+
+
+def test_what_fills_up_the_last_batch_is_not_counted_as_right(small, configure, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 17)
+    with RunFolder.create(tmp_path / "run") as folder:
+        run = Run(configure({"name": "full"}), folder, Listener())
+    images, (params, stats) = run.evaluate.images, jax.tree.map(lambda leaf: leaf[0], run.initial[1:3])
+    answers = run.task.network(params, stats)(plain_batch(images, jnp.arange(40))).argmax(-1).astype(jnp.int32)
+    assert evaluate.Evaluator(run.task, images._replace(labels=answers))(run.initial)[0].accuracy == 1
 
 
 def test_the_seed_decides_everything(tmp_path, small, configure):
