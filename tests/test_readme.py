@@ -69,6 +69,7 @@ def test_readme_has_the_blocks_that_these_tests_know():
     assert len(set(SINGLE)) == len(SINGLE) > 5
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("command", SINGLE)
 def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_path):
     program, subcommand, *arguments = shlex.split(command)

@@ -52,13 +52,13 @@ class Archive:
     identity: str
     """`identity` of configuration, data set and trajectory; empty where the data set is not known."""
     trajectory: int
-    """Of the program that ran it; 0 where it is unknown."""
+    """The number of the program that ran it; 0 where it is unknown."""
     config: dict[str, Any]
     """Plain, as in its config.toml, without `data.dir`."""
     data: dict[str, Any]
     """`name`, `sha256` and `validation` ("test" or "holdout"); empty where the run had not begun."""
     epochs: list[dict[str, Any]]
-    """In order; of each `epoch`, `step`, `train_loss`, `train_accuracy`, `learning_rate`; `validation_loss` and
+    """In order, each with `epoch`, `step`, `train_loss`, `train_accuracy`, `learning_rate`; `validation_loss` and
     `validation_accuracy` where it was validated; and, of the process that ended it, `seconds` without compiling,
     validating and saving, the `steps` they are of, and `images_per_second`. Accuracies are shares of 1."""
     summary: dict[str, Any]
@@ -93,31 +93,29 @@ def of_folder(path: Path) -> list[Archive]:
     config = configuration.load(str((path / CONFIG).absolute()))
     rows, timing = (_numbers(record.rows(path / name)) for name in (record.METRICS, record.TIMING))
     summary = _summary(path, config, rows)
-    begun, diverged = marks.begun(path), marks.diverged(path)
-    data = begun.get("data") or summary.get("data") or _saved(path).get("data", {})
-    number = summary.get("trajectory", begun.get("trajectory", marks.UNKNOWN))
+    begun = {"data": {}, "trajectory": marks.UNKNOWN, "environment": {}} | marks.begun(path)
     done = max((row["epoch"] for row in rows if row["kind"] == "train"), default=0)
-    status, message = _status(summary, diverged, done, config.train.epochs)
-    found = []
-    for place, seed in enumerate(config.train.all_seeds):
+    status, message = _status(summary, marks.diverged(path), done, config.train.epochs)
+    archives = []
+    for seed in config.train.all_seeds:
         single = configuration.with_train(config, seed=seed, seeds=1, seeds_by=None)
-        own = [row for row in rows if row.get("seed", seed) == seed]
-        found.append(
+        rows_of_seed = [row for row in rows if row.get("seed", seed) == seed]
+        archives.append(
             Archive(
                 name=path.name + (f"-seed{seed}" if config.train.seeds > 1 else ""),
                 status=status,
                 message=message,
-                identity=identity(single, data, number) if data else "",
-                trajectory=number,
-                config=configuration.plain(_without_place(single)),
-                data=data,
-                epochs=_epochs(own, timing),
-                summary=_of_seed(summary, place),
-                environment=summary.get("environment") or begun.get("environment", {}),
-                probes=[row for row in own if row["kind"] == "probe"],
+                identity=identity(single, begun["data"], begun["trajectory"]) if begun["data"] else "",
+                trajectory=begun["trajectory"],
+                config=configuration.plain(_without_folder(single)),
+                data=begun["data"],
+                epochs=_epochs(rows_of_seed, timing),
+                summary=_of_seed(summary, seed),
+                environment=begun["environment"],
+                probes=[row for row in rows_of_seed if row["kind"] == "probe"],
             )
         )
-    return found
+    return archives
 
 
 def write(path: Path, archive: Archive) -> None:
@@ -127,13 +125,13 @@ def write(path: Path, archive: Archive) -> None:
 
 def read(path: Path) -> Archive:
     """The archive at `path`. ConfigError where it is none."""
-    found = _json(path)
-    if not _is_archive(found):
+    content = _json(path)
+    if not _is_archive(content):
         raise ConfigError(
             f"`{path}` is no archive of a run: give a run folder, a JSON that `approxtrain reproduce` wrote, or a "
             "folder of such."
         )
-    return _of_json(path, found)
+    return _of_json(path, content)
 
 
 def archives_in(folder: Path) -> list[Archive]:
@@ -148,22 +146,23 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
     diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are
     passed over. ConfigError where a path leads to no run, or a file is damaged.
     """
-    found: dict[Any, Archive] = {}
+    best: dict[Any, Archive] = {}
     for path in paths:
-        here = _below(path, DEPTH) if path.is_dir() else iter([read(path)])
-        for number, archive in enumerate(_at_least_one(path, here)):
+        here = list(_below(path, DEPTH)) if path.is_dir() else [read(path)]
+        if not here:
+            raise ConfigError(f"`{path}` holds no run folder and no archive of a run.")
+        for number, archive in enumerate(here):
             key = archive.identity or (path, number)
-            if key not in found or _worth(archive) < _worth(found[key]):
-                found[key] = archive
-    return list(found.values())
+            best[key] = min(best.get(key, archive), archive, key=_worth)  # of equal ones the first
+    return list(best.values())
 
 
 def _worth(archive: Archive) -> tuple[int, bool]:
-    """The less, the more it tells."""
+    """Sort key: the archive that tells most comes first."""
     return STATUSES.index(archive.status), not archive.probes
 
 
-def _without_place(config: Config) -> Config:
+def _without_folder(config: Config) -> Config:
     """Where the images lay says nothing about the run, and something about its machine."""
     return config.model_copy(update={"data": config.data.model_copy(update={"dir": None})})
 
@@ -180,20 +179,11 @@ def _below(folder: Path, depth: int, folders: bool = True) -> Iterator[Archive]:
         return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for path in entries:
-        if path.suffix == ".json" and path.is_file() and _is_archive(found := _json(path)):
-            yield _of_json(path, found)
+        if path.suffix == ".json" and path.is_file() and _is_archive(content := _json(path)):
+            yield _of_json(path, content)
     for path in entries:
         if depth and path.is_dir():
             yield from _below(path, depth - 1, folders)
-
-
-def _at_least_one(path: Path, archives: Iterator[Archive]) -> Iterator[Archive]:
-    empty = True
-    for archive in archives:
-        empty = False
-        yield archive
-    if empty:
-        raise ConfigError(f"`{path}` holds no run folder and no archive of a run.")
 
 
 def _json(path: Path) -> Any:
@@ -205,22 +195,20 @@ def _json(path: Path) -> Any:
         raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
 
 
-def _is_archive(found: Any) -> bool:
-    return isinstance(found, dict) and found.get("kind") == KIND
+def _is_archive(content: Any) -> bool:
+    return isinstance(content, dict) and content.get("kind") == KIND
 
 
-def _of_json(path: Path, found: dict[str, Any]) -> Archive:
-    if found.get("schema") != SCHEMA:
-        schema = found.get("schema")
+def _of_json(path: Path, content: dict[str, Any]) -> Archive:
+    if (schema := content.get("schema")) != SCHEMA:
         raise ConfigError(
             f"`{path}` has the schema {schema}, and this version reads {SCHEMA}: use the one that wrote it."
         )
     names = [field.name for field in fields(Archive)]
-    if missing := [name for name in names if name not in found]:
+    if missing := [name for name in names if name not in content]:
         raise ConfigError(f"`{path}` is damaged: it lacks {', '.join(missing)}. Bring it back, or take it away.")
-    values: dict[str, Any] = {name: found[name] for name in names}
-    for name in ("epochs", "probes"):
-        values[name] = _numbers(values[name])
+    values: dict[str, Any] = {name: content[name] for name in names}
+    values |= {name: _numbers(content[name]) for name in ("epochs", "probes")}
     return Archive(**values)
 
 
@@ -236,10 +224,8 @@ def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _summary(path: Path, config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """summary.json, where it is that of the run as it stands: not that of a shorter one which went on."""
     summary = _json(path / record.SUMMARY) if (path / record.SUMMARY).is_file() else {}
-    whole = summary.get("epochs") == config.train.epochs and summary.get("steps") == max(
-        (row["step"] for row in rows), default=0
-    )
-    return summary if whole else {}
+    steps = max((row["step"] for row in rows), default=0)
+    return summary if (summary.get("epochs"), summary.get("steps")) == (config.train.epochs, steps) else {}
 
 
 def _status(summary: dict[str, Any], diverged: dict[str, Any] | None, done: int, epochs: int) -> tuple[Status, str]:
@@ -251,33 +237,23 @@ def _status(summary: dict[str, Any], diverged: dict[str, Any] | None, done: int,
     return "unfinished", f"{done} of {epochs} epochs"
 
 
-def _saved(path: Path) -> dict[str, Any]:
-    """What the newest checkpoint says about a run of before there was `begun.json`."""
-    folders = sorted((path / "checkpoints").glob("step-*/meta.json"))
-    return _json(folders[-1]) if folders else {}
-
-
 def _epochs(rows: list[dict[str, Any]], timing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `Archive.epochs` has, from the rows of one seed."""
     speeds = {row["epoch"]: row for row in timing}
     validation = {row["epoch"]: row for row in rows if row["kind"] == "validation"}
-    found = []
-    for row in rows:
-        if row["kind"] != "train":
-            continue
+    epochs = []
+    for row in (row for row in rows if row["kind"] == "train"):
         epoch = row["epoch"]
         values = {"epoch": epoch, "step": row["step"], "train_loss": row["loss"], "train_accuracy": row["accuracy"]}
         values |= {"learning_rate": row["learning_rate"]}
-        if one := validation.get(epoch):
-            values |= {"validation_loss": one["loss"], "validation_accuracy": one["accuracy"]}
+        if validated := validation.get(epoch):
+            values |= {"validation_loss": validated["loss"], "validation_accuracy": validated["accuracy"]}
         speed = speeds.get(epoch, {})
-        values |= {key: speed[key] for key in ("seconds", "steps", "images_per_second") if key in speed}
-        found.append(values)
-    return found
+        epochs.append(values | {key: speed[key] for key in ("seconds", "steps", "images_per_second") if key in speed})
+    return epochs
 
 
-def _of_seed(summary: dict[str, Any], place: int) -> dict[str, Any]:
-    """A summary of several seeds, with the outcome of one of them in place of the means."""
-    if "by_seed" not in summary:
-        return summary
+def _of_seed(summary: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A summary with the outcome of one seed in place of the means; empty where there is none."""
     kept = {key: value for key, value in summary.items() if key != "by_seed" and not key.endswith("_sd")}
-    return kept | summary["by_seed"][place]
+    return kept | next((one for one in summary.get("by_seed", []) if one["seed"] == seed), {})

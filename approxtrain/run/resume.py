@@ -10,23 +10,16 @@ from approxtrain.errors import ConfigError
 RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
-MEASURED = ("train.chunk", "train.seeds_by")
-"""What a run settles by itself where it is left out. Left out on one side it is no change: the other side's stands."""
-
 
 def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
-    older = {"train.seeds": 1}  # what runs of earlier versions of this program do not state
-    old, new = older | dict(_flat(before)), older | dict(_flat(after))
-    keys = (old.keys() | new.keys()) - {key for key in MEASURED if key not in old or key not in new}
-    changed = [key for key in sorted(keys) if old.get(key) != new.get(key)]
+    old, new, epochs = dict(_flat(before)), dict(_flat(after)), "train.epochs"
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
         f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
-        for key in changed
-        if key not in RESUMABLE
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in RESUMABLE
     ]
-    epochs = "train.epochs"
     if new[epochs] < old[epochs]:
         problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")
     if problems:

@@ -136,13 +136,13 @@ class Run:
         return state
 
     def _chunk(self, epoch: int) -> int:
-        """Steps a call; where the configuration leaves that open, single ones until it is decided (`chunk.py`)."""
+        """Steps a call: as given, else single ones in the first epoch and then as was decided (`chunk.py`)."""
         decided = 1 if epoch == 1 else marks.begun(self.folder.path).get("chunk", 1)
         return self.config.train.chunk or decided
 
     def _decide_chunk(self, step_seconds: float) -> None:
-        """Decide it at the end of the first epoch, once in the life of the run."""
-        if "chunk" not in marks.begun(self.folder.path):
+        """At the end of the first epoch, once in the life of the run."""
+        if self.config.train.chunk is None and "chunk" not in marks.begun(self.folder.path):
             left = self.workload.total_steps - self.workload.steps_per_epoch
             several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
             marks.note(self.folder.path, chunk=several if len(self.dispatch.programs) == 1 else 1)

@@ -88,14 +88,13 @@ def test_without_a_terminal_an_epoch_is_a_plain_line(finished):
     assert finished.err == ""
 
 
-def test_a_column_is_announced_before_its_first_step(finished):
+def test_the_columns_are_announced_before_the_first_step(finished):
     assert [line[:17] for line in begins(finished.lines, "compiling", "epoch")] == [
-        "compiling column ",
+        "compiling columns",
         "epoch 1 of 2  los",
-        "compiling column ",
         "epoch 2 of 2  los",
     ]
-    assert begins(finished.lines, "compiling") == ["compiling column 1 of 2 …", "compiling column 2 of 2 …"]
+    assert begins(finished.lines, "compiling") == ["compiling columns 1 to 2 of 2 …"]
 
 
 def test_the_opening_tells_network_data_schedule_and_folder(finished):
@@ -115,7 +114,7 @@ def test_the_end_tells_accuracy_time_a_step_curves_and_logs(finished):
         f"accuracy  final {summary['final_accuracy']:.2%}, best {summary['best_accuracy']:.2%} "
         f"in epoch {summary['by_seed'][0]['best_epoch']}, on mine (test)"
     )
-    assert re.fullmatch(r"step      \d+\.\d ms \(quartiles .*, n=8\), \d+\.\d s of compiling besides", step)
+    assert re.fullmatch(r"step      \d+\.\d ms \(quartiles .*, n=9\), \d+\.\d s of compiling besides", step)
     named = [curves.removeprefix("curves    "), *logs.removeprefix("logs      ").split(", ")]
     assert [Path(path).name for path in named] == ["curves.png", "metrics.jsonl", "summary.json", "tensorboard"]
     assert all(Path(path).exists() for path in named)
@@ -265,7 +264,7 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_ends_with_130(start, images, tmp_path
     rest = read_until(ours, r"Go on with: approxtrain train --resume run")
     assert process.wait(timeout=60) == 130
     os.close(ours)
-    assert shown.index("folder    run") < shown.index("compiling column 1 of 2 …") < shown.index("loss ")
+    assert shown.index("folder    run") < shown.index("compiling columns 1 to 2 of 2 …") < shown.index("loss ")
     assert "Stopped by a signal after step " in rest
     assert "Traceback" not in shown + rest
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))

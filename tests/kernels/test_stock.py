@@ -65,7 +65,10 @@ def test_the_canonical_form_is_bitwise_the_stock_convolution_on_a_cpu(case):
 LONG_SUM = (128, 32, 16, 16, 3, 1)  # 131072 terms in each entry of dW
 
 
-@pytest.mark.parametrize("case", [*CASES.values(), (64, 2, 512, 512, 3, 1), (64, 16, 64, 64, 3, 1), LONG_SUM])
+LARGE = [(64, 2, 512, 512, 3, 1), (64, 16, 64, 64, 3, 1), LONG_SUM]
+
+
+@pytest.mark.parametrize("case", [*CASES.values(), *(pytest.param(case, marks=pytest.mark.long) for case in LARGE)])
 def test_full_errs_by_at_most_1e_5_of_the_largest_entry(case):
     shape, x, w, dy = values(*case)
     ours = jax.jit(lambda *args: pull(lambda x, w: conv(x, w, strides=shape.strides), *args))(x, w, dy)

@@ -33,17 +33,7 @@ def test_probes_cannot_be_switched_on_or_off_on_the_way():
         changed("train.probe_every=5")
 
 
-def test_a_run_of_before_there_were_several_seeds_had_one():
-    before = plain(load("quickstart"))
-    del before["train"]["seeds"]
-    refuse_changes(before, plain(load("quickstart")))
-    with pytest.raises(ConfigError, match=r"train\.seeds: it was 1 and cannot become 2"):
-        refuse_changes(before, plain(load("quickstart", ["train.seeds=2"])))
-
-
-def test_a_choice_that_was_measured_stands_where_it_is_left_out_and_cannot_become_another():
-    left_out, two = load("quickstart"), load("quickstart", ["train.chunk=2"])
-    refuse_changes(plain(left_out), plain(two))
-    refuse_changes(plain(two), plain(left_out))
-    with pytest.raises(ConfigError, match=r"train\.chunk: it was 2 and cannot become 4"):
-        refuse_changes(plain(two), plain(load("quickstart", ["train.chunk=4"])))
+def test_how_steps_are_grouped_cannot_change_on_the_way_because_the_bits_would():
+    for change in ("train.chunk=2", "train.seeds_by=vmap", "schedule.dispatch=host"):
+        with pytest.raises(ConfigError, match=change.partition("=")[0]):
+            changed(change)

@@ -235,7 +235,7 @@ def test_a_run_with_probes_is_bit_for_bit_the_run_without_and_its_steps_the_same
         return as_it_is(lowered, *options, **named)
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
-    schedule = TWO_COLUMNS | ({"dispatch": "switch"} if chunk > 1 else {})
+    schedule = TWO_COLUMNS | {"dispatch": "switch" if chunk > 1 else "host"}
     off, on = (configure(schedule, epochs=2, chunk=chunk, probe_every=every) for every in (None, 6))
     assert "probe_ms" not in start(tmp_path / "off", off)
     plain, texts = texts, []

@@ -26,10 +26,12 @@ from approxtrain.config import dump
 from approxtrain.models import Model
 from approxtrain.models import description as d
 from approxtrain.run.folder import RunFolder
+from approxtrain.training.batch import Images, Keys
+from approxtrain.training.dispatch import choose_mode
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import backward
+from approxtrain.training.step import TrainState, apply, backward
 from approxtrain_kernels import native
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.methods.approx import Approx
@@ -121,7 +123,7 @@ def test_the_data_set_is_no_operand_of_the_conditional(assemble, pocket):
     (branches,) = re.findall(r" conditional\(.*branch_computations=\{(.*?)\}", text)
     for branch in branches.split(", "):
         head = re.search(rf"^{re.escape(branch)} .*", text, re.MULTILINE)[0]
-        assert "f32[32,8,8,3]" in head  # the batch
+        assert "f32[1,32,8,8,3]" in head  # the batch
         assert images not in head
 
 
@@ -161,6 +163,37 @@ def test_around_the_switch_no_weight_and_no_moment_is_copied(cycle, chunk, assem
     assert re.search(r"= f32\[1,3,3,8,8\]\S* fusion\(", around)  # the optimiser is in there
     copied = set(re.findall(r"= f32\[(?:1,)?([\d,]+)\]\S* copy\(", around))
     assert copied & {"3,3,3,8", "3,3,8,8", "8,10"} == set()
+
+
+def test_the_axis_of_a_single_seed_changes_no_bit(assemble, pocket):
+    bench = assemble(pocket, {"name": "full"})
+    state = bench.state
+    task, (order,), keys = bench.dispatch.task, bench.order, Keys(*(key for (key,) in bench.dispatch.keys))
+    own = TrainState(state.step, *jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, state[1:]))
+
+    @jax.jit
+    def without(state: TrainState, images: Images) -> TrainState:
+        inputs = bench.dispatch.inputs(state.step, images, order, keys)
+        return apply(task, state, backward(task, bench.dispatch.schedule.columns[0], *state[1:3], *inputs), {})[0]
+
+    for ours in bench.run(3)[0][1:]:
+        own = without(own, bench.images)
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.ravel(a), np.ravel(b)), ours, own)
+
+
+@pytest.mark.parametrize(
+    ("backend", "mode", "columns", "expected"),
+    [
+        ("cpu", "auto", 2, "switch"),
+        ("gpu", "auto", 2, "host"),
+        ("cpu", "host", 2, "host"),
+        ("gpu", "switch", 2, "switch"),
+        ("cpu", "switch", 1, "host"),
+    ],
+)
+def test_a_cpu_switches_and_a_gpu_is_dispatched_from_the_host(backend, mode, columns, expected, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert choose_mode(mode, columns) == expected
 
 
 @pytest.fixture(name="compiled")
