@@ -129,7 +129,9 @@ def test_the_second_run_compiles_no_step_and_learns_the_same(tmp_path):
         name: value
         for name, value in os.environ.items()
         if name not in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
-    } | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    }
+    paths = os.pathsep.join(str(ROOT / folder) for folder in (".", "cli", "kernels"))
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": paths}
     losses, programs_on_disk = [], []
     for name in ("first", "second"):
         done = subprocess.run([*RUN, tmp_path / name], env=environment, capture_output=True, text=True, timeout=300)
