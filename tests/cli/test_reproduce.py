@@ -21,6 +21,8 @@ from approxtrain.run import archive
 from approxtrain.run.folder import RunFolder
 from approxtrain_cli import bench_kernel
 
+pytestmark = pytest.mark.gate
+
 ROOT = Path(__file__).parents[2]
 SMALL = """
 from dataclasses import replace

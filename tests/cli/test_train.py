@@ -216,6 +216,7 @@ def test_a_loss_that_is_not_finite_ends_with_4_and_what_to_try(call, small, imag
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.gate
 def test_a_terminated_run_is_locked_while_it_lives_saves_and_can_be_finished(call, start, images, tmp_path):
     process = start(
         *("train", "quickstart", *images, "train.epochs=12", "--out", "run"),
@@ -246,6 +247,7 @@ def test_a_terminated_run_is_locked_while_it_lives_saves_and_can_be_finished(cal
     assert epochs_in(tmp_path / "run") == list(range(1, 13))
 
 
+@pytest.mark.gate
 def test_a_terminal_shows_a_bar_and_ctrl_c_ends_with_130(start, images, tmp_path):
     ours, its = os.openpty()
     process = start(

@@ -161,6 +161,7 @@ layers = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.gate
 @settings(max_examples=60, deadline=None)
 @given(layers)
 def test_random_layers(layer):
@@ -173,6 +174,7 @@ def test_random_layers(layer):
     close(computed(Conv(shape, threads, lanes, kind == "dgrad"), a, w), exact(a, w, shape, kind))
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_sums_keep_their_digits(kind):
     shape = shape_of(2, 6, 6, 1024, 1024, 3, 1, "SAME")

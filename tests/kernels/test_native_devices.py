@@ -25,7 +25,10 @@ from jax.sharding import PartitionSpec as P
 
 from approxtrain_kernels import canonical, conv, conv_shape, dense, native
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 ROOT = Path(__file__).parents[2]
 SHAPE = conv_shape((8, 7, 6, 5), 8, (3, 3), (2, 1))

@@ -30,7 +30,10 @@ from approxtrain_kernels.native.conv import Conv
 from approxtrain_kernels.native.topk_wgrad import TopkWgrad
 from approxtrain_kernels.native.wgrad import Wgrad
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 ROOT = Path(__file__).parents[2]
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))

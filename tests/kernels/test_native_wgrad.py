@@ -169,6 +169,7 @@ layers = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.gate
 @settings(max_examples=40, deadline=None)
 @given(layers)
 def test_random_layers(layer):
@@ -195,6 +196,7 @@ def test_blocks_that_do_not_fit_are_refused():
         native.wgrad(*map(jnp.asarray, arrays(shape)), shape, r=2)
 
 
+@pytest.mark.gate
 def test_long_sums_keep_their_digits():
     shape = shape_of(128, 32, 32, 4, 16, 3, 1, "SAME")
     x, dy = arrays(shape)

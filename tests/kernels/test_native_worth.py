@@ -13,7 +13,10 @@ import pytest
 from approxtrain_kernels import native
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 
 def worth(*arguments, **variables):

@@ -37,7 +37,7 @@ CASES = {  # form, k, type, (N, H, W, Ci, Co, K, stride, padding), blocks to cha
     "fused, two blocks of inputs": ("fused", 2, "bfloat16", (2, 5, 7, 20, 9, 3, 1, "SAME"), {"ci": 16}),
     "tensor": ("tensor", 1, "float32", (3, 7, 5, 20, 19, 3, 1, "SAME"), {}),
     "tensor, k 3, uneven splits": ("tensor", 3, "float32", (5, 5, 5, 3, 9, 3, 2, ODD), {"splits": 2, "images": 2}),
-    "tensor, bfloat16": ("tensor", 2, "bfloat16", (5, 5, 7, 3, 17, 3, 1, "SAME"), {"splits": 1}),
+    "tensor, bfloat16": ("tensor", 2, "bfloat16", (5, 5, 7, 3, 17, 3, 1, "SAME"), {"splits": 2, "images": 2}),
     "tensor, float16": ("tensor", 1, "float16", (2, 5, 7, 3, 9, 1, 2, "SAME"), {}),
     "dense": ("dense", 3, "float32", (3, 7, 5, 3, 9, 3, 2, "SAME"), {}),
     "dense, bfloat16": ("dense", 1, "bfloat16", (2, 5, 7, 3, 9, 3, 1, ODD), {}),

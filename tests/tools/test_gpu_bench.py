@@ -19,6 +19,8 @@ from tools import gpu_bench, gpu_measure
 from tools.gpu import forms
 from tools.gpu.stages import Stage, run
 
+pytestmark = pytest.mark.gate
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["data.limit=64", "train.batch_size=4"]
 

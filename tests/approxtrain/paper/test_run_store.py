@@ -23,6 +23,8 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.signals import Interruption
 
+pytestmark = pytest.mark.gate
+
 ZERO, RANDOM = "cnn2-zero", "cnn2-random"
 
 

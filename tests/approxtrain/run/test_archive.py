@@ -17,6 +17,8 @@ from approxtrain.run.marks import TRAJECTORY
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
+pytestmark = pytest.mark.gate
+
 DATA = {"name": "mine", "sha256": "0" * 64}
 
 

@@ -20,6 +20,8 @@ from approxtrain.training import chunk
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
+pytestmark = pytest.mark.gate
+
 TWO_COLUMNS = {"grid": [["full", "zero"], ["full", "random"], ["skip", "full"]]}
 
 

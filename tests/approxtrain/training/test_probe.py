@@ -23,6 +23,8 @@ from approxtrain.training.step import set_up
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods import make
 
+pytestmark = pytest.mark.gate
+
 ALTERNATING = {"rules": [{"method": "approx", "layers": [2, 3], "steps": {"every": 2}}]}
 ONE_COLUMN = {"grid": [["pooled"], ["random"], ["approx"]]}
 TWO_COLUMNS = {"grid": [["zero", "full"], ["approx", "zero"], ["full", "full"]]}

@@ -137,6 +137,7 @@ def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, as
         )
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("frozen_prefix", [False, True])
 def test_a_branch_gives_the_bits_of_its_column_alone(frozen_prefix, assemble, pocket):
     bench = assemble(pocket, columns(ZERO, FULL, MIXED, RANDOM, SKIP), mode="switch")
@@ -153,6 +154,7 @@ def test_a_branch_gives_the_bits_of_its_column_alone(frozen_prefix, assemble, po
         jax.tree.map(np.testing.assert_array_equal, switched(number, *arguments), jax.jit(alone)(*arguments))
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL]])
 def test_around_the_switch_no_weight_and_no_moment_is_copied(cycle, chunk, assemble, pocket):
@@ -227,6 +229,7 @@ def by_epoch(path: Path, config, compiled: list[str]) -> list[list[str]]:
     return [compiled[first:last] for first, last in pairwise(seen)]
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("dispatch", "expected"), [("host", [2, 2, 0]), ("auto", [1, 0, 0])])
 def test_a_column_is_compiled_before_its_first_use_and_nothing_ever_after(
     dispatch, expected, tmp_path, small, configure, compiled

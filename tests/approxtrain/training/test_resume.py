@@ -17,6 +17,8 @@ from approxtrain import disk
 from approxtrain.config import dump
 from approxtrain.run import record
 
+pytestmark = pytest.mark.gate
+
 STEPS = 18  # six in each of three epochs
 BETWEEN = 12  # an epoch ends here, with a row of training and one of validation for each seed
 

@@ -21,6 +21,8 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.seeds import over_seeds
 
+pytestmark = pytest.mark.gate
+
 FORMS = ["map", "vmap"]
 COLUMNS = {"grid": [["full", "full", "zero"], ["approx", "random", "full"], ["full", "zero", "full"]]}
 ALTERNATING = {"method": "approx", "layers": [2], "steps": {"every": 2}}

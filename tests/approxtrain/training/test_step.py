@@ -157,3 +157,13 @@ def test_the_sums_of_an_epoch_begin_again_with_the_next(assemble, pocket):
     assert states[6].loss_sum[0] == pytest.approx(sum(losses[:6]), rel=1e-6)
     assert states[8].loss_sum[0] == pytest.approx(sum(losses[6:]), rel=1e-6)
     assert 0 <= states[8].correct_sum[0] <= 64
+
+
+def test_the_right_answers_of_an_epoch_are_counted_anew_in_the_next(assemble, pocket):
+    bench = assemble(pocket, {"name": "full"})
+    state, correct = bench.state, []
+    for step in range(8):  # six are an epoch
+        state, metrics = bench.dispatch(step, state, bench.images, bench.order)
+        correct.append(float(metrics.correct[0]))
+    assert sum(correct[:6]) > 0
+    assert state.correct_sum[0] == sum(correct[6:])
