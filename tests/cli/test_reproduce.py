@@ -211,12 +211,12 @@ def measured(monkeypatch) -> list[str]:
     """In place of a measurement a result of earlier; → the dtypes that were asked for."""
     asked_for = []
 
-    def measure(console, asked, old):
+    def measure(console, asked):
         asked_for.append(asked.dtype)
-        return [], json.loads((ROOT / "results/bench/kernel-paper-cpu.json").read_text("utf-8"))
+        return json.loads((ROOT / "results/bench/kernel-paper-cpu.json").read_text("utf-8"))
 
     monkeypatch.setattr(bench_kernel, "measure", measure)
-    monkeypatch.setattr(bench_kernel, "show", lambda console, rows, caches: None)
+    monkeypatch.setattr(bench_kernel, "show", lambda console, document: None)
     return asked_for
 
 

@@ -13,6 +13,6 @@ def test_the_plain_network_and_ours_compute_the_same_step(small, configure):
     losses = []
     for network in ({}, {"network": PlainNetwork}):
         dispatch, state, order = bench.dispatch(bench.full, **network)
-        losses.append(float(dispatch(0, state, bench.images, order)[1].loss))
+        losses.append(float(dispatch(0, state, bench.images, order)[1].loss[0]))
     ours, plain = losses
     assert ours == pytest.approx(plain, rel=1e-5)

@@ -24,8 +24,8 @@ LOSSES = [2.0, 1.5, 1.25]
 class Note(Listener):
     """Notes the step that a run begins at."""
 
-    def begin(self, start):
-        self.began = start.step
+    def begin(self, work, step):
+        self.began = step
 
 
 def start(path: Path, config, listener: Listener | None = None) -> None:
