@@ -45,6 +45,7 @@ def measured(two_layers, tiny, call, tmp_path_factory) -> Measured:
     return Measured(ended, json.loads((folder / "step.json").read_text()), **names)
 
 
+@pytest.mark.gate
 def test_steps_schedules_and_peers_are_held_against_the_exact_step(measured):
     ended, written = measured.ended, measured.written
     assert (ended.code, ended.err) == (0, "")

@@ -20,6 +20,8 @@ from approxtrain.bench.machine import Machine
 from approxtrain_kernels import exact, methods
 from approxtrain_kernels.geometry import conv_shape
 
+pytestmark = pytest.mark.gate
+
 FILE = '''"""`sampled`: each image counts with probability p, 1/p times, the same images for both gradients."""
 
 from dataclasses import dataclass

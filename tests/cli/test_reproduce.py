@@ -212,7 +212,7 @@ def measured(monkeypatch) -> list[str]:
     asked_for = []
 
     def measure(console, asked):
-        asked_for.append(asked.dtype)
+        asked_for.append(asked.options["dtype"])
         return json.loads((ROOT / "results/bench/kernel-paper-cpu.json").read_text("utf-8"))
 
     monkeypatch.setattr(bench_kernel, "measure", measure)

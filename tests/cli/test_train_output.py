@@ -28,6 +28,7 @@ def test_a_reader_that_goes_away_ends_no_run_and_is_mentioned_once(start, images
     assert_trained(tmp_path / "run")
 
 
+@pytest.mark.gate
 def test_a_full_disk_under_standard_output_ends_no_run(start, images, tmp_path):
     with open("/dev/full", "w") as full:
         process = start(*TRAIN, *images, stdout=full, stderr=subprocess.PIPE)
@@ -37,6 +38,7 @@ def test_a_full_disk_under_standard_output_ends_no_run(start, images, tmp_path):
     assert_trained(tmp_path / "run")
 
 
+@pytest.mark.gate
 def test_both_outputs_may_be_gone(start, images, tmp_path):
     with open("/dev/full", "w") as full:
         process = start(*TRAIN, *images, stdout=full, stderr=full)
@@ -44,6 +46,7 @@ def test_both_outputs_may_be_gone(start, images, tmp_path):
     assert_trained(tmp_path / "run")
 
 
+@pytest.mark.gate
 def test_a_run_that_was_started_without_outputs_writes_its_files_as_ever(start, images, tmp_path):
     closed = "import os; sys.stdout = sys.stderr = None; os.close(1); os.close(2); main()"  # as `>&- 2>&-` does
     process = start(*TRAIN, *images, code=closed)

@@ -133,6 +133,7 @@ def right_in(monkeypatch, name, division, lanes, kind):
     close(computed(kernel, a, w), exact(a, w, kernel.shape, kind), 5e-6)  # panels of a few numbers add up one by one
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("name", "division", "lanes", "kind"), TILINGS)
 def test_every_tiling_gives_the_same(name, division, lanes, kind, monkeypatch):
     right_in(monkeypatch, name, division, lanes, kind)

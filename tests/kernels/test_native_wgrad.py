@@ -140,6 +140,7 @@ def right_in(monkeypatch, name, division, lanes, kind):
     assert np.abs(computed(kernel, x, dy) - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("name", "division", "lanes", "kind"), TILINGS)
 def test_every_tiling_gives_the_same(name, division, lanes, kind, monkeypatch):
     right_in(monkeypatch, name, division, lanes, kind)

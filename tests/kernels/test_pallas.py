@@ -131,6 +131,7 @@ def test_the_selection_is_that_of_a_sort_where_there_is_no_nan_and_in_range_wher
     assert position.max() < 17 * 16
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("name", ["gather", "fused", "tensor"])
 def test_the_same_bits_come_out_again(name):
     shape = geometry(CASES[name][3])
@@ -139,6 +140,7 @@ def test_the_same_bits_come_out_again(name):
     np.testing.assert_array_equal(compiled(name)(x, dy), compiled(name)(x, dy))
 
 
+@pytest.mark.gate
 def test_it_is_the_same_under_vmap_and_in_scan_and_switch():
     shape = geometry((2, 6, 5, 2, 3, 3, 1, "SAME"))
     rng = np.random.default_rng(0)

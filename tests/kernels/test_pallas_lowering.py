@@ -50,6 +50,7 @@ def kernels(program):
     return found
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("shape", [ODD, PAPER[1]], ids=["odd", "16x16x128"])

@@ -64,6 +64,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.gate
 def test_the_same_runs_give_the_same_bytes_in_whatever_order_they_come(runs, written, tmp_path):
     files = sorted(runs.glob("*.json"), reverse=True)
     output.write(files, tmp_path / "again")

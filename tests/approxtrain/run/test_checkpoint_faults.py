@@ -119,6 +119,7 @@ for step in itertools.count(int(sys.argv[2])):
 """
 
 
+@pytest.mark.gate
 def test_kill_9_in_the_middle_of_a_save_costs_at_most_that_checkpoint(tmp_path: Path) -> None:
     draw = random.Random(os.getpid())
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -124,6 +124,7 @@ def test_cache_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):
     assert jax.config.jax_compilation_cache_dir == before
 
 
+@pytest.mark.gate
 def test_the_second_run_compiles_no_step_and_learns_the_same(tmp_path):
     environment = {
         name: value

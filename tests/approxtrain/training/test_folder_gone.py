@@ -56,6 +56,7 @@ def train(path: Path, config, listener: Listener) -> None:
         Run(config, folder, listener).train()
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("every", [None, 2], ids=["at the next row", "at the next save"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_whose_folder_goes_ends_with_a_disk_error_and_makes_no_other(way, every, tmp_path, small, configure):

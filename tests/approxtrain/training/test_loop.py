@@ -163,6 +163,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_finite_checkpoint(tmp_pa
 
 
 # It is seen two steps later, because a step is looked at while others are on their way: 4 + 2 is the end of an epoch.
+@pytest.mark.gate
 @pytest.mark.parametrize(("number", "after", "code"), [(signal.SIGTERM, 8, 143), (signal.SIGINT, 4, 130)])
 def test_a_signal_saves_and_ends_the_run_which_goes_on_bit_for_bit(number, after, code, tmp_path, small, configure):
     config = configure({"name": "schedule2", "method": "random"})
@@ -176,6 +177,7 @@ def test_a_signal_saves_and_ends_the_run_which_goes_on_bit_for_bit(number, after
     assert_same_run(tmp_path / "run", tmp_path / "uninterrupted", config)
 
 
+@pytest.mark.gate
 def test_a_finished_run_can_grow_by_epochs(tmp_path, small, configure):
     short, long = (configure({"name": "schedule3"}, epochs=epochs, validate_every=1) for epochs in (1, 2))
     start(tmp_path / "run", short)

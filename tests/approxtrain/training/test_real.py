@@ -10,7 +10,7 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.gate, pytest.mark.real]
 
 
 def test_the_real_images_are_complete_and_balanced(real_cifar):
