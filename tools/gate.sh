@@ -10,12 +10,8 @@ gate=$1
 
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
-# The tests of environment $1 that markers $2 choose: on all cores, then alone those that time something.
-tests() {
-    local python=$1/bin/python
-    "$python" -m pytest -q -n logical --dist loadfile -m "($2) and not serial" ${PYTEST_ARGS:-}
-    "$python" -m pytest -q -m "($2) and serial" ${PYTEST_ARGS:-} || [ $? -eq 5 ] # 5: there are none of them
-}
+# The tests of environment $1 that markers $2 choose, on all cores.
+tests() { "$1/bin/python" -m pytest -q -n logical --dist loadfile -m "$2" ${PYTEST_ARGS:-}; }
 
 environment() {
     tools/environment.sh "$1" "$2" -e . --group dev
