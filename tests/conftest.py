@@ -40,7 +40,8 @@ def _compile_soon_and_once() -> None:
     abilities = [line for line in about.read_text().splitlines() if line.startswith("flags")] if about.exists() else []
     kind = hashlib.sha256("".join([platform.machine(), *abilities[:1]]).encode()).hexdigest()[:8]
     folder = ROOT / ".pytest_cache" / f"programs-jaxlib-{version('jaxlib')}-{kind}{'-optimized' if optimized else ''}"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    if not optimized or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
@@ -50,9 +51,11 @@ _compile_soon_and_once()
 @pytest.fixture(autouse=True, scope="module")
 def _convolutions_that_compile_in_no_time(request: pytest.FixtureRequest) -> Iterator[None]:
     """Training runs of tests compute with XLA's convolutions: they are of many small shapes, for each of which code of
-    our own is compiled in every process. Tests of the kernels, and modules with NATIVE = True, compute with that.
+    our own is compiled in every process. Tests of the kernels, modules with NATIVE = True, and `make test-all` compute
+    with that.
     """
-    if "kernels" in request.path.parts or getattr(request.module, "NATIVE", False):
+    optimized = os.environ.get("APPROXTRAIN_TEST_OPTIMIZED") == "1"
+    if optimized or "kernels" in request.path.parts or getattr(request.module, "NATIVE", False):
         yield
         return
     from approxtrain_kernels import native

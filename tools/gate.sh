@@ -6,7 +6,8 @@
 # The Pythons are 3.11 with jax 0.10.2 and 3.12 with the newest jax; PYTEST_ARGS adds to each call of pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-gate=$1
+gate=${1:-}
+case $gate in check | test | all) ;; *) echo "usage: tools/gate.sh check|test|all" >&2; exit 2 ;; esac
 
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
@@ -70,10 +71,6 @@ case $gate in
         on_other_python "not install"
         step "pytest: the installs"
         tests .venv "install"
-        ;;
-    *)
-        echo "usage: tools/gate.sh check|test|all" >&2
-        exit 2
         ;;
 esac
 

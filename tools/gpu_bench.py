@@ -35,6 +35,7 @@ def stages(folder: Path, cache: str, drift: tuple[str, ...]) -> list[Stage]:
         "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "NO_COLOR": "1",
+        "APPROXTRAIN_TEST_OPTIMIZED": "1",  # for the stages that are tests
     }
     # Each array in an allocation of its own, so that reading past its end is seen.
     apart = environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -72,4 +72,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"`{path}` cannot be read: {error}. Remove it; the run goes on without it.") from None
+        raise ConfigError(
+            f"`{path}` cannot be read: {error}. Bring it back from a backup; a run without it counts as another one."
+        ) from None

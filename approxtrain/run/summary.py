@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,11 @@ Row = dict[str, Any]
 
 def over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
     """{name: mean of the values}; of several also the sample standard deviation, as `name`_sd."""
-    deviation = {f"{name}_sd": statistics.stdev(values)} if len(values) > 1 else {}
-    return {name: statistics.fmean(values)} | deviation
+    if len(values) == 1:
+        return {name: values[0]}
+    # statistics.stdev fails on a loss that is not finite
+    deviation = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    return {name: statistics.fmean(values), f"{name}_sd": deviation}
 
 
 def outcome(rows: list[Row], seeds: Sequence[int]) -> dict[str, Any]:

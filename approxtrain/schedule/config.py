@@ -157,6 +157,7 @@ class ScheduleConfig(Section):
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     dispatch: Literal["auto", "switch", "host"] = "auto"
     max_columns: Count = 32
+    """Distinct columns that are compiled without asking; each takes seconds, so that 32 may take minutes."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,8 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
 where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
 A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
-methods. The second figure counts what methods compute. Norms, linear layers, optimiser would make both smaller.
+methods. That is `largest_speed_up`; `speed_up_with_methods` counts what the methods compute as well. Norms, linear
+layers and the optimiser would make both smaller.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The frozen prefix: the lowest layers of a column, where no parameter gets a gradient at all. Imports no jax.
 
+Frozen is not held: under `zero` the optimiser's moments still move these parameters, under `skip` nothing does.
+
 A dgrad is there for the parameters below it. The weight of a layer under `zero` or `skip` asks for none, but the batch
 norm after the convolution does, and so every dgrad is computed, down to the first norm. Where a schedule says
 `frozen_prefix = true`, norms and biases of the lowest such layers get no gradient either, and then nobody asks:

@@ -28,7 +28,7 @@ from approxtrain.schedule import Column, Schedule
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.seeds import default_form, over_seeds
-from approxtrain.training.step import StepMetrics, Task, TrainState, apply, backward, held_by
+from approxtrain.training.step import StepMetrics, Task, TrainState, backward, held_by, optimizer_step
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
@@ -102,7 +102,7 @@ class Dispatch:
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
             held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
-            return apply(self.task, state, result, held)
+            return optimizer_step(self.task, state, result, held)
 
         return step
 

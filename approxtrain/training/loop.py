@@ -58,6 +58,7 @@ class Run:
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
         self.environment = this_environment()
         self.step_seconds: list[float] = []
+        self.decided_chunk: int | None = None
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -65,6 +66,7 @@ class Run:
         Raises DivergedError, InterruptedRun, DiskError, CheckpointError; what was saved before stays.
         """
         state, written = self._restore()
+        self.folder.refuse_moved()
         disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
         self.listener.begin(self.workload, start)
@@ -72,6 +74,7 @@ class Run:
             return summary
         self._warn_of_a_chunk_without_effect()
         trajectory = marks.begin(self.folder.path, written is not None, self.workload.data, self.environment)
+        self.decided_chunk = marks.begun(self.folder.path).get("chunk")
         first_epoch = start // self.workload.steps_per_epoch + 1
         with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
             try:
@@ -83,6 +86,7 @@ class Run:
                 self.folder.refuse_moved()
                 marks.diverge(self.folder.path, error)
                 raise
+        self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
         return self._summary(start, trajectory)
 
     def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
@@ -90,8 +94,11 @@ class Run:
         path = self.folder.path / record.SUMMARY
         if start < self.workload.total_steps or not path.is_file():
             return None
-        summary = json.loads(path.read_text("utf-8"))
-        return summary if summary["steps"] == start else None  # else that of a shorter run, which went on
+        try:
+            summary = json.loads(path.read_text("utf-8"))
+            return summary if summary["steps"] == start else None  # else that of a shorter run, which went on
+        except (ValueError, KeyError, TypeError):
+            return None  # damaged: it is made again from the rows
 
     def _warn_of_a_chunk_without_effect(self) -> None:
         chunk = self.config.train.chunk or 1
@@ -137,15 +144,15 @@ class Run:
 
     def _chunk(self, epoch: int) -> int:
         """Steps a call: as given, else single ones in the first epoch and then as was decided (`chunk.py`)."""
-        decided = 1 if epoch == 1 else marks.begun(self.folder.path).get("chunk", 1)
-        return self.config.train.chunk or decided
+        return self.config.train.chunk or (1 if epoch == 1 else self.decided_chunk or 1)
 
     def _decide_chunk(self, step_seconds: float) -> None:
         """At the end of the first epoch, once in the life of the run."""
-        if self.config.train.chunk is None and "chunk" not in marks.begun(self.folder.path):
+        if self.config.train.chunk is None and self.decided_chunk is None:
             left = self.workload.total_steps - self.workload.steps_per_epoch
             several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
-            marks.note(self.folder.path, chunk=several if len(self.dispatch.programs) == 1 else 1)
+            self.decided_chunk = several if len(self.dispatch.programs) == 1 else 1
+            marks.note(self.folder.path, chunk=self.decided_chunk)
 
     def _rows(
         self,

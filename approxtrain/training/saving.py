@@ -13,7 +13,7 @@ from approxtrain.training.step import TrainState
 
 
 class Facts(NamedTuple):
-    """What must not change on the way."""
+    """What a checkpoint records of its run; `restore` says what a difference means."""
 
     config: dict[str, Any]
     data: dict[str, Any]
@@ -24,7 +24,6 @@ class Found(NamedTuple):
     """What a run goes on from."""
 
     state: TrainState
-    config: dict[str, Any]
     written: record.Written
 
 
@@ -59,4 +58,4 @@ def restore(folder: RunFolder, like: TrainState, facts: Facts, listener: Listene
     record.refuse_changed(folder.path, written)
     if changed := [name for name in facts.place if meta["place"].get(name) != facts.place[name]]:
         listener.warn(f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit.")
-    return Found(state, meta["config"], written)
+    return Found(state, written)

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM as a flag that the training loop looks at between steps, so that a run saves before it ends."""
+"""Ctrl-C and a polite kill: SIGINT and SIGTERM as a flag that the training loop looks at between steps (`loop.py`).
+
+So a run saves before it ends.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        self.__exit__()
+        self.__exit__()  # the handlers from before are back, so a second signal acts at once
 
 
 @contextlib.contextmanager

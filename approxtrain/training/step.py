@@ -132,19 +132,19 @@ def backward(
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
-def apply(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
+def optimizer_step(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
     """The state after Adam's step along the gradients of `result`, of all seeds at once; parameters `held` stay."""
     updates, opt_state = task.optimizer.update(result.gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
-    first, metrics = state.step % task.steps_per_epoch == 0, result.metrics
+    starts_epoch, metrics = state.step % task.steps_per_epoch == 0, result.metrics
     new = TrainState(
         step=state.step + 1,
         params=params,
         stats=result.stats,
         opt_state=opt_state,
-        loss_sum=jnp.where(first, 0.0, state.loss_sum) + metrics.loss,
-        correct_sum=jnp.where(first, 0.0, state.correct_sum) + metrics.correct,
+        loss_sum=jnp.where(starts_epoch, 0.0, state.loss_sum) + metrics.loss,
+        correct_sum=jnp.where(starts_epoch, 0.0, state.correct_sum) + metrics.correct,
     )
     return new, metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -183,7 +183,9 @@ def _listed() -> dict[str, list[tuple[str, str]]]:
     from approxtrain import models
     from approxtrain.bench import kernel_cases
 
-    params = {rule.name: [f"{field.name}={field.default}" for field in fields(rule)] for rule in kernel_cases.methods()}
+    params = {
+        rule.name: [f"{field.name}={field.default}" for field in rule.parameters()] for rule in kernel_cases.methods()
+    }
     return {
         "--part": list(kernel_cases.PARTS.items()),
         "--shapes": [

@@ -62,12 +62,14 @@ def _growth(fits: dict[str, Any]) -> str:
 
 def _earlier(out: Path) -> dict[str, Any] | None:
     """What was measured before."""
+    from approxtrain.bench.kernel_report import SCHEMA
+
     path = out / FILE
     if not path.exists():
         return None
     try:
         document = json.loads(path.read_text("utf-8"))
-        if document["command"] == "bench-kernel" and document["scaling"]:
+        if (document["command"], document["schema"]) == ("bench-kernel", SCHEMA) and document["scaling"]:
             return document
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -197,6 +197,7 @@ def test_the_list_names_what_the_options_take_and_starts_no_jax(program):
     assert max(map(len, done.stdout.splitlines())) <= 100
     for word in ("paper", "model:NAME", "vgg19", "k=1, scale=1.0", "r=2", "random", "tf32", "dgrad"):
         assert word in done.stdout
+    assert "implementation" not in done.stdout
 
 
 def test_a_shape_that_is_named_twice_is_measured_once_and_its_work_is_counted():

@@ -1,4 +1,7 @@
-"""What every kernel of a CPU can say of itself: what it reads and writes, how its work is divided, and its code."""
+"""The interface of a CPU kernel: what it reads and writes, how its work is divided into slices, and its code.
+
+The threads that run the slices are XLA's: `entry.ll` hands them over.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from approxtrain.training.dispatch import choose_mode
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import TrainState, apply, backward
+from approxtrain.training.step import TrainState, backward, optimizer_step
 from approxtrain_kernels import native
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.methods.approx import Approx
@@ -177,7 +177,9 @@ def test_the_axis_of_a_single_seed_changes_no_bit(assemble, pocket):
     @jax.jit
     def without(state: TrainState, images: Images) -> TrainState:
         inputs = bench.dispatch.inputs(state.step, images, order, keys)
-        return apply(task, state, backward(task, bench.dispatch.schedule.columns[0], *state[1:3], *inputs), {})[0]
+        return optimizer_step(
+            task, state, backward(task, bench.dispatch.schedule.columns[0], *state[1:3], *inputs), {}
+        )[0]
 
     for ours in bench.run(3)[0][1:]:
         own = without(own, bench.images)

@@ -12,7 +12,7 @@ import pytest
 from approxtrain.models import Model, network
 from approxtrain.models import description as d
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import apply, backward, held_by, set_up
+from approxtrain.training.step import backward, held_by, optimizer_step, set_up
 
 pytestmark = pytest.mark.both
 
@@ -59,7 +59,7 @@ def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(
     @jax.jit
     def step(state, x, labels, key):
         result = over_seeds(partial(backward, task, ()), "map")(state.params, state.stats, x, labels, key)
-        return apply(task, state, result, {})
+        return optimizer_step(task, state, result, {})
 
     weights = {name: np.asarray(state.params["parts"]["logits"][name][0], np.float64) for name in ("kernel", "bias")}
     m, v = ({name: np.zeros_like(w) for name, w in weights.items()} for _ in range(2))
