@@ -17,7 +17,10 @@ from approxtrain_kernels.methods.pooled import Pooled
 from approxtrain_kernels.native.conv_tiling import ConvTiling
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 LAYERS = {
     "16 channels": conv_shape((2, 6, 6, 16), 16, (3, 3)),

@@ -16,7 +16,10 @@ from jax import lax
 
 from approxtrain_kernels import conv, conv_shape, dense, native
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
+]
 
 ROOT = Path(__file__).parents[2]
 SHAPE = conv_shape((4, 7, 6, 5), 8, (3, 3), (2, 1))

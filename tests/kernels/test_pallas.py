@@ -43,11 +43,8 @@ CASES = {  # form, k, type, (N, H, W, Ci, Co, K, stride, padding), blocks to cha
     "dense, bfloat16": ("dense", 1, "bfloat16", (2, 5, 7, 3, 9, 3, 1, ODD), {}),
 }
 QUICK = (
-    "gather, stride 2, k 2",
     "gather, uneven splits",
-    "fused, k 3, uneven splits",
     "tensor, bfloat16",
-    "dense",
 )
 FINITE = ("as drawn", "ties", "zeros", "opposite signs")
 PLANES = (*FINITE, "nan", "all nan", "inf", "both infinities")

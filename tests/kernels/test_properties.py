@@ -12,12 +12,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from approxtrain_kernels import conv_shape, weight_gradient
 from approxtrain_kernels.methods.approx import PORTABLE
 from tests.kernels.oracles import block_means, keep_largest, wgrad
+
+pytestmark = pytest.mark.gate
 
 several = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 PLANES = ("random", "ties", "zeros", "opposite signs", "nan", "inf", "both infinities")
