@@ -51,14 +51,6 @@ class Conv(Kernel):
     def result(self) -> Size:
         return self.shape.x_shape if self.backward else self.shape.y_shape
 
-    @property
-    def workspace(self) -> int:
-        return self.tiling.workspace
-
-    @property
-    def slices(self) -> int:
-        return self.tiling.slices
-
     def module(self) -> ir.Module:
         module = ir.Module("conv")
         _slice(module, self.tiling)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.native.conv_tiling import ConvTiling
+from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 Size = tuple[int, ...]
 
@@ -42,15 +45,20 @@ class Kernel(ABC):
     def result(self) -> Size:
         """Shape of the result."""
 
-    @property
+    @cached_property
     @abstractmethod
-    def workspace(self) -> int:
-        """float32 numbers of the workspace, at least 1."""
+    def tiling(self) -> ConvTiling | WgradTiling:
+        """How the work is divided."""
 
     @property
-    @abstractmethod
+    def workspace(self) -> int:
+        """float32 numbers of the workspace, at least 1."""
+        return self.tiling.workspace
+
+    @property
     def slices(self) -> int:
         """Into how many slices the work is divided for threads."""
+        return self.tiling.slices
 
     @abstractmethod
     def module(self) -> ir.Module:

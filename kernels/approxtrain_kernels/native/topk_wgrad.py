@@ -58,10 +58,6 @@ class TopkWgrad(Kernel):
     def workspace(self) -> int:
         return max(self.tiling.partial_sums + self.slices * self.scratch, 1)
 
-    @property
-    def slices(self) -> int:
-        return self.tiling.slices
-
     def module(self) -> ir.Module:
         module = ir.Module("topk_wgrad")
         largest = argmax_and_sum.functions(module, self.tiling)

@@ -63,14 +63,6 @@ class Wgrad(Kernel):
         return self.shape.w_shape
 
     @property
-    def workspace(self) -> int:
-        return self.tiling.workspace
-
-    @property
-    def slices(self) -> int:
-        return self.tiling.slices
-
-    @property
     def sizes(self) -> tuple[int, ...]:
         return (*super().sizes, self.r)
 
