@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from approxtrain import config_errors, models
 from approxtrain.errors import ConfigError
@@ -71,6 +71,8 @@ class TrainConfig(Section):
     """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters and optimiser are float32 either way."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all classes."""
     augment: bool = True
     """Random crop of the image padded by 4 pixels, and random flip."""
     validate_every: Count = 10
@@ -99,11 +101,33 @@ class TrainConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Adam, learning rate `learning_rate · decay^(step / steps_per_epoch)`."""
+    """How the weights are moved along their gradients, by the names that optax has."""
 
+    name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adam"
     learning_rate: float = Field(default=0.001, gt=0)
+    """The largest of the run."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of sgd and muon."""
+    nesterov: bool = False
+    """Of sgd and muon: look ahead by one step of the momentum."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of kernels, not of norms and biases: in sgd a part of the gradient, in adamw, lion and muon beside it."""
+    rate: Literal["constant", "exponential", "cosine", "linear", "onecycle", "step"] = "exponential"
+    """The course of the learning rate after the warm-up."""
+    warmup: float = Field(default=0.0, ge=0)
+    """Epochs over which the learning rate rises to its value, in equal steps."""
     decay: float = Field(default=0.98, gt=0, le=1)
-    """Factor an epoch, applied at every step."""
+    """Factor on the learning rate: exponential, in each epoch, a part of it at every step; step, at each milestone."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Where `step` falls, as shares of the run."""
+    final: float = Field(default=0.0, ge=0, le=1)
+    """What cosine and linear end at, as a share of `learning_rate`."""
+
+    @model_validator(mode="after")
+    def _decays(self) -> OptimizerConfig:
+        if self.weight_decay and self.name == "adam":
+            raise ValueError('`weight_decay` is none of adam\'s: take name="adamw", in which it is decoupled.')
+        return self
 
 
 class Config(Section):

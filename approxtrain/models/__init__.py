@@ -1,6 +1,9 @@
-"""The networks, as jax-free descriptions. `get("resnet20")` describes; `network.Network` builds it with Flax NNX."""
+"""Networks: ordinary Flax NNX modules, and what makes any such module follow a schedule.
 
-from approxtrain.models.catalog import cnn2, cnn5, get, names, resnet, vgg19
-from approxtrain.models.description import ConvLayer, Model
+`get("resnet20")` says how one of ours is built, `.build(rngs=nnx.Rngs(0))` builds it; imports no jax before that.
+"""
 
-__all__ = ["ConvLayer", "Model", "cnn2", "cnn5", "get", "names", "resnet", "vgg19"]
+from approxtrain.models.catalog import Model, get, names
+from approxtrain.models.layer import ConvLayer
+
+__all__ = ["ConvLayer", "Model", "get", "names"]

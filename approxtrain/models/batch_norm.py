@@ -22,21 +22,28 @@ WIDE = 1024
 """Numbers in a row that is added on a CPU: enough for the vectors, and few rows are left over to add."""
 
 
-class BatchNorm(nnx.Module):
-    """`nnx.BatchNorm` over the last axis, by the same names and with the same results, in less time."""
+class BatchNorm(nnx.BatchNorm):
+    """`nnx.BatchNorm`, by the same names and with the same results, in less time. `rngs` may be left out.
 
-    def __init__(self, channels: int, *, momentum: float, dtype: Any = jnp.float32, epsilon: float = 1e-5) -> None:
-        self.scale, self.bias = nnx.Param(jnp.ones(channels)), nnx.Param(jnp.zeros(channels))
-        self.mean, self.var = nnx.BatchStat(jnp.zeros(channels)), nnx.BatchStat(jnp.ones(channels))
-        self.momentum, self.dtype, self.epsilon = momentum, dtype, epsilon
+    Over other axes than all but the last, with a mask, without scale or bias, or over several devices it is Flax's.
+    """
 
-    def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
-        """x `[…, C]` → `[…, C]` in the module's dtype. Training moves the averages by 1 − momentum."""
-        x = x.astype(self.dtype)
+    def __init__(self, num_features: int, *, rngs: nnx.Rngs | None = None, **options: Any) -> None:
+        super().__init__(num_features, rngs=rngs or nnx.Rngs(0), **options)
+
+    def __call__(
+        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """x `[…, C]` → `[…, C]`. Training moves the averages by 1 − momentum."""
+        in_use = self.use_running_average if use_running_average is None else use_running_average
+        plain = self.axis in (-1, x.ndim - 1) and mask is None and self.axis_name is None
+        if not plain or self.scale is None or self.bias is None or in_use is None:
+            return super().__call__(x, use_running_average, mask=mask)
+        (x,) = self.promote_dtype((x,), dtype=self.dtype)
         scale, bias = self.scale[...], self.bias[...]
-        if use_running_average:
+        if in_use:
             slope = scale * lax.rsqrt(self.var[...] + self.epsilon)
-            return ((x - self.mean[...]) * slope + bias).astype(self.dtype)
+            return ((x - self.mean[...]) * slope + bias).astype(x.dtype)
         y, mean, variance = normalise(x, scale, bias, self.epsilon)
         for average, new in ((self.mean, mean), (self.var, variance)):
             average[...] = self.momentum * average[...] + (1 - self.momentum) * lax.stop_gradient(new)

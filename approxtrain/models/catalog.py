@@ -1,92 +1,137 @@
-"""The networks of the paper, and one small one for the quickstart and for Figure 3. Imports no jax.
-
-`cnn2`   the TensorFlow CIFAR-10 tutorial's network with batch norm in place of local response normalisation
-`resnetN` [He 2015](https://arxiv.org/abs/1512.03385) 4.2: 6n+2 layers, 16-32-64 channels, identity shortcuts ("A")
-`vgg19`  [Simonyan 2014](https://arxiv.org/abs/1409.1556) configuration E with batch norm and one linear layer
-"""
+"""The networks that have a name, and how a network is built from its class. Imports no jax until one is built."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from approxtrain.models.description import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalMean,
-    MaxPool,
-    Model,
-    Op,
-    Relu,
-    Residual,
-)
+from approxtrain.errors import ConfigError
 
-RESNET_DEPTHS = (14, 20, 32, 56)
-VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from approxtrain.models.conv_layers import Layers
+    from approxtrain.models.layer import ConvLayer
+
+HERE = "approxtrain.models"
+_TARGETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "cnn2": ("2-layer CNN of the paper, batch norm, 5×5 kernels", "cnn:CNN2", {}),
+    "cnn5": ("small 5-layer CNN for the quickstart and Figure 3", "cnn:CNN5", {}),
+    **{
+        f"resnet{depth}": (
+            f"ResNet-{depth} for CIFAR, identity shortcuts",
+            "resnet_cifar:CifarResNet",
+            {"depth": depth},
+        )
+        for depth in (14, 20, 32, 56)
+    },
+    "vgg19": ("VGG-19 with batch norm and one linear layer", "vgg:VGG19", {}),
+    "resnet18": ("ResNet-18 for ImageNet", "resnet:ResNet", {"depth": 18}),
+    "resnet50": ("ResNet-50 for ImageNet", "resnet:ResNet", {"depth": 50}),
+    "resnet18-small": ("ResNet-18 for 32×32 images", "resnet:ResNet", {"depth": 18, "stem": "small"}),
+    "resnet50-small": ("ResNet-50 for 32×32 images", "resnet:ResNet", {"depth": 50, "stem": "small"}),
+    "wrn16-4": ("WideResNet-16-4 for 32×32 images", "wide_resnet:WideResNet", {"depth": 16, "widening": 4}),
+    "airnet": ("small wide network for few epochs, after airbench", "airnet:AirNet", {}),
+}
+LARGE = (224, 224, 3)
+"""Image size of what is made for ImageNet, where no data set says another."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network's class and what it is called with. It is built for the images of a data set."""
+
+    name: str
+    """Of the catalog, or the target."""
+    summary: str
+    target: str
+    """"package.module:Class"."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    classes: int = 10
+
+    def on(self, image_shape: tuple[int, int, int], classes: int) -> Model:
+        """The same network for other images."""
+        return replace(self, image_shape=image_shape, classes=classes)
+
+    def build(self, *, rngs: nnx.Rngs, dtype: Any = None) -> nnx.Module:
+        """A new module. ConfigError where the class cannot be called like that.
+
+        It is called with `rngs` and the model's arguments, and with those of `classes` (or `num_classes`),
+        `in_channels`, `image_shape` and `dtype` that its signature knows and the arguments do not say.
+        """
+        network = self._class()
+        known = _arguments(network)
+        height, width, channels = self.image_shape
+        offered: dict[str, Any] = {"classes": self.classes, "num_classes": self.classes, "in_channels": channels}
+        offered |= {"image_shape": (height, width, channels), "dtype": dtype}
+        given = {name: value for name, value in offered.items() if name in known and value is not None}
+        try:
+            return network(**{**given, **self.arguments}, rngs=rngs)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"`model`: {self.target} cannot be built: {error}") from error
+
+    @property
+    def takes_dtype(self) -> bool:
+        """Whether the class can compute in another type than float32."""
+        return "dtype" in _arguments(self._class())
+
+    @cached_property
+    def found(self) -> Layers:
+        """Its convolutions, found by tracing a forward pass. Imports jax."""
+        import jax
+        from flax import nnx
+
+        from approxtrain.models.conv_layers import conv_layers
+
+        shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
+        return conv_layers(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+
+    @property
+    def layers(self) -> tuple[ConvLayer, ...]:
+        """Those that a schedule can reach."""
+        return self.found.numbered
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many there are. Imports jax."""
+        import jax
+        from flax import nnx
+
+        shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shell, nnx.Param)))
+
+    def _class(self) -> Callable[..., Any]:
+        module, _, name = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"`model.target` (={self.target!r}) cannot be imported: {error}. It is PACKAGE.MODULE:CLASS, found from "
+                "the folder that the command runs in or among the installed packages."
+            ) from error
+
+
+def _arguments(network: Callable[..., Any]) -> Collection[str]:
+    """Names of what a class, or a function that returns a module, is called with."""
+    return inspect.signature(network.__init__ if inspect.isclass(network) else network).parameters.keys()
 
 
 def names() -> tuple[str, ...]:
-    return ("cnn2", "cnn5", *(f"resnet{d}" for d in RESNET_DEPTHS), "vgg19")
+    return tuple(_TARGETS)
 
 
 def get(name: str) -> Model:
-    """The description of network `name`; ValueError names what there is."""
-    if name in ("cnn2", "cnn5", "vgg19"):
-        return {"cnn2": cnn2, "cnn5": cnn5, "vgg19": vgg19}[name]()
-    if name in names():
-        return resnet(int(name.removeprefix("resnet")))
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{hint}")
-
-
-def cnn2() -> Model:
-    """Two 5×5×64 convolutions, three linear layers. The pooling, 3×3 with stride 2, is the tutorial's."""
-    first = (Conv("conv1", 64, kernel=5), Relu(), MaxPool(3, 2), BatchNorm("norm1"))
-    second = (Conv("conv2", 64, kernel=5), Relu(), BatchNorm("norm2"), MaxPool(3, 2))
-    head = (Flatten(), Dense("dense1", 384), Relu(), Dense("dense2", 192), Relu(), Dense("logits", 10))
-    return Model("cnn2", "2-layer CNN of the paper, batch norm, 5×5 kernels", (*first, *second, *head))
-
-
-def cnn5() -> Model:
-    """Five 3×3 convolutions: the smallest network that Figure 3's five rows fit."""
-    ops: list[Op] = []
-    for number, (channels, stride) in enumerate(((16, 1), (32, 2), (32, 1), (64, 2), (64, 1)), start=1):
-        ops += _conv_norm_relu(f"conv{number}", channels, stride)
-    return Model("cnn5", "small 5-layer CNN for the quickstart and Figure 3", (*ops, GlobalMean(), Dense("logits", 10)))
-
-
-def resnet(depth: int) -> Model:
-    """6n+2 layers: a stem, three stages of n residual blocks with two 3×3 convolutions each, global mean, linear."""
-    if depth not in RESNET_DEPTHS:
-        raise ValueError(f"`depth` (={depth}) must be one of {', '.join(map(str, RESNET_DEPTHS))}.")
-    ops: list[Op] = _conv_norm_relu("stem", 16, 1)
-    for stage, channels in enumerate((16, 32, 64), start=1):
-        for block in range(1, (depth - 2) // 6 + 1):
-            path = f"stage{stage}/block{block}"
-            stride = 2 if stage > 1 and block == 1 else 1
-            body = [
-                *_conv_norm_relu(f"{path}/conv1", channels, stride),
-                *_conv_norm_relu(f"{path}/conv2", channels, 1),
-            ]
-            ops += [Residual(tuple(body[:-1])), Relu()]  # the last ReLU comes after the sum
-    return Model(
-        f"resnet{depth}",
-        f"ResNet-{depth} for CIFAR-10, identity shortcuts",
-        (*ops, GlobalMean(), Dense("logits", 10)),
-    )
-
-
-def vgg19() -> Model:
-    """Sixteen 3×3 convolutions in five groups with 2×2 max pooling after each, one linear layer."""
-    ops: list[Op] = []
-    for group, widths in enumerate(VGG19, start=1):
-        for number, channels in enumerate(widths, start=1):
-            ops += _conv_norm_relu(f"group{group}/conv{number}", channels, 1)
-        ops.append(MaxPool(2, 2))
-    return Model("vgg19", "VGG-19 with batch norm and one linear layer", (*ops, Flatten(), Dense("logits", 10)))
-
-
-def _conv_norm_relu(path: str, channels: int, stride: int) -> list[Op]:
-    return [Conv(path, channels, stride=stride), BatchNorm(f"{path}/norm"), Relu()]
+    """The network of that name; ValueError names what there is."""
+    if name not in _TARGETS:
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{hint}")
+    summary, target, arguments = _TARGETS[name]
+    model = Model(name, summary, f"{HERE}.{target}", arguments)
+    return model.on(LARGE, 1000) if summary.endswith("ImageNet") else model

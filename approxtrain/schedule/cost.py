@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from approxtrain.models.description import ConvLayer
+from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.schedule import Schedule
 

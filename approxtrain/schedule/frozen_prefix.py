@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from approxtrain.models.description import BatchNorm, Conv, Model, walk
+from approxtrain.models.layer import ConvLayer
 from approxtrain_kernels import Method
 
 
@@ -29,15 +29,7 @@ def prefix(column: Sequence[Method]) -> int:
     return sum(1 for _ in takewhile(lambda method: not method.gives_gradient, column))
 
 
-def frozen_parts(model: Model, column: Sequence[Method]) -> dict[str, Method]:
-    """What the frozen prefix holds: path of each convolution and batch norm in it → the method of its layer.
-
-    A norm belongs to the convolution that comes before it; one before the first convolution to the first.
-    """
-    frozen, layer = prefix(column), 0
-    parts: dict[str, Method] = {}
-    for op, _ in walk(model.ops, model.image_shape):
-        layer += isinstance(op, Conv)
-        if isinstance(op, Conv | BatchNorm) and max(layer, 1) <= frozen:
-            parts[op.path] = column[max(layer, 1) - 1]
-    return parts
+def frozen_parts(layers: Sequence[ConvLayer], column: Sequence[Method]) -> dict[str, Method]:
+    """What the frozen prefix holds: path of each convolution and normalisation in it → the method of its layer."""
+    frozen = zip(layers[: prefix(column)], column, strict=False)
+    return {path: method for layer, method in frozen for path in (layer.path, *layer.norms)}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from approxtrain.errors import ConfigError
-from approxtrain.models.description import ConvLayer
+from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.phases import phases_of

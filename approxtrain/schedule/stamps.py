@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations, groupby
 from math import gcd
 
-from approxtrain.models.description import ConvLayer
+from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
 from approxtrain.schedule.named import named
 from approxtrain_kernels.method import Method

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from approxtrain.models.description import ConvLayer, Model
+from approxtrain.models import ConvLayer, Model
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.cost import Cost, cost, layer_flops, phase_costs
 from approxtrain.schedule.frozen_prefix import prefix

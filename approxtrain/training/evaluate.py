@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, plain_batch
 from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree
@@ -49,7 +50,7 @@ def _batch_sums(task: Task, params: Tree, stats: Tree, images: Images, start: ja
     labels = images.labels[index]
 
     def of_one_seed(params: Tree, stats: Tree) -> tuple[jax.Array, jax.Array]:
-        logits = task.network(params, stats)(plain_batch(images, index))
+        logits = forward(task.network(params, stats), plain_batch(images, index), training=False).astype(jnp.float32)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.where(counts, loss, 0.0).sum(), (counts & (logits.argmax(-1) == labels)).sum()
 

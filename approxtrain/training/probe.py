@@ -28,23 +28,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from flax import nnx
 
-from approxtrain.models.network import Conv
+from approxtrain.models.approximate import Convolution, Product, drawing, modules_by_path
+from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
 from approxtrain.training.pending import spread
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import Task, TrainState, Tree
+from approxtrain.training.step import Task, TrainState, Tree, losses
 from approxtrain_kernels import Method
-from approxtrain_kernels import conv as convolution
 from approxtrain_kernels.methods.full import Full
 
 FIGURES = ("cosine", "norm_ratio", "sign_disagreement", "dead_planes")
@@ -135,47 +136,51 @@ def measure(
 ) -> list[jax.Array]:
     """`figures_of` each cell on one batch x `[B, H, W, C]`, with the key of a step, in float32."""
     layers = {number: task.model.layers[number - 1] for number, _ in cells}
+    taps: dict[int, _Tap] = {}
 
-    def loss_of(added: dict[int, jax.Array]) -> tuple[jax.Array, dict[int, jax.Array]]:
+    def loss_of(added: dict[int, jax.Array]) -> tuple[jax.Array, dict[int, tuple[jax.Array, jax.Array]]]:
         network = task.network(params, stats)
-        taps = {number: _Tap(network.parts[layer.path], added[number]) for number, layer in layers.items()}
+        modules = modules_by_path(network)
         for number, layer in layers.items():
-            network.parts[layer.path] = taps[number]
-        logits = network(x, train=True)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return loss, {number: tap.x for number, tap in taps.items()}
+            attribute = "conv_general_dilated" if isinstance(modules[layer.path], nnx.Conv) else "dot_general"
+            taps[number] = _Tap(getattr(modules[layer.path], attribute), added[number])
+            setattr(modules[layer.path], attribute, taps[number])
+        with drawing(key):
+            logits = forward(network, x, training=True, key=key).astype(jnp.float32)
+        loss = losses(task.train, logits, labels).mean()
+        return loss, {number: tap.operands for number, tap in taps.items()}
 
-    network = task.network(params, stats)
-    zeros = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:]), network.dtype) for number, layer in layers.items()}
-    outputs, inputs = jax.grad(loss_of, has_aux=True)(zeros)
+    zeros = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:])) for number, layer in layers.items()}
+    outputs, operands = jax.grad(loss_of, has_aux=True)(zeros)
     measured = []
-    for number, method in cells:
-        gradients = partial(_gradients, network.parts[layers[number].path], inputs[number], outputs[number])
-        (dx, dw), (exact_dx, exact_dw) = gradients(method, jax.random.fold_in(key, number)), gradients(Full(), None)
-        figures = [*alignment(dw, exact_dw), *planes(outputs[number])]
-        if len(figures_of(number, method)) > len(FIGURES):
-            figures += alignment(dx, exact_dx)
-        measured.append(jnp.stack(figures))
+    with drawing(key):
+        for number, method in cells:
+            gradients = partial(taps[number].gradients, *operands[number], outputs[number])
+            (dx, dw), (exact_dx, exact_dw) = gradients(method), gradients(Full())
+            figures = [*alignment(dw, exact_dw), *planes(outputs[number])]
+            if len(figures_of(number, method)) > len(FIGURES):
+                figures += alignment(dx, exact_dx)
+            measured.append(jnp.stack(figures))
     return measured
 
 
 class _Tap:
-    """A convolution that keeps its input, and adds zeros to its output: the gradient by these is dO."""
+    """In place of what a layer computes by: keeps its operands, and adds zeros to its result. The gradient by these is
+    dO, `[N, Ho, Wo, Co]` in float32."""
 
-    def __init__(self, conv: Conv, added: jax.Array) -> None:
-        self.conv, self.added = conv, added
+    def __init__(self, function: Convolution | Product, added: jax.Array) -> None:
+        self.function, self.added = function, added
 
-    def __call__(self, x: jax.Array, method: Method, key: jax.Array | None) -> jax.Array:
-        self.x = x
-        return self.conv(x, method, key) + self.added
+    def __call__(self, x: jax.Array, w: jax.Array, *geometry: Any, **options: Any) -> jax.Array:
+        self.operands, self.geometry, self.options = (x, w), geometry, options
+        y = self.function(x, w, *geometry, **options)
+        return y + self.added.astype(y.dtype).reshape(y.shape)
 
-
-def _gradients(
-    conv: Conv, x: jax.Array, dy: jax.Array, method: Method, key: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """(dx, dW) of a convolution by a method, as a training step takes them."""
-    w, strides = conv.kernel[...].astype(conv.dtype), (conv.stride, conv.stride)
-    return jax.vjp(partial(convolution, strides=strides, method=method, key=key), x, w)[1](dy)
+    def gradients(self, x: jax.Array, w: jax.Array, dy: jax.Array, method: Method) -> tuple[jax.Array, jax.Array]:
+        """(dx, dW) of the layer by a method, as a training step takes them."""
+        function = replace(self.function, method=method)
+        y, pullback = jax.vjp(lambda x, w: function(x, w, *self.geometry, **self.options), x, w)
+        return pullback(dy.astype(y.dtype).reshape(y.shape))
 
 
 def alignment(approximated: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -2,13 +2,16 @@
 
 A column is static. Its step contains the estimators of its cells and nothing of those that it does not use; the choice
 between columns is `dispatch.py`'s. The optimiser's part is the same for all of them, so it stands outside of that
-choice: there it writes over the state in place, where a branch would have to be given a copy. It works by element, so
-an axis of seeds is nothing special to it.
+choice: there it writes over the state in place, where a branch would have to be given a copy.
+
+The network is any NNX module: its parameters are its `nnx.Param`s, and what else it holds, batch norm's averages say, are
+its statistics; dropout's streams of random numbers begin anew in each step. Trees are nested dicts by the names in the
+module, and a parameter is named by its path: "stages/0/1/conv2/kernel".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,11 +21,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from approxtrain.config import Config
-from approxtrain.models import Model
-from approxtrain.models.network import Network
+from approxtrain.config import Config, TrainConfig
+from approxtrain.models import ConvLayer, Model
+from approxtrain.models.approximate import approximate, drawing
+from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
+from approxtrain.training import optimizer as optimizers
 from approxtrain_kernels import Method
+from approxtrain_kernels.methods.full import Full
 
 Tree = Any
 
@@ -35,7 +41,7 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # int32, steps finished
     params: Tree
-    stats: Tree  # batch norm's running averages
+    stats: Tree  # what the network holds besides, such as batch norm's running averages
     opt_state: Tree
     loss_sum: jax.Array
     correct_sum: jax.Array
@@ -54,8 +60,8 @@ class Backward(NamedTuple):
     metrics: StepMetrics
 
 
-Held = Mapping[tuple[str, ...], bool | jax.Array]
-"""Path and name of parameters → whether they and their moments stay as they are."""
+Held = Mapping[str, bool | jax.Array]
+"""Path of parameters → whether they and their moments stay as they are."""
 
 
 class Task(NamedTuple):
@@ -63,23 +69,26 @@ class Task(NamedTuple):
 
     model: Model
     graph: nnx.GraphDef
+    streams: Tree
+    """The shapes of the network's streams of random numbers."""
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     steps_per_epoch: int
+    train: TrainConfig
+    follow: Callable[[nnx.Module, Sequence[ConvLayer], Sequence[Method]], nnx.Module] = approximate
 
-    def network(self, params: Tree, stats: Tree) -> Network:
-        return nnx.merge(self.graph, params, stats)
+    def network(self, params: Tree, stats: Tree, column: Sequence[Method] | None = None) -> nnx.Module:
+        """The network with these arrays, its layers under the methods of a column, by default all exact."""
+        layers, streams = self.model.layers, jax.tree.map(_any_stream, self.streams)
+        network = nnx.merge(self.graph, params, streams, stats)
+        return self.follow(network, layers, [Full()] * len(layers) if column is None else column)
 
 
-def set_up(
-    model: Model, config: Config, steps_per_epoch: int, keys: jax.Array, kind: type[Network] = Network
-) -> tuple[Task, TrainState]:
+def set_up(model: Model, config: Config, steps_per_epoch: int, keys: jax.Array) -> tuple[Task, TrainState]:
     """The task, and the state before the first step: a pure function of `keys`, one for each seed."""
+    rate = optimizers.learning_rate(config.optimizer, steps_per_epoch, steps_per_epoch * config.train.epochs)
+    optimizer = optimizers.optimizer(config.optimizer, rate)
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
-    learning_rate = optax.exponential_decay(
-        config.optimizer.learning_rate, transition_steps=steps_per_epoch, decay_rate=config.optimizer.decay
-    )
-    optimizer = optax.adam(learning_rate)
 
     # Programs that run once: on a CPU, optimising the one that draws the weights took seconds and saved milliseconds.
     once = partial(
@@ -88,17 +97,28 @@ def set_up(
 
     @once
     def draw(key: jax.Array) -> tuple[Tree, Tree]:
-        network = kind(model, rngs=nnx.Rngs(key), dtype=dtype)
-        params, stats = nnx.state(network, nnx.Param), nnx.state(network, nnx.BatchStat)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        _, params, _, stats = _split_network(model.build(rngs=nnx.Rngs(key), dtype=dtype))
+        return params, stats
 
-    shell = nnx.eval_shape(lambda: kind(model, rngs=nnx.Rngs(0), dtype=dtype))
-    graph, _, _ = nnx.split(shell, nnx.Param, nnx.BatchStat)
+    graph, _, streams, _ = _split_network(nnx.eval_shape(lambda: model.build(rngs=nnx.Rngs(0), dtype=dtype)))
     # stacked by NumPy, which has nothing to compile for each shape
     params, stats = jax.tree.map(lambda *leaves: jnp.array(np.stack(leaves)), *map(draw, keys))
     nothing = jnp.zeros(len(keys), jnp.float32)
     initial = TrainState(jnp.int32(0), params, stats, once(optimizer.init)(params), nothing, jnp.copy(nothing))
-    return Task(model, graph, optimizer, learning_rate, steps_per_epoch), initial
+    return Task(model, graph, streams, optimizer, rate, steps_per_epoch, config.train), initial
+
+
+def _split_network(network: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree, Tree]:
+    """Structure, parameters, streams of random numbers, statistics."""
+    graph, *states = nnx.split(network, nnx.Param, nnx.RngState, ...)
+    params, streams, stats = map(nnx.to_pure_dict, states)
+    return graph, params, streams, stats
+
+
+def _any_stream(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """A stream's key or count: `forward` begins it anew."""
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.split(jax.random.key(0), leaf.shape) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
 
 
 def backward(
@@ -116,26 +136,43 @@ def backward(
 
     `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
     """
-    frozen = frozen_parts(task.model, column) if frozen_prefix else {}
+    parts = tuple(f"{path}/" for path in (frozen_parts(task.model.layers, column) if frozen_prefix else ()))
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
-    free, still = _split(params, frozen)
+    named = by_path(params)
+    still = {name: leaf for name, leaf in named.items() if name.startswith(parts)} if parts else {}
+    free = {name: leaf for name, leaf in named.items() if name not in still}
 
-    def loss_of(free: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(_join(free, still), stats)
-        logits = network(x, column=column, key=key, train=True)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
+        network = task.network(_like(params, free | still), stats, column)
+        with drawing(key):
+            logits = forward(network, x, training=True, key=key).astype(jnp.float32)
+        loss = losses(task.train, logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
-        return loss, (nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), correct)
+        return loss, (_split_network(network)[3], correct)
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
-    gradient = _join(gradient, jax.tree.map(jnp.zeros_like, still))
+    gradient = _like(params, gradient | {name: jnp.zeros_like(leaf) for name, leaf in still.items()})
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
+def losses(train: TrainConfig, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of each image: logits `[B, classes]`, labels `[B]` → `[B]`, as training counts it."""
+    if not train.label_smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), train.label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
 def optimizer_step(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
-    """The state after Adam's step along the gradients of `result`, of all seeds at once; parameters `held` stay."""
-    updates, opt_state = task.optimizer.update(result.gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    """The state after the optimiser's step along the gradients of `result`, of all seeds; parameters `held` stay."""
+    # The counts in the optimiser's state are one for all seeds, its other arrays have their axis.
+    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, state.opt_state)
+
+    def of_one_seed(gradient: Tree, opt_state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        updates, opt_state = task.optimizer.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    params, opt_state = jax.vmap(of_one_seed, (0, axes, 0), (0, axes))(result.gradient, state.opt_state, state.params)
     params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
     starts_epoch, metrics = state.step % task.steps_per_epoch == 0, result.metrics
     new = TrainState(
@@ -161,36 +198,46 @@ def held_by(
 
     Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
     """
-    of_column = [_held_by_one(model, column, params, frozen_prefix) for column in columns]
+    of_column = [_held_by_one(model, column, by_path(params), frozen_prefix) for column in columns]
     # Sorted, so that the program is the same in every process: it is kept on disk by its text.
     flags = {name: [name in names for names in of_column] for name in sorted(set().union(*of_column))}
     return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
 
 
-def _held_by_one(model: Model, column: Sequence[Method], params: Tree, frozen_prefix: bool) -> set[tuple[str, ...]]:
+def _held_by_one(model: Model, column: Sequence[Method], names: Iterable[str], frozen_prefix: bool) -> set[str]:
     layers = zip(model.layers, column, strict=True)
-    weights = {(layer.path, "kernel") for layer, method in layers if not method.updates_weight}
-    frozen = frozen_parts(model, column) if frozen_prefix else {}
-    parts = [path for path, method in frozen.items() if not method.updates_weight]
-    return weights | {(path, name) for path in parts for name in params["parts"][path]}
+    weights = {f"{layer.path}/kernel" for layer, method in layers if not method.updates_weight}
+    frozen = frozen_parts(model.layers, column) if frozen_prefix else {}
+    parts = tuple(f"{path}/" for path, method in frozen.items() if not method.updates_weight)
+    return weights | {name for name in names if parts and name.startswith(parts)}
 
 
-def _split(params: Tree, paths: Iterable[str]) -> tuple[Tree, Tree]:
-    """The parameters without the parts at `paths`; and these parts."""
-    still = {path: params["parts"][path] for path in paths}
-    free = {path: part for path, part in params["parts"].items() if path not in still}
-    return {**params, "parts": free}, still
+def by_path(tree: Tree) -> dict[str, jax.Array]:
+    """The leaves of nested dicts by their path: "stages/0/1/conv2/kernel"."""
+    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _join(free: Tree, still: Tree) -> Tree:
-    return {**free, "parts": {**free["parts"], **still}}
+def _like(tree: Tree, leaves: Mapping[str, jax.Array]) -> Tree:
+    """Nested dicts as `tree`, of the leaves at their paths."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_path(path)], tree)
+
+
+def _path(entries: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(entries, simple=True, separator="/")
 
 
 def _hold(held: Held, new: Tree, old: Tree) -> Tree:
-    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
+    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`.
 
-    def choose(path: tuple, new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
-        flag = held.get(tuple(str(getattr(entry, "key", "")) for entry in path[-2:]), False)
+    The optimiser keeps trees like that of the parameters, so the path of a moment ends like its parameter's.
+    """
+    if not held:
+        return new
+    params = by_path(new[0]).keys()
+
+    def choose(path: tuple[Any, ...], new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
+        names = (_path(path[begin:]) for begin in range(len(path)))
+        flag = held.get(next((name for name in names if name in params), ""), False)
         if isinstance(flag, bool):
             return old_leaf if flag else new_leaf
         return jnp.where(flag, old_leaf, new_leaf)

@@ -13,7 +13,6 @@ from approxtrain import models
 from approxtrain.config import Config
 from approxtrain.data import shapes
 from approxtrain.models import Model
-from approxtrain.models import description as d
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +29,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _small(size: int) -> Model:
-    ops: list[d.Op] = []
-    for name, stride in (("first", 2), ("second", 1), ("third", 2)):
-        ops += [d.Conv(name, 8, stride=stride), d.BatchNorm(f"{name}/norm"), d.Relu()]
-    return Model("small", "three convolutions", (*ops, d.GlobalMean(), d.Dense("logits", 10)), (size, size, 3))
+    return Model("small", "three convolutions", "tests.networks:Small", image_shape=(size, size, 3))
 
 
 @pytest.fixture

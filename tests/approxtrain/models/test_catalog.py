@@ -1,8 +1,6 @@
-"""The networks of the paper: their sizes, and that description and module are one network."""
+"""The networks that have a name, and how a class becomes a network."""
 
 from __future__ import annotations
-
-from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -11,92 +9,80 @@ import pytest
 from flax import nnx
 
 from approxtrain import models
+from approxtrain.errors import ConfigError
 from approxtrain.models import Model
-from approxtrain.models import description as d
-from approxtrain.models import network as module
-from approxtrain.models.network import Network
-from approxtrain_kernels.methods import make
+from approxtrain.models.forward import forward
+from approxtrain.models.resnet_cifar import Block
 
-
-def abstract(model: Model) -> Network:
-    """The module with shapes in place of arrays."""
-    return nnx.eval_shape(lambda: Network(model, rngs=nnx.Rngs(0)))
+PUBLISHED = {
+    "resnet14": 172_506,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet56": 853_018,
+    "vgg19": 20_035_018,
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "resnet18-small": 11_173_962,
+    "resnet50-small": 23_520_842,
+    "wrn16-4": 2_748_890,
+}
+"""Parameters, as their authors or the libraries that people take them from have them."""
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("cnn2", 2), ("cnn5", 5), ("resnet14", 13), ("resnet20", 19), ("vgg19", 16)]
+    ("name", "count"), [("cnn2", 2), ("cnn5", 5), ("resnet14", 13), ("resnet20", 19), ("vgg19", 16), ("wrn16-4", 16)]
 )
-def test_it_has_the_convolutions_of_the_paper_numbered_from_1(name, count):
+def test_its_convolutions_are_numbered_from_1(name, count):
     assert [layer.number for layer in models.get(name).layers] == list(range(1, count + 1))
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet14", 172_506), ("resnet20", 269_722), ("vgg19", 20_035_018)])
-def test_it_has_as_many_parameters_as_published(name, count):
-    parameters = jax.tree.leaves(nnx.state(abstract(models.get(name)), nnx.Param))
-    assert sum(prod(leaf.shape) for leaf in parameters) == count
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_it_has_as_many_parameters_as_published(name):
+    assert models.get(name).parameters == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_the_description_agrees_with_the_convolutions_that_run(name, monkeypatch):
-    model, calls = models.get(name), []
-    network = abstract(model)
-
-    def record(x, w, *, strides, padding, method, key, **rest):
-        calls.append((x.shape, w.shape, strides, padding, method))
-        return conv(x, w, strides=strides, padding=padding, method=method, key=key, **rest)
-
-    conv = module.conv
-    monkeypatch.setattr(module, "conv", record)
-    column = [make("approx", k=layer.number) for layer in model.layers]  # tells the layers apart
+def test_it_takes_images_of_its_size_and_other_classes(name):
+    model = models.get(name)
+    network = nnx.eval_shape(lambda: model.on(model.image_shape, 7).build(rngs=nnx.Rngs(0), dtype=jnp.bfloat16))
     graph, state = nnx.split(network)
-    images = jnp.zeros((1, *model.image_shape))
-    logits = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x, column=column, train=True), state, images)
-    assert calls == [
-        (layer.shape.x_shape, layer.shape.w_shape, layer.shape.strides, "SAME", method)
-        for layer, method in zip(model.layers, column, strict=True)
-    ]
-    assert (logits.shape, logits.dtype) == ((1, 10), jnp.float32)
-    assert [network.parts[layer.path].kernel.shape for layer in model.layers] == [call[1] for call in calls]
-
-
-def test_every_layer_gets_a_key_of_its_own(pocket, monkeypatch):
-    keys = []
-
-    def record(x, w, *, strides, padding, method, key, **rest):
-        keys.append(tuple(np.asarray(jax.random.key_data(key))))
-        return conv(x, w, strides=strides, padding=padding, method=method, key=key, **rest)
-
-    network, conv = Network(pocket, rngs=nnx.Rngs(0)), module.conv
-    monkeypatch.setattr(module, "conv", record)
-    network(jnp.zeros((1, 8, 8, 3)), key=jax.random.key(0))
-    assert len(set(keys)) == len(keys) == 3
+    x = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
+    logits = jax.eval_shape(lambda state, x: forward(nnx.merge(graph, state), x, training=True), state, x)
+    assert (logits.shape, logits.dtype) == ((2, 7), jnp.bfloat16)
 
 
 def test_a_shortcut_takes_every_stride_th_pixel_and_fills_new_channels_with_zeros():
-    block = d.Residual((d.Conv("conv", 8, stride=2),))
-    network = Network(Model("block", "", (block,), (6, 6, 4)), rngs=nnx.Rngs(0))
-    network.parts["conv"].kernel[...] = jnp.zeros((3, 3, 4, 8))
+    block = Block(4, 8, 2, dtype=None, rngs=nnx.Rngs(0))
+    block.conv2.kernel[...] = jnp.zeros((3, 3, 8, 8))
     x = np.random.default_rng(0).standard_normal((2, 6, 6, 4)).astype(np.float32)
     expected = np.zeros((2, 3, 3, 8), np.float32)
-    expected[..., 2:6] = x[:, ::2, ::2]
-    np.testing.assert_array_equal(network(jnp.asarray(x)), expected)
+    expected[..., 2:6] = np.maximum(x[:, ::2, ::2], 0)
+    np.testing.assert_array_equal(block(jnp.asarray(x)), expected)
 
 
 def test_evaluated_an_image_does_not_depend_on_the_others_of_its_batch(pocket):
-    network = Network(pocket, rngs=nnx.Rngs(0))
+    network = pocket.build(rngs=nnx.Rngs(0))
     images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
-    network(images, train=True)  # moves the running averages away from 0 and 1
-    np.testing.assert_allclose(network(images)[:1], network(images[:1]), rtol=1e-5)
-    assert not np.allclose(network(images, train=True)[:1], network(images[:1], train=True), rtol=1e-2)
-
-
-def test_a_column_of_another_length_is_an_error(pocket):
-    with pytest.raises(ValueError, match="`column` has 2 methods, but small has 3 layers"):
-        abstract(pocket)(jnp.zeros((1, 8, 8, 3)), column=[make("full")] * 2)
+    forward(network, images, training=True)  # moves the running averages away from 0 and 1
+    used, trained = (lambda x, training=t: forward(network, x, training=training) for t in (False, True))
+    np.testing.assert_allclose(used(images)[:1], used(images[:1]), rtol=1e-5)
+    assert not np.allclose(trained(images)[:1], trained(images[:1]), rtol=1e-2)
 
 
 def test_an_unknown_network_is_an_error_that_names_those_there_are():
     with pytest.raises(ValueError, match=r"no model is called 'vgg16'; there are cnn2, .* Did you mean 'vgg19'\?"):
         models.get("vgg16")
-    with pytest.raises(ValueError, match=r"`depth` \(=18\) must be one of 14, 20, 32, 56"):
-        models.resnet(18)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Model("m", "", "tests.nowhere:Net"), r"`model.target` \(='tests.nowhere:Net'\) cannot be imported"),
+        (Model("m", "", "tests.networks:Net"), r"`model.target` .* cannot be imported"),
+        (Model("m", "", "tests.networks:Small", {"depth": 3}), r"tests.networks:Small cannot be built: .*'depth'"),
+        (Model("m", "", "approxtrain.models.resnet_cifar:CifarResNet", {"depth": 18}), r"`depth` \(=18\) must be 6n"),
+    ],
+)
+def test_a_class_that_cannot_be_built_is_an_error_in_words(model, message):
+    with pytest.raises(ConfigError, match=message):
+        model.build(rngs=nnx.Rngs(0))

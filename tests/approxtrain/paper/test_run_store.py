@@ -11,7 +11,6 @@ import pytest
 from approxtrain import data, models
 from approxtrain.errors import InterruptedRun, LockedError
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain.paper import execute as executing
 from approxtrain.paper import experiments, planning
 from approxtrain.paper.budget import BUDGETS
@@ -31,9 +30,8 @@ ZERO, RANDOM = "cnn2-zero", "cnn2-random"
 @pytest.fixture(autouse=True, scope="module")
 def _small_networks():
     """Every network is two convolutions, and what one run has compiled serves the next."""
-    ops = (d.Conv("first", 4, stride=2), d.Relu(), d.Conv("second", 4, stride=2), d.GlobalMean(), d.Dense("logits", 10))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "get", lambda name: Model(name, "two convolutions", ops))
+        patch.setattr(models, "get", lambda name: Model(name, "two convolutions", "tests.networks:Tiny"))
         patch.setattr(jax, "clear_caches", lambda: None)
         yield
 

@@ -12,7 +12,6 @@ import pytest
 from approxtrain import models
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.frozen_prefix import frozen_parts, prefix
 from approxtrain_kernels.methods import all_methods, make
@@ -75,7 +74,7 @@ def parameters(state) -> dict[str, bytes]:
 
 def norms(model: Model, letters: str) -> list[str]:
     weights = [layer.path for layer in model.layers]
-    return [path for path in frozen_parts(model, column(letters)) if path not in weights]
+    return [path for path in frozen_parts(model.layers, column(letters)) if path not in weights]
 
 
 # Which parts
@@ -94,20 +93,20 @@ def test_zero_and_skip_are_the_methods_that_give_no_gradient():
 
 
 def test_a_norm_belongs_to_the_convolution_before_it():
-    assert list(frozen_parts(models.get("cnn2"), column("ZF"))) == ["conv1", "norm1"]  # a pooling lies between
-    inside = frozen_parts(models.get("resnet14"), column("ZS" + "F" * 11))
+    assert list(frozen_parts(models.get("cnn2").layers, column("ZF"))) == ["conv1", "norm1"]  # a pooling lies between
+    inside = frozen_parts(models.get("resnet14").layers, column("ZS" + "F" * 11))
     assert {path: method.name for path, method in inside.items()} == {
-        "stem": "zero",
+        "stem/conv": "zero",
         "stem/norm": "zero",
-        "stage1/block1/conv1": "skip",
-        "stage1/block1/conv1/norm": "skip",
+        "stages/0/0/conv1": "skip",
+        "stages/0/0/norm1": "skip",
     }
 
 
 def test_a_norm_of_the_images_belongs_to_the_first_convolution():
-    model = Model("", "", (d.BatchNorm("images"), d.Conv("a", 8), d.Conv("b", 8), d.BatchNorm("b/norm")))
-    assert list(frozen_parts(model, column("ZF"))) == ["images", "a"]
-    assert frozen_parts(model, column("FZ")) == {}
+    layers = Model("", "", "tests.networks:NormFirst").layers
+    assert list(frozen_parts(layers, column("ZF"))) == ["a", "images"]
+    assert frozen_parts(layers, column("FZ")) == {}
 
 
 # Which schedules
@@ -172,12 +171,11 @@ def test_only_norms_of_the_prefix_differ_from_the_run_without_it(pair):
 
 @pytest.mark.parametrize("mode", ["host", "switch"])
 def test_under_skip_norms_biases_and_their_moments_are_held_bit_for_bit(mode, assemble):
-    ops = (d.Conv("a", 8, bias=True), d.BatchNorm("a/norm"), d.Relu(), d.Conv("b", 8, bias=True), d.Relu())
-    model = Model("biased", "", (*ops, d.GlobalMean(), d.Dense("logits", 10)), (8, 8, 3))
+    model = Model("biased", "", "tests.networks:Biased", image_shape=(8, 8, 3))
     states, _ = assemble(model, schedule("FF", "FF", "SF"), mode=mode).run(3)
     before, after = map(parameters, states[2:])
     same = {path for path in before if before[path] == after[path]}
-    held = ["['a']['kernel']", "['a']['bias']", "['a/norm']['scale']", "['a/norm']['bias']"]
+    held = ["['a']['kernel']", "['a']['bias']", "['norm']['scale']", "['norm']['bias']"]
     assert same == {path for path in before if any(path.endswith(end) for end in held)}
     assert len(same) == 3 * len(held)
 
@@ -186,10 +184,10 @@ def test_under_zero_the_moments_of_norms_decay_and_still_move_them(assemble, poc
     states, _ = assemble(pocket, schedule("FFF", "FFF", "ZFF")).run(3)
     before, after = (state.opt_state[0] for state in states[2:])
     for name in ("scale", "bias"):
-        m, v = (np.asarray(tree["parts"]["first/norm"][name]) for tree in (before.mu, before.nu))
-        np.testing.assert_allclose(after.mu["parts"]["first/norm"][name], B1 * m, rtol=1e-5)
-        np.testing.assert_allclose(after.nu["parts"]["first/norm"][name], B2 * v, rtol=1e-5)
-        old, new = (state.params["parts"]["first/norm"][name] for state in states[2:])
+        m, v = (np.asarray(tree["norm1"][name]) for tree in (before.mu, before.nu))
+        np.testing.assert_allclose(after.mu["norm1"][name], B1 * m, rtol=1e-5)
+        np.testing.assert_allclose(after.nu["norm1"][name], B2 * v, rtol=1e-5)
+        old, new = (state.params["norm1"][name] for state in states[2:])
         assert np.abs(new - old).max() > 1e-3
 
 
@@ -197,7 +195,7 @@ def test_under_zero_the_moments_of_norms_decay_and_still_move_them(assemble, poc
 def test_running_averages_of_a_frozen_norm_go_on(letters, assemble, pocket):
     states, _ = assemble(pocket, schedule(letters)).run(2)
     for name in ("mean", "var"):
-        old, new = (state.stats["parts"]["first/norm"][name] for state in states[1:])
+        old, new = (state.stats["norm1"][name] for state in states[1:])
         assert (old != new).all()
 
 

@@ -13,7 +13,6 @@ import pytest
 from approxtrain import disk
 from approxtrain.config import dump
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain.run import checkpoint, record
 from approxtrain.run.folder import RunFolder
 from approxtrain.training import probe
@@ -106,12 +105,11 @@ def expected(method, x, dy, shape) -> list[float]:
 
 
 def test_every_figure_is_that_of_the_equations_in_float64(configure):
-    ops = (d.Conv("one", 5, bias=True), d.Relu(), d.Conv("two", 4, stride=2), d.Relu(), d.Flatten())
-    model = Model("two", "", (*ops, d.Dense("logits", 10)), (8, 8, 3))
+    model = Model("two", "", "tests.networks:TwoConvolutions", image_shape=(8, 8, 3))
     task, state = set_up(model, configure({"name": "full"}), 6, jax.random.split(jax.random.key(0), 1))
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
     rng = np.random.default_rng(0)
-    params["parts"]["one"]["bias"] = jnp.asarray([0.3, 0.0, -0.2, -99.0, 0.1])  # the fourth channel is dead
+    params["one"]["bias"] = jnp.asarray([0.3, 0.0, -0.2, -99.0, 0.1])  # the fourth channel is dead
     x, labels = rng.standard_normal((16, 8, 8, 3)).astype(np.float32), rng.integers(0, 10, 16)
     names = ("approx", "zero", "pooled")
     methods = [*map(make, names), make("approx", k=3), make("approx", scale="paper")]
@@ -119,7 +117,7 @@ def test_every_figure_is_that_of_the_equations_in_float64(configure):
     measure = jax.jit(lambda params: probe.measure(task, cells, params, {}, x, labels, jax.random.key(1)))
     found = np.asarray(measure(params))
 
-    parts = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["parts"])
+    parts = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     first, second = (conv_shape(shape, *rest) for shape, *rest in [
         ((16, 8, 8, 3), 5, (3, 3)), ((16, 8, 8, 5), 4, (3, 3), (2, 2))
     ])  # fmt: skip
@@ -169,7 +167,7 @@ def test_what_a_cosine_and_a_ratio_are_at_the_edges():
 def test_the_gradients_are_those_of_the_step_with_its_batch_and_its_key(assemble, pocket):
     def gradients(bench) -> list[np.ndarray]:
         """Of layers 1 to 3 in the first step, after which Adam's first moment is 0.1 of them."""
-        moments = bench.run(1)[0][1].opt_state[0].mu["parts"]
+        moments = bench.run(1)[0][1].opt_state[0].mu
         return [moments[layer.path]["kernel"].astype(np.float64).ravel() / 0.1 for layer in pocket.layers]
 
     bench = assemble(pocket, ONE_COLUMN)

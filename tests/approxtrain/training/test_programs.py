@@ -24,7 +24,6 @@ import pytest
 from approxtrain import disk, models
 from approxtrain.config import dump
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import choose_mode
@@ -93,8 +92,7 @@ def test_on_cnn5_zero_leaves_forward_and_input_gradients(assemble):
 def test_by_xla_maps_of_four_pixels_are_products(name, assemble, gather, monkeypatch):
     """A forward and a dgrad are a product for each of the 4 pixels; a wgrad, which only full has, is one product."""
     monkeypatch.setattr(native, "available", lambda: False)
-    ops = (d.Conv("a", 8), d.BatchNorm("a/norm"), d.Relu(), d.Conv("b", 8), d.BatchNorm("b/norm"), d.Relu())
-    model = Model("2x2", "", (*ops, d.Flatten(), d.Dense("logits", 10)), (2, 2, 8))
+    model = Model("2x2", "", "tests.networks:FourPixels", image_shape=(2, 2, 8))
     bench = assemble(model, {"name": "full"})
     step = jax.jit(over_seeds(partial(backward, bench.dispatch.task, (make(name), make(name))), "map"))
     x, labels, key = jnp.zeros((1, 32, 2, 2, 8)), jnp.zeros((1, 32), jnp.int32), bench.dispatch.keys.gradient

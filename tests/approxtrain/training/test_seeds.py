@@ -119,8 +119,8 @@ def test_a_seed_that_diverges_stops_the_run_and_is_named(tmp_path, small, config
     config = configure({"name": "full"}, seeds=2, checkpoint_every=1)
     with RunFolder.create(tmp_path / "run") as folder:
         run = Run(config, folder, Listener())
-        bias = run.initial.params["parts"]["logits"]["bias"]
-        run.initial.params["parts"]["logits"]["bias"] = bias.at[1].set(np.nan)
+        bias = run.initial.params["logits"]["bias"]
+        run.initial.params["logits"]["bias"] = bias.at[1].set(np.nan)
         with pytest.raises(DivergedError, match="The loss of step 0 of seed 1 is nan, under the methods full"):
             run.train()
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain.models import Model, network
-from approxtrain.models import description as d
+from approxtrain.models import Model, approximate
 from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import backward, held_by, optimizer_step, set_up
 
@@ -29,7 +28,7 @@ def grid(*columns: str) -> dict:
 
 
 def kernel(tree, layer: int = SECOND) -> np.ndarray:
-    return np.asarray(tree["parts"][NAMES[layer]]["kernel"])[0]  # of the one seed
+    return np.asarray(tree[NAMES[layer]]["kernel"])[0]  # of the one seed
 
 
 def moments(state, layer: int = SECOND) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +51,7 @@ def softmax_gradient(x, w, b, labels):
 
 
 def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(configure):
-    linear = Model("linear", "", (d.Flatten(), d.Dense("logits", 10)), (2, 2, 3))
+    linear = Model("linear", "", "tests.networks:Linear", image_shape=(2, 2, 3))
     task, state = set_up(linear, configure({"name": "full"}), 6, jax.random.split(jax.random.key(0), 1))
     rng = np.random.default_rng(0)
 
@@ -61,7 +60,7 @@ def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(
         result = over_seeds(partial(backward, task, ()), "map")(state.params, state.stats, x, labels, key)
         return optimizer_step(task, state, result, {})
 
-    weights = {name: np.asarray(state.params["parts"]["logits"][name][0], np.float64) for name in ("kernel", "bias")}
+    weights = {name: np.asarray(state.params["logits"][name][0], np.float64) for name in ("kernel", "bias")}
     m, v = ({name: np.zeros_like(w) for name, w in weights.items()} for _ in range(2))
     for t in range(9):
         x, labels = rng.standard_normal((32, 2, 2, 3)).astype(np.float32), rng.integers(0, 10, 32)
@@ -72,7 +71,7 @@ def test_adam_is_the_formula_of_its_paper_with_a_rate_that_decays_at_every_step(
             m[name], v[name] = B1 * m[name] + (1 - B1) * g, B2 * v[name] + (1 - B2) * g**2
             m_hat, v_hat = m[name] / (1 - B1 ** (t + 1)), v[name] / (1 - B2 ** (t + 1))
             weights[name] = weights[name] - learning_rate(t) * m_hat / (np.sqrt(v_hat) + EPSILON)
-            np.testing.assert_allclose(state.params["parts"]["logits"][name][0], weights[name], atol=2e-6)
+            np.testing.assert_allclose(state.params["logits"][name][0], weights[name], atol=2e-6)
     assert int(state.step) == 9
 
 
@@ -136,13 +135,13 @@ def test_random_gradients_differ_between_steps_and_layers_and_repeat_for_a_seed(
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(assemble, pocket, monkeypatch):
-    conv, seen = network.conv, set()
+    conv, seen = approximate.conv, set()
 
     def record(x, w, **options):
         seen.update((x.dtype, w.dtype))
         return conv(x, w, **options)
 
-    monkeypatch.setattr(network, "conv", record)
+    monkeypatch.setattr(approximate, "conv", record)
     states, losses = assemble(pocket, {"name": "full"}, precision="bfloat16").run(2)
     assert seen == {jnp.dtype(jnp.bfloat16)}
     kept = {leaf.dtype for _, leaf in _leaves(states[-1]) if jnp.issubdtype(leaf.dtype, jnp.floating)}

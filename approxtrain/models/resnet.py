@@ -1,0 +1,111 @@
+"""ResNet-18 and ResNet-50 of [He 2015](https://arxiv.org/abs/1512.03385), for ImageNet and for small images.
+
+A block that changes size or channels has a 1×1 convolution with batch norm in its shortcut ("option B"), and a
+bottleneck block halves the size in its 3×3 convolution, as everybody's do since
+[Goyal 2017](https://arxiv.org/abs/1706.02677). `stem="small"` begins with one 3×3 convolution of stride 1, for images
+of 32×32, where `stem="imagenet"` has 7×7 with stride 2 and 3×3 max pooling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from approxtrain.models.batch_norm import BatchNorm
+from approxtrain.models.max_pool import max_pool
+from approxtrain.models.relu import relu
+
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+"""Depth → blocks of each of the four stages."""
+
+
+class ConvNorm(nnx.Module):
+    """A convolution without bias, and batch norm."""
+
+    def __init__(
+        self, in_channels: int, channels: int, size: int, stride: int = 1, *, dtype: Any, rngs: nnx.Rngs
+    ) -> None:
+        init = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+        low = (size - 1) // 2  # as much on either side, whatever the stride
+        self.conv = nnx.Conv(
+            in_channels,
+            channels,
+            (size, size),
+            stride,
+            padding=((low, low), (low, low)),
+            use_bias=False,
+            kernel_init=init,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm = BatchNorm(channels, momentum=0.9, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
+class ResidualBlock(nnx.Module):
+    """relu(body(x) + shortcut(x)): two 3×3 convolutions, or with `bottleneck` 1×1, 3×3 and 1×1 to four times as many
+    channels."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, *, bottleneck: bool, dtype: Any, rngs: nnx.Rngs
+    ) -> None:
+        options: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
+        self.out_channels = 4 * channels if bottleneck else channels
+        if bottleneck:
+            sizes = ((in_channels, channels, 1), (channels, channels, 3, stride), (channels, 4 * channels, 1))
+        else:
+            sizes = ((in_channels, channels, 3, stride), (channels, channels, 3))
+        self.body = nnx.List([ConvNorm(*size, **options) for size in sizes])
+        self.body[-1].norm.scale[...] *= 0  # the block begins as its shortcut (Goyal 2017)
+        same = stride == 1 and in_channels == self.out_channels
+        self.shortcut = None if same else ConvNorm(in_channels, self.out_channels, 1, stride, **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x
+        for layer in self.body[:-1]:
+            y = relu(layer(y))
+        y = self.body[-1](y)
+        return relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet(nnx.Module):
+    def __init__(
+        self,
+        depth: int = 50,
+        classes: int = 1000,
+        *,
+        stem: Literal["imagenet", "small"] = "imagenet",
+        in_channels: int = 3,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if depth not in BLOCKS:
+            raise ValueError(f"`depth` (={depth}) must be one of {', '.join(map(str, BLOCKS))}.")
+        self.pools = stem == "imagenet"
+        size, stride = (7, 2) if self.pools else (3, 1)
+        self.stem = ConvNorm(in_channels, 64, size, stride, dtype=dtype, rngs=rngs)
+        stages, width = [], 64
+        for number, blocks in enumerate(BLOCKS[depth]):
+            stage = []
+            for block in range(blocks):
+                stride = 2 if number > 0 and block == 0 else 1
+                channels = 64 << number
+                stage.append(ResidualBlock(width, channels, stride, bottleneck=depth > 34, dtype=dtype, rngs=rngs))
+                width = stage[-1].out_channels
+            stages.append(nnx.List(stage))
+        self.stages = nnx.List(stages)
+        self.logits = nnx.Linear(width, classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = relu(self.stem(x))
+        if self.pools:
+            x = max_pool(x, 3, 2)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
+        return self.logits(x.mean((1, 2)))

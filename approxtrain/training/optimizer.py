@@ -1,0 +1,85 @@
+"""The optimiser and its learning rate, by optax, as the `[optimizer]` table says.
+
+Weight decay is for the kernels of convolutions and linear layers, not for norms and biases: it is left out of every
+parameter with a single axis. In `sgd` it is added to the gradient before the momentum, as everybody's SGD has it; in
+`adamw`, `lion` and `muon` it is decoupled.
+
+What a method does to a layer is the same under each of them. `zero` gives a gradient of zeros: momentum, moments and
+weight decay go on as they do with any gradient. `skip` leaves the weight and all that the optimiser keeps of it as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from approxtrain.config import OptimizerConfig
+
+Tree = Any
+
+
+def learning_rate(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
+    """Step, counted from 0 → learning rate: a rise from 0 over the warm-up, then what `rate` names to the last step."""
+    peak, warmup = config.learning_rate, round(config.warmup * steps_per_epoch)
+    left = max(total_steps - warmup, 1)
+    match config.rate:
+        case "constant":
+            after = optax.constant_schedule(peak)
+        case "exponential":
+            after = optax.exponential_decay(peak, transition_steps=steps_per_epoch, decay_rate=config.decay)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, left, alpha=config.final)
+        case "linear":
+            after = optax.linear_schedule(peak, peak * config.final, left)
+        case "onecycle":
+            after = optax.cosine_onecycle_schedule(left, peak)
+        case "step":
+            falls = {round(share * total_steps) - warmup: config.decay for share in config.milestones}
+            after = optax.piecewise_constant_schedule(peak, falls)
+    if not warmup:
+        return after
+    # the first step of all takes 1/warmup of the rate and not 0, which would waste it
+    rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def optimizer(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The transformation of the gradient of one seed."""
+    decay, momentum = config.weight_decay, config.momentum
+    match config.name:
+        case "sgd":
+            step = optax.sgd(rate, momentum or None, config.nesterov)
+            return optax.chain(optax.add_decayed_weights(decay, is_decayed), step) if decay else step
+        case "adam":
+            return optax.adam(rate)
+        case "adamw":
+            return optax.adamw(rate, weight_decay=decay, mask=is_decayed)
+        case "lion":
+            return optax.lion(rate, weight_decay=decay, mask=is_decayed)
+        case "muon":
+            return optax.contrib.muon(
+                rate,
+                beta=momentum,
+                nesterov=config.nesterov,
+                weight_decay=decay,
+                weight_decay_mask=is_decayed,
+                muon_weight_dimension_numbers=_matrices,
+            )
+
+
+def is_decayed(params: Tree) -> Tree:
+    """Which parameters decay: those with more than one axis."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _matrices(params: Tree) -> Tree:
+    """How Muon reads a kernel `[Kh, Kw, Ci, Co]` or `[C, C']` as a matrix; None for what Adam takes."""
+
+    def of(leaf: jax.Array) -> Any:
+        if leaf.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree.map(of, params)
