@@ -1,9 +1,9 @@
 """A small network that reaches a good accuracy in few epochs, in the manner of
 [airbench](https://github.com/KellerJordan/cifar10-airbench): few layers, wide, pooled early, no residuals.
 
-A 2×2 convolution sees the image; three groups follow, of convolution, 2×2 max pooling, batch norm, GELU, convolution, batch
-norm, GELU; then the largest value of each channel, and a linear layer whose result is scaled down. Convolutions begin as the
-identity in their first channels (Dirac), which lets a short training go deep at once.
+A 2×2 convolution sees the image. Three groups follow, of convolution, 2×2 max pooling, batch norm, GELU, convolution,
+batch norm, GELU; then the largest value of each channel, and a linear layer whose result is scaled down. Convolutions
+begin as the identity in their first channels (Dirac), so that even the first steps reach every layer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AirNet(nnx.Module):
     ) -> None:
         first = 24
         self.patches = nnx.Conv(in_channels, first, (2, 2), padding="VALID", dtype=dtype, rngs=rngs)
-        pairs = zip((first, *widths), widths)
+        pairs = zip((first, *widths), widths, strict=False)
         self.groups = nnx.List([Group(*pair, dtype=dtype, rngs=rngs) for pair in pairs])
         self.logits = nnx.Linear(widths[-1], classes, use_bias=False, dtype=dtype, rngs=rngs)
 

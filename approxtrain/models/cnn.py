@@ -49,7 +49,7 @@ class CNN5(nnx.Module):
 
     def __init__(self, classes: int = 10, *, in_channels: int = 3, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
         widths, strides = (16, 32, 32, 64, 64), (1, 2, 1, 2, 1)
-        layers = zip((in_channels, *widths), widths, strides)
+        layers = zip((in_channels, *widths), widths, strides, strict=False)
         self.features = nnx.List([ConvNormRelu(*layer, dtype=dtype, rngs=rngs) for layer in layers])
         self.logits = nnx.Linear(widths[-1], classes, dtype=dtype, rngs=rngs)
 

@@ -42,10 +42,10 @@ def conv_layers(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> 
         return forward(copy, x, training=True)
 
     jax.eval_shape(call, state, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-    norms = {
-        number: tuple(path for path, of in trace.norms.items() if max(of, 1) == number)
-        for number in trace.norms.values()
-    }
+    norms: dict[int, tuple[str, ...]] = {}
+    for path, layer_before in trace.norms.items():
+        number = max(layer_before, 1)
+        norms[number] = (*norms.get(number, ()), path)
     numbered = tuple(replace(layer, norms=norms.get(layer.number, ())) for layer in trace.layers.values())
     return Layers(numbered, trace.exact)
 

@@ -89,23 +89,29 @@ class ResNet(nnx.Module):
         self.pools = stem == "imagenet"
         size, stride = (7, 2) if self.pools else (3, 1)
         self.stem = ConvNorm(in_channels, 64, size, stride, dtype=dtype, rngs=rngs)
-        stages, width = [], 64
-        for number, blocks in enumerate(BLOCKS[depth]):
-            stage = []
-            for block in range(blocks):
-                stride = 2 if number > 0 and block == 0 else 1
-                channels = 64 << number
-                stage.append(ResidualBlock(width, channels, stride, bottleneck=depth > 34, dtype=dtype, rngs=rngs))
-                width = stage[-1].out_channels
-            stages.append(nnx.List(stage))
-        self.stages = nnx.List(stages)
+        width = 64
+
+        def stage(channels: int, stride: int, blocks: int) -> nnx.List:
+            nonlocal width
+            made = []
+            for number in range(blocks):
+                block = ResidualBlock(
+                    width, channels, 1 if number else stride, bottleneck=depth > 34, dtype=dtype, rngs=rngs
+                )
+                made.append(block)
+                width = block.out_channels
+            return nnx.List(made)
+
+        one, two, three, four = BLOCKS[depth]
+        self.stage1, self.stage2 = stage(64, 1, one), stage(128, 2, two)
+        self.stage3, self.stage4 = stage(256, 2, three), stage(512, 2, four)
         self.logits = nnx.Linear(width, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = relu(self.stem(x))
         if self.pools:
             x = max_pool(x, 3, 2)
-        for stage in self.stages:
+        for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
             for block in stage:
                 x = block(x)
         return self.logits(x.mean((1, 2)))

@@ -27,20 +27,17 @@ class CifarResNet(nnx.Module):
         if rest or blocks < 1:
             raise ValueError(f"`depth` (={depth}) must be 6n + 2, such as 14, 20, 32 or 56.")
         self.stem = ConvNormRelu(in_channels, 16, dtype=dtype, rngs=rngs)
-        stages, width = [], 16
-        for channels in (16, 32, 64):
-            stage = []
-            for number in range(blocks):
-                stride = 2 if channels > 16 and number == 0 else 1
-                stage.append(Block(width, channels, stride, dtype=dtype, rngs=rngs))
-                width = channels
-            stages.append(nnx.List(stage))
-        self.stages = nnx.List(stages)
+
+        def stage(in_channels: int, channels: int, stride: int) -> nnx.List:
+            first = Block(in_channels, channels, stride, dtype=dtype, rngs=rngs)
+            return nnx.List([first, *(Block(channels, channels, 1, dtype=dtype, rngs=rngs) for _ in range(blocks - 1))])
+
+        self.stage1, self.stage2, self.stage3 = stage(16, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
         self.logits = nnx.Linear(64, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stem(x)
-        for stage in self.stages:
+        for stage in (self.stage1, self.stage2, self.stage3):
             for block in stage:
                 x = block(x)
         return self.logits(x.mean((1, 2)))

@@ -27,17 +27,16 @@ class VGG19(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         height, width, channels = image_shape
-        groups = []
-        for widths in WIDTHS:
-            layers = zip((channels, *widths), widths)
-            groups.append(nnx.List([ConvNormRelu(*layer, dtype=dtype, rngs=rngs) for layer in layers]))
+        for number, widths in enumerate(WIDTHS, start=1):
+            layers = zip((channels, *widths), widths, strict=False)
+            group = nnx.List([ConvNormRelu(*layer, dtype=dtype, rngs=rngs) for layer in layers])
+            setattr(self, f"group{number}", group)
             height, width, channels = -(-height // 2), -(-width // 2), widths[-1]
-        self.groups = nnx.List(groups)
         self.logits = nnx.Linear(height * width * channels, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        for group in self.groups:
-            for layer in group:
+        for number in range(1, len(WIDTHS) + 1):
+            for layer in getattr(self, f"group{number}"):
                 x = layer(x)
             x = max_pool(x, 2, 2)
         return self.logits(x.reshape(x.shape[0], -1))

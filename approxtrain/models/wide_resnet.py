@@ -16,7 +16,8 @@ from approxtrain.models.relu import relu
 
 
 class WideBlock(nnx.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))); a 1×1 convolution of relu(norm(x)) in place of x where channels change."""
+    """x + conv(relu(norm(conv(relu(norm(x)))))). Where channels change, a 1×1 convolution of relu(norm(x)) is in the
+    place of x."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, *, dropout: float, **options: Any) -> None:
         dtype, rngs = options["dtype"], options["rngs"]
@@ -56,27 +57,21 @@ class WideResNet(nnx.Module):
             raise ValueError(f"`depth` (={depth}) must be 6n + 4, such as 16, 22 or 28.")
         init = nnx.initializers.he_normal()
         self.stem = nnx.Conv(in_channels, 16, (3, 3), use_bias=False, kernel_init=init, dtype=dtype, rngs=rngs)
-        stages, width = [], 16
-        for stage in range(3):
-            channels = 16 * widening << stage
-            strides = [2 if stage > 0 else 1] + [1] * (blocks - 1)
-            widths = [width] + [channels] * (blocks - 1)
-            stages.append(
-                nnx.List(
-                    [
-                        WideBlock(width, channels, stride, dropout=dropout, dtype=dtype, rngs=rngs)
-                        for width, stride in zip(widths, strides, strict=True)
-                    ]
-                )
-            )
-            width = channels
-        self.stages = nnx.List(stages)
+
+        def stage(in_channels: int, channels: int, stride: int) -> nnx.List:
+            options: dict[str, Any] = {"dropout": dropout, "dtype": dtype, "rngs": rngs}
+            first = WideBlock(in_channels, channels, stride, **options)
+            return nnx.List([first, *(WideBlock(channels, channels, 1, **options) for _ in range(blocks - 1))])
+
+        width = 16 * widening
+        self.stage1, self.stage2 = stage(16, width, 1), stage(width, 2 * width, 2)
+        self.stage3, width = stage(2 * width, 4 * width, 2), 4 * width
         self.norm = BatchNorm(width, momentum=0.9, dtype=dtype)
         self.logits = nnx.Linear(width, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stem(x)
-        for stage in self.stages:
+        for stage in (self.stage1, self.stage2, self.stage3):
             for block in stage:
                 x = block(x)
         return self.logits(relu(self.norm(x)).mean((1, 2)))

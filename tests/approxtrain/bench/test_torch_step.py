@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from approxtrain.models.network import Network
 from flax import nnx
 
 from approxtrain import data
 from approxtrain.bench.torch_step import FORMATS, TorchStep, _key
 from approxtrain.models import Model
 from approxtrain.models import description as d
-from approxtrain.models.network import Network
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: there is no peer to check")
 

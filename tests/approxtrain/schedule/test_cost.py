@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from approxtrain import models
-from approxtrain.models.description import ConvLayer
+from approxtrain.models import ConvLayer
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.cost import cost, layer_flops, phase_costs
 from approxtrain_kernels.methods import make

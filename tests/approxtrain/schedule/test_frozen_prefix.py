@@ -98,8 +98,8 @@ def test_a_norm_belongs_to_the_convolution_before_it():
     assert {path: method.name for path, method in inside.items()} == {
         "stem/conv": "zero",
         "stem/norm": "zero",
-        "stages/0/0/conv1": "skip",
-        "stages/0/0/norm1": "skip",
+        "stage1/0/conv1": "skip",
+        "stage1/0/norm1": "skip",
     }
 
 

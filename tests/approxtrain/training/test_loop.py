@@ -16,6 +16,7 @@ import pytest
 from approxtrain import disk
 from approxtrain.config import dump
 from approxtrain.errors import ConfigError, DataError, DivergedError, InterruptedRun
+from approxtrain.models.forward import forward
 from approxtrain.run import checkpoint, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
@@ -134,7 +135,8 @@ def test_what_fills_up_the_last_batch_is_not_counted_as_right(small, configure, 
     with RunFolder.create(tmp_path / "run") as folder:
         run = Run(configure({"name": "full"}), folder, Listener())
     images, (params, stats) = run.evaluate.images, jax.tree.map(lambda leaf: leaf[0], run.initial[1:3])
-    answers = run.task.network(params, stats)(plain_batch(images, jnp.arange(40))).argmax(-1).astype(jnp.int32)
+    logits = forward(run.task.network(params, stats), plain_batch(images, jnp.arange(40)), training=False)
+    answers = logits.argmax(-1).astype(jnp.int32)
     assert evaluate.Evaluator(run.task, images._replace(labels=answers))(run.initial)[0].accuracy == 1
 
 
