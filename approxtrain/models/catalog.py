@@ -112,8 +112,8 @@ class Model:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ConfigError(
-                f"`model.target` (={self.target!r}) cannot be imported: {error}. It is PACKAGE.MODULE:CLASS, found from "
-                "the folder that the command runs in or among the installed packages."
+                f"`model.target` (={self.target!r}) cannot be imported: {error}. It is PACKAGE.MODULE:CLASS, "
+                "found from the folder that the command runs in, or among the installed packages."
             ) from error
 
 

@@ -4,9 +4,9 @@ A column is static. Its step contains the estimators of its cells and nothing of
 between columns is `dispatch.py`'s. The optimiser's part is the same for all of them, so it stands outside of that
 choice: there it writes over the state in place, where a branch would have to be given a copy.
 
-The network is any NNX module: its parameters are its `nnx.Param`s, and what else it holds, batch norm's averages say, are
-its statistics; dropout's streams of random numbers begin anew in each step. Trees are nested dicts by the names in the
-module, and a parameter is named by its path: "stages/0/1/conv2/kernel".
+The network is any NNX module: its parameters are its `nnx.Param`s, and what else it holds, such as batch norm's
+averages, are its statistics; dropout's streams of random numbers begin anew in each step. Trees are nested dicts by the
+names in the module, and a parameter is named by its path: "stage1/0/conv2/kernel".
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _held_by_one(model: Model, column: Sequence[Method], names: Iterable[str], f
 
 
 def by_path(tree: Tree) -> dict[str, jax.Array]:
-    """The leaves of nested dicts by their path: "stages/0/1/conv2/kernel"."""
+    """The leaves of nested dicts by their path: "stage1/0/conv2/kernel"."""
     return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
