@@ -5,8 +5,7 @@ parameter with a single axis. In `sgd` it is added to the gradient before the mo
 `adamw`, `lion` and `muon` it is decoupled.
 
 What a method does to a layer is the same under each of them. `zero` gives a gradient of zeros: momentum, moments and
-weight decay go on as they do with any gradient. `skip` leaves the weight, and all that the optimiser keeps of it, as they
-are.
+weight decay go on as they do with any gradient. `skip` leaves the weight and all that is kept of it as they are.
 """
 
 from __future__ import annotations
