@@ -91,8 +91,12 @@ class Asked(NamedTuple):
     def of(cls, shapes: list[str], method: str | None, params: list[str], dtype: str, part: str, rounds: int) -> Asked:
         """Raises ConfigError. Imports no jax."""
         from approxtrain.bench import kernel_cases
+        from approxtrain.schedule.config import make
 
-        rule = kernel_cases.method_of(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
+        try:
+            rule = make(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
+        except ValueError as error:
+            raise ConfigError(f"`--method`: {error}") from None
         what = {"shapes": ";".join(shapes), "method": rule.label, "dtype": dtype, "part": part}
         return cls(kernel_cases.cases(shapes, dtype, part, rule), what | {"cache": "cold", "rounds": rounds})
 
@@ -182,9 +186,10 @@ def _listed() -> dict[str, list[tuple[str, str]]]:
     """Option → what it takes, with a word on each."""
     from approxtrain import models
     from approxtrain.bench import kernel_cases
+    from approxtrain_kernels.methods import all_methods
 
     params = {
-        rule.name: [f"{field.name}={field.default}" for field in rule.parameters()] for rule in kernel_cases.methods()
+        name: [f"{field.name}={field.default}" for field in rule.parameters()] for name, rule in all_methods().items()
     }
     return {
         "--part": list(kernel_cases.PARTS.items()),
