@@ -29,7 +29,7 @@ from approxtrain.bench.kernel_cases import PRECISIONS, Case
 from approxtrain.bench.kernel_contenders import compiled, draw, estimator
 from approxtrain.bench.step_bench import StepBench
 from approxtrain.bench.step_report import report
-from approxtrain.bench.timing import Times, interleaved, ratio
+from approxtrain.bench.timing import interleaved, ratio
 from approxtrain.config import load
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import ScheduleConfig
@@ -81,10 +81,10 @@ def seeds(options: argparse.Namespace) -> Rows:
     for method in ("full", "approx"):
         for count in (1, *SEEDS):
             name = f"{method}, seeds {count}"
-            built[name] = bench.contender(name, bench.schedule(every_layer(method)), steps=STEPS, seeds=count)
+            built[name] = bench.contender(bench.schedule(every_layer(method)), steps=STEPS, seeds=count)
             networks[name] = count
     samples = interleaved({name: contender.call for name, contender in built.items()}, ROUNDS)
-    times = {name: Times(tuple(seconds / STEPS for seconds in taken.seconds)) for name, taken in samples.items()}
+    times = {name: taken.divided_by(STEPS) for name, taken in samples.items()}
     rates = {name: networks[name] * batch / taken.median for name, taken in times.items()}
     for name, rate in rates.items():
         print(f"{name:<18} {1e3 * times[name].median:8.3f} ms a step, {rate:9,.0f} images a second")

@@ -44,6 +44,10 @@ class Times:
     def milliseconds(self) -> list[float]:
         return [1e3 * seconds for seconds in self.seconds]
 
+    def divided_by(self, calls: int) -> Times:
+        """Of one call, where each sample is of so many."""
+        return Times(tuple(seconds / calls for seconds in self.seconds))
+
     @classmethod
     def of_milliseconds(cls, samples: Sequence[float]) -> Times:
         return cls(tuple(sample / 1e3 for sample in samples))
@@ -78,26 +82,19 @@ class Ratio:
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], Any]],
-    rounds: int,
-    *,
-    before: Mapping[str, Callable[[], Any]] | None = None,
-    warm_up: int = 2,
-    on_round: Callable[[], None] = lambda: None,
+    calls: Mapping[str, Callable[[], Any]], rounds: int, *, on_round: Callable[[], None] = lambda: None
 ) -> dict[str, Times]:
-    """Time each call once a round. A call must not return before its work is done.
+    """Time each call once a round, after a first round that does not count.
 
-    `before`: by the name of a call, what is done each time before its time begins, to bring its arrays into the cache.
-
-    Each round has an order of its own, drawn but always the same: whoever follows a call of a library whose threads
-    wait for more by spinning, as PyTorch's do, finds fewer cores.
+    A call must not return before its work is done. Before each sample comes the same call untimed: what the call before
+    left in the caches is not this one's doing. Each round has an order of its own, drawn but always the same: whoever
+    follows a call of a library whose threads wait for more by spinning, as PyTorch's do, finds fewer cores.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     rng = np.random.default_rng(0)
-    for number in range(-warm_up, rounds):
+    for number in range(-1, rounds):
         for name in rng.permutation(list(calls)).tolist():
-            if before and name in before:
-                before[name]()
+            calls[name]()
             start = time.perf_counter()
             calls[name]()
             if number >= 0:

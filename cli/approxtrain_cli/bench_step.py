@@ -71,7 +71,7 @@ def bench_step(
         schedules = {name: config.schedule for name, config in configs.items()}
 
         def on_round() -> None:
-            status.update(f"round {next(done)} of {rounds + 2}, of which two warm up …")
+            status.update(f"round {next(done)} of {rounds + 1}, of which one warms up …")
 
         result = report(bench, bench.run(schedules, rounds, peers=peers, on_round=on_round))
     for table in tables(result):
