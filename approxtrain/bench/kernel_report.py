@@ -1,4 +1,4 @@
-"""From the samples of `bench-kernel` to its JSON: ratios, bytes a second, how far from the roofline. Imports no jax.
+"""From the samples of `bench-kernel` to its JSON: ratios, bytes a second, how far from the roofline.
 
 wgrad with a method     the method, against the faster exact form that XLA offers (ours or its own)
 anything exact          our form, against the faster of all others (XLA's own, PyTorch's two)

@@ -103,14 +103,10 @@ def interleaved(
     return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
 
 
-def ratio(new: Times, base: Times) -> Ratio:
-    """The ratio of medians of times that were taken in the same rounds."""
-    return _ratio(new, base, together=True)
-
-
-def ratio_of_runs(new: Times, base: Times) -> Ratio:
-    """The ratio of medians of two runs: their rounds have nothing in common."""
-    return _ratio(new, base, together=False)
+def ratio(new: Times, base: Times, *, together: bool = True) -> Ratio:
+    """The ratio of medians of times that were taken in the same rounds; else, of two runs, not `together`."""
+    value, low, high = interval(lambda new, base: new / base, new, base, together=together)
+    return Ratio(value, low, high, max(new.spread, base.spread), min(len(new.seconds), len(base.seconds)))
 
 
 def interval(statistic: Callable[..., Any], *samples: Times, together: bool = True) -> tuple[float, float, float]:
@@ -126,8 +122,3 @@ def interval(statistic: Callable[..., Any], *samples: Times, together: bool = Tr
     medians = (np.median(array[pick], axis=1) for array, pick in zip(arrays, picks, strict=True))
     low, high = np.quantile(statistic(*medians), (0.025, 0.975))
     return float(statistic(*(np.median(array) for array in arrays))), float(low), float(high)
-
-
-def _ratio(new: Times, base: Times, *, together: bool) -> Ratio:
-    value, low, high = interval(lambda new, base: new / base, new, base, together=together)
-    return Ratio(value, low, high, max(new.spread, base.spread), min(len(new.seconds), len(base.seconds)))

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from approxtrain.bench.kernel_comparison import Change
@@ -147,6 +148,15 @@ def describe(shape: Mapping[str, Any]) -> str:
 
 def where(row: Row) -> str:
     return f"{describe(row['shape'])} {row['dtype']}"
+
+
+def wide_console(width: int) -> Console:
+    """One that cuts off no table of this width where the output is no terminal, or a narrow one."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.width = max(console.width, width)
+    return console
 
 
 def headed(*headers: str) -> Table:
