@@ -153,13 +153,7 @@ def best_clock() -> Callable[[], Clock]:
     return (lambda: Cupti(measure)) if seen else Loop
 
 
-def take_turns(
-    calls: Sequence[TimedCall],
-    clock: Clock,
-    rounds: int,
-    sets: int,
-    on_round: Callable[[int], None] = lambda number: None,
-) -> dict[str, list[Sample]]:
+def take_turns(calls: Sequence[TimedCall], clock: Clock, rounds: int, sets: int) -> dict[str, list[Sample]]:
     """`rounds` samples of each call, one after the other in every round. One set of inputs is the hot cache."""
     turn = itertools.cycle(range(sets))
     taken: dict[str, list[Sample]] = {call.name: [] for call in calls}
@@ -169,5 +163,4 @@ def take_turns(
             sample = clock.sample(call, turn)
             if number >= 0:
                 taken[call.name].append(sample)
-        on_round(number)
     return taken

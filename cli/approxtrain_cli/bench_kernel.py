@@ -122,17 +122,14 @@ def measure(console: Console, cases: Sequence[Case], options: dict[str, Any], ol
     peer = f"PyTorch {torch['version']}, {torch['threads']} threads" if torch else "no PyTorch"
     console.print(f"timer     {timer['name']}: {timer['summary']}; {peer}")
     console.print("rows      {part} by {method}; {dtype}, {rounds} interleaved rounds".format(**options))
+    bench, rows = kernel_bench.KernelBench(limits, make_clock, options["rounds"]), []
     with console.status("…") as status:
-
-        def tell(position: int, what: str) -> None:
-            shape = tables.describe(asdict(cases[position].shape))
-            text = f"row {position + 1} of {len(cases)}, {shape}: {what} …"
+        for number, case in enumerate(cases):
+            text = f"row {number + 1} of {len(cases)}, {tables.describe(asdict(case.shape))} …"
             status.update(text)
-            if what == "compiling" and not console.is_terminal:  # a line that is overwritten is seen on a terminal only
+            if not console.is_terminal:  # a line that is overwritten is seen on a terminal only
                 console.print(text)
-
-        bench = kernel_bench.KernelBench(limits, make_clock, options["rounds"], tell)
-        rows = list(bench.run(cases))
+            rows.append(bench.row(case, seed=2 * number))
     head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **options}
     where = {"timer": timer, "torch": torch, "machine": limits.as_json(), "environment": environment}
     return head | where | {"rows": rows}

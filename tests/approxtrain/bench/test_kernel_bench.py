@@ -31,9 +31,8 @@ def case(method=Approx(), dtype="float32", part="wgrad", shape=SHAPE) -> Case:
     return Case(shape, PRECISIONS[dtype], part, method)
 
 
-def row_of(one: Case, rounds: int = 3, tell=lambda *_: None) -> dict:
-    (row,) = KernelBench(MACHINE, Loop, rounds, tell).run([one])
-    return row
+def row_of(one: Case, rounds: int = 3, make_clock=Loop) -> dict:
+    return KernelBench(MACHINE, make_clock, rounds).row(one, seed=0)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +52,7 @@ def untimed(monkeypatch):
     ids=["zero", "random", "bfloat16", "float16"],
 )
 def test_a_row_that_is_right_has_every_sample_of_both_caches(dtype, method):
-    told = []
-    row = row_of(case(method, dtype), tell=lambda position, what: told.append((position, what)))
+    row = row_of(case(method, dtype))
     names = {"ours", "xla", "method"}
     assert row["failed"] == []
     assert names <= row["relative_error"].keys()
@@ -67,8 +65,6 @@ def test_a_row_that_is_right_has_every_sample_of_both_caches(dtype, method):
         assert times["ratio"].keys() == {"value", "low", "high", "spread", "rounds", "verdict"}
     assert (row["sets"], row["also"]["hot"]["sets"]) == (1 + -(-2 * MACHINE.cache // row["set_bytes"]), 1)
     assert row["sets_evict_each_other"]
-    assert told[:2] == [(0, "compiling"), (0, "checking")]
-    assert told[-1] == (0, "hot cache, 3 rounds done")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -214,8 +210,14 @@ def test_what_goes_wrong_while_it_is_timed_takes_the_times_away(monkeypatch):
             return contender
         return dataclasses.replace(contender, run=lambda *a: contender.run(*a) * (2 if spoilt else 1))
 
+    def take_turns(*of):
+        taken = kernel_clock.take_turns(*of)
+        spoilt.append(taken)
+        return taken
+
     monkeypatch.setattr(kernel_contenders, "compiled", spoiling)
-    row = row_of(case(), tell=lambda _, what: spoilt.append(what) if what == "hot cache, 3 rounds done" else None)
+    monkeypatch.setattr(kernel_bench, "take_turns", take_turns)
+    row = row_of(case())
     assert (row["failed"], row["milliseconds"]) == (["method"], {})
 
 
@@ -238,7 +240,7 @@ def test_all_contenders_of_a_row_are_timed_by_one_clock():
     def blind(function, **_):
         return lambda: (function(), None)
 
-    (row,) = KernelBench(MACHINE, lambda: Cupti(blind), 3).run([case(Zero())])
+    row = row_of(case(Zero()), make_clock=lambda: Cupti(blind))
     assert (row["clock"], row["layout_milliseconds"]) == ("loop", {})
     assert {len(samples) for samples in row["milliseconds"].values()} == {3}
 
@@ -247,7 +249,7 @@ def test_what_cupti_sees_is_written_by_kernel():
     def profiler(function, *, iterations, **_):
         return lambda: (function(), [[("loop_transpose_fusion", 0.5), ("top1_gather", 1.0)]] * iterations)
 
-    (row,) = KernelBench(MACHINE, lambda: Cupti(profiler), 3).run([case(Zero())])
+    row = row_of(case(Zero()), make_clock=lambda: Cupti(profiler))
     assert (row["clock"], row["milliseconds"]["method"]) == ("cupti", [1.5] * 3)
     assert row["layout_milliseconds"]["method"] == [0.5] * 3
     assert row["kernels"]["method"] == ["loop_transpose_fusion", "top1_gather"]

@@ -73,12 +73,6 @@ def test_the_sets_of_inputs_take_turns_whoever_asks(clock):
     assert numbers == [place % 5 for place in range(len(numbers))]
 
 
-def test_the_rounds_are_told(clock):
-    told = []
-    take_turns([clock.call("a", 1.0)], Loop(), 2, 1, told.append)
-    assert told == [-1, 0, 1]
-
-
 class Driver:
     """What stands for CUPTI: a warm-up call, then the kernels of each call, in ms."""
 
