@@ -26,7 +26,7 @@ lint: env ## format and fix what can be fixed, then check the types
 	.venv/bin/ruff check --fix .
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
-gpu-check: ## no GPU needed: compile for an H200, report registers, spills and what a step launches (docs/gpu.md)
+gpu-check: ## no GPU needed: compile for an H200, check registers, spills and what a step launches (docs/gpu.md)
 	@PYTHON="$(PYTHON)" tools/gpu_check.sh $(GPU_ARGS)
 
 gpu-bench: ## what needs a GPU, as much as fits into 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)

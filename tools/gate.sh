@@ -12,7 +12,7 @@ case $gate in check | test | all) ;; *) echo "usage: tools/gate.sh check|test|al
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
 # The tests of environment $1 that markers $2 choose, on all cores.
-tests() { "$1/bin/python" -m pytest -q -n logical --dist loadfile -m "$2" ${PYTEST_ARGS:-}; }
+tests() { "$1/bin/python" -m pytest -q -n logical --dist loadfile -m "($2) and not compiler" ${PYTEST_ARGS:-}; }
 
 environment() {
     tools/environment.sh "$1" "$2" -e . --group dev

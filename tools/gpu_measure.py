@@ -12,38 +12,43 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "cli"), str(ROOT / "kernels")]
+import jax
+import jax.numpy as jnp
+from rich.console import Console
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from approxtrain import disk  # noqa: E402
-from approxtrain.bench import machine  # noqa: E402
-from approxtrain.bench.kernel_cases import PRECISIONS  # noqa: E402
-from approxtrain.bench.step_bench import StepBench  # noqa: E402
-from approxtrain.bench.step_report import report  # noqa: E402
-from approxtrain.bench.timing import Times, interleaved, ratio  # noqa: E402
-from approxtrain.config import load  # noqa: E402
-from approxtrain.run.environment import this_environment  # noqa: E402
-from approxtrain.schedule import ScheduleConfig  # noqa: E402
-from approxtrain.schedule.config import Rule  # noqa: E402
-from approxtrain_cli.bench_kernel_tables import describe  # noqa: E402
-from approxtrain_cli.bench_step_tables import tables  # noqa: E402
-from approxtrain_kernels.shapes import PAPER  # noqa: E402
-from tools.gpu import forms as timed_forms  # noqa: E402
+from approxtrain import disk
+from approxtrain.bench import machine
+from approxtrain.bench.kernel_cases import PRECISIONS, Case
+from approxtrain.bench.kernel_contenders import compiled, draw, estimator
+from approxtrain.bench.step_bench import StepBench
+from approxtrain.bench.step_report import report
+from approxtrain.bench.timing import interleaved, ratio
+from approxtrain.config import load
+from approxtrain.run.environment import this_environment
+from approxtrain.schedule import ScheduleConfig
+from approxtrain.schedule.config import Rule
+from approxtrain_cli.bench_kernel_tables import describe
+from approxtrain_cli.bench_step_tables import tables
+from approxtrain_kernels import ConvShape
+from approxtrain_kernels.methods import make
+from approxtrain_kernels.pallas.choose import choose, full, plans
+from approxtrain_kernels.pallas.devices import device_of
+from approxtrain_kernels.pallas.wgrad import estimate
+from approxtrain_kernels.shapes import PAPER
 
 NETWORKS = ("resnet20", "cnn2", "vgg19", "resnet14")
 METHODS = ("zero", "approx", "pooled")
 NVIDIA_SMI = "name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu"
 ROUNDS, STEPS = 8, 20
 SEEDS = (4, 16)
+PROFILED = 10
 
 Rows = Iterator[dict[str, Any]]
 
@@ -76,10 +81,10 @@ def seeds(options: argparse.Namespace) -> Rows:
     for method in ("full", "approx"):
         for count in (1, *SEEDS):
             name = f"{method}, seeds {count}"
-            built[name] = bench.contender(name, bench.schedule(every_layer(method)), steps=STEPS, seeds=count)
+            built[name] = bench.contender(bench.schedule(every_layer(method)), steps=STEPS, seeds=count)
             networks[name] = count
     samples = interleaved({name: contender.call for name, contender in built.items()}, ROUNDS)
-    times = {name: Times(tuple(seconds / STEPS for seconds in taken.seconds)) for name, taken in samples.items()}
+    times = {name: taken.divided_by(STEPS) for name, taken in samples.items()}
     rates = {name: networks[name] * batch / taken.median for name, taken in times.items()}
     for name, rate in rates.items():
         print(f"{name:<18} {1e3 * times[name].median:8.3f} ms a step, {rate:9,.0f} images a second")
@@ -96,11 +101,49 @@ def seeds(options: argparse.Namespace) -> Rows:
 
 
 def forms(options: argparse.Namespace) -> Rows:
-    """Each form of approx at the paper's shapes, kernel by kernel."""
-    for row in timed_forms.run(PAPER, ("tf32", "bfloat16", "float32")):
-        times = {name: timed_forms.microseconds(form) for name, form in row["forms"].items()}
+    """Each form of approx at the paper's shapes: what the cost model says, and the time of each kernel."""
+    for row in timed_forms(PAPER, ("tf32", "bfloat16", "float32")):
+        times = {
+            name: form.get("failed") or round(sum(us for _, us in form["kernels_us"]), 1)
+            for name, form in row["forms"].items()
+        }
         print(describe(row["shape"]), row["precision"], times, f"chosen: {row['chosen']}", flush=True)
         yield row
+
+
+def timed_forms(shapes: Sequence[ConvShape], precisions: Sequence[str]) -> Rows:
+    """A row for each precision and shape. Whether a form is right is for `pytest -m gpu` to say."""
+    for case in (Case(shape, PRECISIONS[name], "wgrad", make("approx")) for name in precisions for shape in shapes):
+        shape, dtype = case.shape, case.precision.dtype
+        model = {"tf32": case.precision.name != "float32", "device": device_of(jax.devices()[0].device_kind)}
+        contenders: dict[str, Any] = {"full": (full(shape, dtype, **model), estimator(make("full"), shape))}
+        for plan in plans(shape, 1, dtype, **model):
+            contenders[plan.form] = plan, partial(estimate, shape=shape, k=1, plan=plan)
+        timed = {name: {"model": asdict(plan)} | kernel_times(case, of) for name, (plan, of) in contenders.items()}
+        yield {
+            "shape": asdict(shape),
+            "precision": case.precision.name,
+            "chosen": choose(shape, 1, dtype, **model).form,
+            "forms": timed,
+            "right": not any("failed" in form for form in timed.values()),
+        }
+
+
+def kernel_times(case: Case, function: Callable[..., Any]) -> dict[str, Any]:
+    """(kernel, median µs) in the order of their launch, by CUPTI, with inputs in the cache and without the gaps between
+    kernels; why not, where a form does not compile: the others go on."""
+    try:
+        from jax.experimental.mosaic.gpu.profiler import Cupti
+
+        contender = compiled("form", case, ("x", "dy"), function)
+        profiled = Cupti(finalize=False).measure(contender.run, aggregate=False, iterations=PROFILED)
+        calls: Any = profiled(*contender.load(draw(case, 0)))[1]
+        if not calls:
+            return {"failed": "CUPTI saw no kernel"}
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+    names = [name[:80] for name, _ in calls[0]]
+    return {"kernels_us": [(name, 1e3 * median(call[at][1] for call in calls)) for at, name in enumerate(names)]}
 
 
 def drift(options: argparse.Namespace) -> Rows:

@@ -11,42 +11,29 @@ compared again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
 
 from approxtrain.bench.kernel_cases import Case
-from approxtrain.bench.kernel_contenders import Inputs, KernelContender, draw
-from approxtrain_kernels import ConvShape, exact
+from approxtrain.bench.kernel_contenders import OPERANDS, Inputs, KernelContender, draw
+from approxtrain_kernels import exact
 
-FACTORS = {
-    "ours": 1.0,
-    "xla": -1.0,
-    "torch nchw": 2.0,
-    "torch nhwc": -2.0,
-    "vjp full": 4.0,
-    "method": -4.0,
-    "vjp method": 0.5,
-}
+FACTORS = {"ours": 1.0, "xla": -1.0, "torch nchw": 2.0, "torch nhwc": -2.0, "method": -4.0}
 """Powers of two round nothing, and the largest keeps a float16 sum finite."""
 POISONS = 4
 
 
-@dataclass
 class Gate:
     """Checks the contenders of one case."""
 
-    case: Case
-    seed: int
-    errors: dict[str, float] = field(default_factory=dict)
-    """Contender → the largest error so far, as a share of max |exact value|."""
-
-    def __post_init__(self) -> None:
-        self._base = draw(self.case, self.seed)
-        self._exact: dict[str, tuple[np.ndarray, ...]] = {}
-        self._of_base = cache(self._compute_of_base)
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case = case
+        self.errors: dict[str, float] = {}
+        """Contender → the largest error so far, as a share of max |exact value|."""
+        self._base = draw(case, seed)
+        self._exact: dict[str, np.ndarray] = {}
 
     def check(self, contender: KernelContender, other: Inputs) -> bool:
         """Whether it is right. `other` are inputs that are not the check's: those that will be timed."""
@@ -54,11 +41,11 @@ class Gate:
         contender.compute(contender.load(other))
         fresh = self._fresh(name)
         operands = contender.load(fresh)
-        _poison(self.case.shape)
+        _poison(self.case)
         computed = [contender.compute(operands) for _ in range(2)]
-        self._exact[name] = tuple(self._value(name, result, fresh) for result in contender.results)
-        for arrays in computed:
-            self._compare(name, arrays)
+        self._exact[name] = self._value(name, fresh)
+        for array in computed:
+            self._compare(name, array)
         return self.right(name)
 
     def check_again(self, contender: KernelContender) -> bool:
@@ -74,30 +61,22 @@ class Gate:
         scaled = "w" if self.case.part == "forward" else "dy"
         return self._base | {scaled: self._base[scaled] * FACTORS[name]}
 
-    def _compare(self, name: str, arrays: tuple[np.ndarray, ...]) -> None:
-        worst = [relative_error(array, exact) for array, exact in zip(arrays, self._exact[name], strict=True)]
-        self.errors[name] = float(np.max([self.errors.get(name, 0.0), *worst]))  # NaN stays NaN
+    def _compare(self, name: str, array: np.ndarray) -> None:
+        error = relative_error(array, self._exact[name])
+        self.errors[name] = float(np.max([self.errors.get(name, 0.0), error]))  # NaN stays NaN
 
-    def _value(self, name: str, result: str, fresh: Inputs) -> np.ndarray:
-        """What the contender should have computed; of a method, from its own inputs, for it need not be linear."""
-        if result == "dw" and name in ("method", "vjp method"):
-            return exact_method(self.case, fresh)
-        if result == "dx" and name == "vjp method" and not self.case.method.exact_dgrad:
-            x, w, dy = (_numbers(fresh[each]) for each in ("x", "w", "dy"))
-            return self.case.method.dgrad_oracle(x, w, dy, self.case.shape, fresh.get("key"))
-        return FACTORS[name] * self._of_base(result)
+    def _value(self, name: str, fresh: Inputs) -> np.ndarray:
+        """What the contender should have computed. Of a method from its own inputs, for it need not be linear, and with
+        the numbers that it drew."""
+        if name == "method":
+            x, dy = _numbers(fresh["x"]), _numbers(fresh["dy"])
+            return self.case.method.oracle(x, dy, self.case.shape, fresh.get("key"))
+        return FACTORS[name] * self._exact_of_base
 
-    def _compute_of_base(self, result: str) -> np.ndarray:
-        x, w, dy = (_numbers(self._base[name]) for name in ("x", "w", "dy"))
-        shape = self.case.shape
-        if result == "dw":
-            return exact.wgrad(x, dy, shape)
-        return exact.forward(x, w, shape) if result == "y" else exact.dgrad(dy, w, shape)
-
-
-def exact_method(case: Case, inputs: Inputs) -> np.ndarray:
-    """dw by the method in float64; of one that draws, with the numbers that the contender drew."""
-    return case.method.oracle(_numbers(inputs["x"]), _numbers(inputs["dy"]), case.shape, inputs.get("key"))
+    @cached_property
+    def _exact_of_base(self) -> np.ndarray:
+        operands = (_numbers(self._base[name]) for name in OPERANDS[self.case.part])
+        return getattr(exact, self.case.part)(*operands, self.case.shape)
 
 
 def relative_error(array: np.ndarray, exact: np.ndarray) -> float:
@@ -111,8 +90,8 @@ def _numbers(array: object) -> np.ndarray:
     return np.asarray(array, np.float32)
 
 
-def _poison(shape: ConvShape) -> None:
+def _poison(case: Case) -> None:
     """Fill memory of the result's size with NaN and give it back, so that it is what the next program is given."""
-    for size in (shape.w_shape, shape.x_shape, shape.y_shape):
-        filled = [jnp.full(size, jnp.nan, jnp.float32).block_until_ready() for _ in range(POISONS)]
+    for size in (case.shape.w_shape, case.shape.x_shape, case.shape.y_shape):
+        filled = [jnp.full(size, jnp.nan, case.precision.dtype).block_until_ready() for _ in range(POISONS)]
         del filled

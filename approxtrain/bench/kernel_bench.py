@@ -23,61 +23,46 @@ MOST_SETS = 1024
 
 @dataclass(frozen=True)
 class KernelBench:
-    """Times cases on a machine."""
+    """Checks and times cases on a machine."""
 
     machine: Machine
     make_clock: Callable[[], Clock]
     rounds: int
-    tell: Callable[[int, str], None] = lambda position, what: None
-    """Called with the number of the row, from 0, and what happens to it now."""
 
-    def run(self, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
-        """Check and time one case after the other: the rows of the JSON."""
-        for position, case in enumerate(cases):
-            yield self._row(case, 2 * position, lambda what, position=position: self.tell(position, what))
-
-    def _row(self, case: Case, seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
-        tell("compiling")
+    def row(self, case: Case, seed: int) -> dict[str, Any]:
+        """A row of the JSON. Inputs are drawn by `seed` and the next one."""
         timed = kernel_contenders.draw(case, seed)
         contenders = [*kernel_contenders.programs(case), *torch_peer.peers(case)]
         gate = Gate(case, seed + 1)
-        tell("checking")
         right = [contender for contender in contenders if gate.check(contender, timed)]
         measured: list[KernelTimes] = []
-        if _worth_timing(case, {each.name for each in right}, {each.name for each in contenders}):
-            measured = list(self._measure(case, right, timed, tell))
+        if _worth_timing(case, {each.name for each in right}):
+            measured = list(self._measure(case, right, timed))
             still_right = [gate.check_again(contender) for contender in right]
             measured = measured if all(still_right) else []
         return kernel_row(case, gate.errors, [each.name for each in contenders if not gate.right(each.name)], measured)
 
-    def _measure(
-        self, case: Case, contenders: Sequence[KernelContender], timed: Inputs, tell: Callable[[str], None]
-    ) -> Iterator[KernelTimes]:
+    def _measure(self, case: Case, contenders: Sequence[KernelContender], timed: Inputs) -> Iterator[KernelTimes]:
         """With a cold cache, then with a hot one."""
-        set_bytes = sum(
-            timed[key].nbytes for key in kernel_contenders.OPERANDS[case.part]
-        )  # what the part itself reads
+        set_bytes = sum(timed[key].nbytes for key in kernel_contenders.OPERANDS[case.part])
         sets = min(max(2, ceil(2 * self.machine.cache / set_bytes) + 1), MOST_SETS)
         inputs = kernel_contenders.copies(timed, sets)
         calls = [contender.timed(inputs) for contender in contenders]
         for cache, count in (("cold", sets), ("hot", 1)):
-            clock, taken = self._take(calls, count, lambda n, cache=cache: tell(f"{cache} cache, {n + 1} rounds done"))
+            clock, taken = self._take(calls, count)
             evicts = cache == "hot" or (sets - 1) * set_bytes >= 2 * self.machine.cache
             yield KernelTimes(case, cache, self.machine, taken, clock, count, set_bytes, evicts)
 
-    def _take(
-        self, calls: Sequence[TimedCall], sets: int, on_round: Callable[[int], None]
-    ) -> tuple[Clock, dict[str, list[Sample]]]:
+    def _take(self, calls: Sequence[TimedCall], sets: int) -> tuple[Clock, dict[str, list[Sample]]]:
         """By one clock for all: the loop, where the better one does not see every contender."""
         clock = self.make_clock()
         try:
-            return clock, take_turns(calls, clock, self.rounds, sets, on_round)
+            return clock, take_turns(calls, clock, self.rounds, sets)
         except UnseenError:
             loop = Loop()
-            return loop, take_turns(calls, loop, self.rounds, sets, on_round)
+            return loop, take_turns(calls, loop, self.rounds, sets)
 
 
-def _worth_timing(case: Case, right: set[str], every: set[str]) -> bool:
-    """Whether what the row is about is right, and something that it could be held against."""
-    needed = {"ours", case.subject, "vjp full", "vjp method"} & every
-    return needed <= right and right != {case.subject}
+def _worth_timing(case: Case, right: set[str]) -> bool:
+    """Whether our exact form and what the row is about are right, and something that it could be held against."""
+    return {"ours", case.subject} <= right and right != {case.subject}

@@ -12,7 +12,6 @@ from math import prod
 
 from approxtrain.errors import ConfigError
 from approxtrain_kernels import ConvShape, Method
-from approxtrain_kernels.methods import all_methods, make
 from approxtrain_kernels.shapes import BATCH, PAPER, parse
 
 PARTS = {
@@ -61,19 +60,11 @@ class Case:
         return "ours" if self.method.name == "full" else "method"
 
     def cost(self, contender: str) -> tuple[float, float]:
-        """Operations, and bytes that have to be moved at least, of a contender of this case.
-
-        Of a vjp: those of its two parts together.
-        """
+        """Operations, and bytes that have to be moved at least, of a contender of this case."""
         shape, size = self.shape, self.precision.itemsize
-        exact = shape.flops, size * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
-        if contender not in ("method", "vjp full", "vjp method"):
-            return exact
-        rule = make("full") if contender == "vjp full" else self.method
-        flops, moved = rule.flops(shape), rule.bytes(shape, size)
         if contender == "method":
-            return flops, moved
-        return flops + rule.dgrad_flops(shape), moved + exact[1]
+            return self.method.flops(shape), self.method.bytes(shape, size)
+        return shape.flops, size * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
 
 
 def cases(shapes: Sequence[str], dtypes: str, part: str, method: Method) -> tuple[Case, ...]:
@@ -89,21 +80,6 @@ def cases(shapes: Sequence[str], dtypes: str, part: str, method: Method) -> tupl
     if not distinct:
         raise ConfigError(f"`--shapes` (={'; '.join(shapes)!r}) names no shape: paper, model:NAME or N,H,W,Ci,Co,K,S.")
     return tuple(Case(shape, PRECISIONS[name], part, method) for name in names for shape in distinct)
-
-
-def method_of(name: str, params: dict[str, object]) -> Method:
-    """The method with its parameters. Raises ConfigError."""
-    from approxtrain.schedule import config
-
-    try:
-        return config.make(name, params)
-    except ValueError as error:
-        raise ConfigError(f"`--method`: {error}") from None
-
-
-def methods() -> Iterator[type[Method]]:
-    """Those that `--method` takes."""
-    return iter(all_methods().values())
 
 
 def _shapes(text: str) -> Iterator[ConvShape]:

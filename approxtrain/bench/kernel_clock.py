@@ -41,8 +41,6 @@ class TimedCall:
     wait: Callable[[Any], Any]
     queues: bool = False
     """Whether calls may be started before the one before is done; they then run in order."""
-    by_kernel: bool = False
-    """Whether CUPTI may time it, where there is CUPTI; otherwise the wall clock does."""
 
 
 class Loop:
@@ -90,20 +88,17 @@ class UnseenError(Exception):
 
 
 class Cupti:
-    """The driver's record of the kernels of a call; contenders without a program go to the loop."""
+    """The driver's record of the kernels of a call."""
 
     name = "cupti"
-    summary = "kernel times by CUPTI, the driver's own record; those inside a vjp by wall clock around queued calls"
+    summary = "kernel times by CUPTI, the driver's own record"
     CALLS = 5
 
     def __init__(self, measure: Callable[..., Any]) -> None:
         self._measure = measure
-        self._loop = Loop()
-        self.calls = self._loop.calls
+        self.calls: dict[str, int] = {}
 
     def sample(self, call: TimedCall, turn: Turn) -> Sample:
-        if not call.by_kernel:
-            return self._loop.sample(call, turn)
         for _ in range(WARM_UP if call.name not in self.calls else 0):
             call.wait(call.run(next(turn)))
         self.calls[call.name] = self.CALLS
@@ -158,13 +153,7 @@ def best_clock() -> Callable[[], Clock]:
     return (lambda: Cupti(measure)) if seen else Loop
 
 
-def take_turns(
-    calls: Sequence[TimedCall],
-    clock: Clock,
-    rounds: int,
-    sets: int,
-    on_round: Callable[[int], None] = lambda number: None,
-) -> dict[str, list[Sample]]:
+def take_turns(calls: Sequence[TimedCall], clock: Clock, rounds: int, sets: int) -> dict[str, list[Sample]]:
     """`rounds` samples of each call, one after the other in every round. One set of inputs is the hot cache."""
     turn = itertools.cycle(range(sets))
     taken: dict[str, list[Sample]] = {call.name: [] for call in calls}
@@ -174,5 +163,4 @@ def take_turns(
             sample = clock.sample(call, turn)
             if number >= 0:
                 taken[call.name].append(sample)
-        on_round(number)
     return taken

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_report import SCHEMA, kernel_row
-from approxtrain.bench.timing import Times, ratio_of_runs
+from approxtrain.bench.timing import Times, ratio
 from approxtrain.errors import ConfigError
 
 ALIKE = ("device", "device_platform", "processor", "cpu_count", "xla_flags", "cpu_convolutions", "freed_memory_kept")
@@ -68,8 +68,8 @@ def changes(old: Document, new: Document) -> Iterator[Change]:
                 subject = "method" if "dense" in times["milliseconds"] else "ours"
                 samples = (each["milliseconds"][subject] for each in (times, then[_key(row, times)]))
                 after, before = map(Times.of_milliseconds, samples)
-                ratio = ratio_of_runs(after, before).as_json()
-                yield Change(row, times["cache"], 1e3 * before.median, 1e3 * after.median, ratio)
+                change = ratio(after, before, together=False).as_json()
+                yield Change(row, times["cache"], 1e3 * before.median, 1e3 * after.median, change)
 
 
 def _measured_where(environment: Mapping[str, Any], clock: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Who takes part in a case: our exact form, XLA's own, the method, and both inside of a vjp, each a compiled program.
+"""Who takes part in a case: our exact form, XLA's own, and the method, each a compiled program.
 
-PyTorch's are in `torch_peer`. All of them take the same numbers and give the same arrays, so that one check does for
+PyTorch's are in `torch_peer`. All of them take the same numbers and give the same array, so that one check does for
 all.
 """
 
@@ -19,12 +19,11 @@ from jax import lax
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_clock import TimedCall
 from approxtrain.bench.machine import matmul_precision
-from approxtrain_kernels import ConvShape, Method, conv, dense, weight_gradient
+from approxtrain_kernels import ConvShape, Method, dense, weight_gradient
 from approxtrain_kernels.methods.full import Full
 
 ORDER = ("NHWC", "HWIO", "NHWC")
 OPERANDS = {"wgrad": ("x", "dy"), "forward": ("x", "w"), "dgrad": ("dy", "w")}
-RESULT = {"wgrad": "dw", "forward": "y", "dgrad": "dx"}
 
 Inputs = dict[str, jax.Array]
 """x `[N, H, W, Ci]`, w `[Kh, Kw, Ci, Co]` and dy `[N, Ho, Wo, Co]` of one convolution, in the case's dtype; and a
@@ -36,46 +35,37 @@ class KernelContender:
     """What is checked against float64, and then timed."""
 
     name: str
-    results: tuple[str, ...]
-    """What it computes, out of y, dx and dw."""
     load: Callable[[Inputs], tuple[Any, ...]]
     """The operands, where and how it wants them."""
     run: Callable[..., Any]
     """Starts the work on the operands."""
     wait: Callable[[Any], Any]
     """Returns what `run` gave, once it is done."""
-    arrays: Callable[[Any], tuple[np.ndarray, ...]]
-    """`results` in float32, NHWC and HWIO."""
-    queues: bool = False
-    by_kernel: bool = False
+    array: Callable[[Any], np.ndarray]
+    """That in float32: y or dx in NHWC, dw in HWIO."""
 
-    def compute(self, operands: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """Its results."""
-        return self.arrays(self.wait(self.run(*operands)))
+    def compute(self, operands: tuple[Any, ...]) -> np.ndarray:
+        return self.array(self.wait(self.run(*operands)))
 
     def timed(self, sets: Sequence[Inputs]) -> TimedCall:
         """Its call on each of several sets of inputs."""
         loaded = [self.load(inputs) for inputs in sets]
-        return TimedCall(self.name, lambda number: self.run(*loaded[number]), self.wait, self.queues, self.by_kernel)
+        queues = jax.default_backend() == "gpu"
+        return TimedCall(self.name, lambda number: self.run(*loaded[number]), self.wait, queues)
 
 
 def programs(case: Case) -> Iterator[KernelContender]:
     """The contenders of a case that jax computes, compiled one after the other."""
     shape, part = case.shape, case.part
-    keys, result = OPERANDS[part], (RESULT[part],)
-    yield compiled("ours", case, keys, result, _ours(shape, part))
-    yield compiled("xla", case, keys, result, _stock(shape, part))
+    yield compiled("ours", case, OPERANDS[part], _ours(shape, part))
+    yield compiled("xla", case, OPERANDS[part], _stock(shape, part))
     if case.subject == "method":
         # An operand of its own: numbers drawn from a constant would be drawn while the program is compiled.
         drawn = ("key",) if "key" in case.method.needs else ()
-        yield compiled("method", case, keys + drawn, result, estimator(case.method, shape))
-        yield compiled("vjp full", case, ("x", "w", "dy"), ("dx", "dw"), _vjp(Full(), shape))
-        yield compiled("vjp method", case, ("x", "w", "dy", *drawn), ("dx", "dw"), _vjp(case.method, shape))
+        yield compiled("method", case, OPERANDS[part] + drawn, estimator(case.method, shape))
 
 
-def compiled(
-    name: str, case: Case, keys: tuple[str, ...], results: tuple[str, ...], function: Callable[..., Any]
-) -> KernelContender:
+def compiled(name: str, case: Case, keys: tuple[str, ...], function: Callable[..., Any]) -> KernelContender:
     """A jitted function of some of x, w and dy, compiled for the case's shapes and precision."""
     shapes = {"x": case.shape.x_shape, "w": case.shape.w_shape, "dy": case.shape.y_shape}
     with matmul_precision(case.precision):
@@ -84,13 +74,10 @@ def compiled(
         program = jax.jit(function).lower(*(arrays[key] for key in keys)).compile()
     return KernelContender(
         name,
-        results,
         load=lambda inputs: tuple(inputs[key] for key in keys),
         run=program,
         wait=jax.block_until_ready,
-        arrays=lambda result: tuple(np.asarray(array, np.float32) for array in jax.tree.leaves(result)),
-        queues=jax.default_backend() == "gpu",
-        by_kernel=len(results) == 1,
+        array=lambda result: np.asarray(result, np.float32),
     )
 
 
@@ -119,16 +106,6 @@ def _stock(shape: ConvShape, part: str) -> Callable[..., Any]:
         return jax.linear_transpose(lambda x: forward(x, w), image)(dy)[0]
 
     return {"forward": forward, "wgrad": wgrad, "dgrad": dgrad}[part]
-
-
-def _vjp(method: Method, shape: ConvShape) -> Callable[..., Any]:
-    """Both gradients as a training step takes them. What it returns does not need y, so y is not computed."""
-
-    def gradients(x, w, dy, key=None):
-        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method, key=key)
-        return jax.vjp(convolution, x, w)[1](dy)
-
-    return gradients
 
 
 def draw(case: Case, seed: int) -> Inputs:

@@ -1,4 +1,4 @@
-"""From the samples of `bench-kernel` to its JSON: ratios, bytes a second, how far from the roofline. Imports no jax.
+"""From the samples of `bench-kernel` to its JSON: ratios, bytes a second, how far from the roofline.
 
 wgrad with a method     the method, against the faster exact form that XLA offers (ours or its own)
 anything exact          our form, against the faster of all others (XLA's own, PyTorch's two)
@@ -15,7 +15,7 @@ from typing import Any
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_clock import LAYOUT, WHOLE, Clock, Sample
 from approxtrain.bench.machine import Machine
-from approxtrain.bench.timing import Times, interval, ratio
+from approxtrain.bench.timing import Times, ratio
 
 SCHEMA = 2
 TORCH = ("torch nchw", "torch nhwc")
@@ -51,7 +51,6 @@ class KernelTimes:
             "base_is": base,
             "ratio": ratio(self.times[subject], self.times[base]).as_json(),
             "ratios": self._other_ratios(),
-            "vjp_saves_ms": self._saved_in_a_vjp(),
             "layout_milliseconds": {name: [_layout_ms(one) for one in taken] for name, taken in by_kernel.items()},
             "kernels": {name: sorted(set().union(*taken)) for name, taken in by_kernel.items()},
             "contenders": {name: self._cost(name) for name in milliseconds},
@@ -70,21 +69,9 @@ class KernelTimes:
         return min((name for name in names if name in self.times), key=lambda name: self.times[name].median)
 
     def _other_ratios(self) -> dict[str, Any]:
-        """Others worth knowing, each "new/base"; of PyTorch's two layouts the faster one."""
-        torch = [self._fastest(TORCH)] if self.times.keys() & set(TORCH) else []
-        pairs = [("ours", "xla"), *(("ours", name) for name in torch), ("vjp method", "vjp full")]
-        return {
-            f"{new}/{base}": ratio(self.times[new], self.times[base]).as_json()
-            for new, base in pairs
-            if new in self.times and base in self.times
-        }
-
-    def _saved_in_a_vjp(self) -> dict[str, float] | None:
-        """Milliseconds that the method saves where a user meets it, with the 95 % interval."""
-        if "vjp method" not in self.times:
-            return None
-        saved = interval(lambda new, full: full - new, self.times["vjp method"], self.times["vjp full"])
-        return dict(zip(("value", "low", "high"), (1e3 * seconds for seconds in saved), strict=True))
+        """Our exact form over XLA's own and over the faster of PyTorch's two layouts."""
+        peers = [self._fastest(names) for names in (("xla",), TORCH) if self.times.keys() & set(names)]
+        return {f"ours/{peer}": ratio(self.times["ours"], self.times[peer]).as_json() for peer in peers}
 
     def _cost(self, name: str) -> dict[str, float]:
         flops, moved = self.case.cost(name)

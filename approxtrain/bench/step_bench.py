@@ -8,26 +8,25 @@
     plain         the network on Flax's and XLA's own operations (`plain`)
     torch …       the network in PyTorch (`torch_step`)
 
-What a batch holds makes no difference to the time. Before each sample a contender takes a step (a loop: all of its
-steps) that is not timed. On a GPU a sample is QUEUED steps in a row, which the host sends without waiting, as in
-training. In the same rounds each layer's convolutions run alone (`step_parts`): that gives the split of the step, and a
-schedule's bound.
+What a batch holds makes no difference to the time. On a GPU a sample is QUEUED steps in a row, which the host sends
+without waiting, as in training. In the same rounds each layer's convolutions run alone (`step_parts`): that gives the
+split of the step, and a schedule's bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from math import ceil
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from approxtrain import data, models
-from approxtrain.bench import torch_peer, torch_step
+from approxtrain.bench import step_parts, torch_peer, torch_step
 from approxtrain.bench.plain import PlainNetwork
-from approxtrain.bench.step_parts import LayerConvolutions
+from approxtrain.bench.step_parts import LayerConvolution
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.models.network import Network
@@ -41,8 +40,6 @@ LOOP = 2
 """Steps in one call of a loop, on a CPU."""
 QUEUED = 20
 PERIOD = 16
-NEVER = 2**30
-"""A step that no benchmark reaches."""
 PEERS = ("plain", "torch")
 
 
@@ -50,10 +47,7 @@ PEERS = ("plain", "torch")
 class StepContender:
     """A call that takes `steps` steps and does not return before they are done."""
 
-    name: str
     call: Callable[[], None]
-    before: Callable[[], None]
-    """What comes untimed before a call: a step of its own, as one does in training, not of another contender."""
     steps: int = 1
     compiled: dict[Any, Any] = field(default_factory=dict)
     """The programs that it runs, filled by the first call."""
@@ -72,7 +66,7 @@ class StepTimes:
     times: dict[str, Times]
     contenders: dict[str, StepContender]
     schedules: dict[str, Schedule]
-    parts: LayerConvolutions
+    parts: Sequence[LayerConvolution]
     left_out: dict[str, str]
     """Peers that could not run, and why."""
 
@@ -103,42 +97,39 @@ class StepBench:
         built = {name: schedule for name, schedule in built.items() if schedule != self.full}
         modes = {name: schedules[name].dispatch for name in built}
         contenders, left_out = self._contenders(built, modes, peers)
-        parts = LayerConvolutions(self.model, self.config.train.batch_size, jnp.dtype(self.config.train.precision))
-        calls = {contender.name: contender.call for contender in contenders} | parts.calls
-        before = {contender.name: contender.before for contender in contenders} | parts.before
-        taken = interleaved(calls, rounds, before=before, on_round=on_round)
-        steps = dict.fromkeys(parts.calls, parts.repeats) | {each.name: each.steps for each in contenders}
-        times = {name: Times(tuple(s / steps[name] for s in sample.seconds)) for name, sample in taken.items()}
-        return StepTimes(times, {each.name: each for each in contenders}, built, parts, left_out)
+        train = self.config.train
+        parts = list(step_parts.build(self.model, train.batch_size, jnp.dtype(train.precision)))
+        alone = {part.name: StepContender(part.run, part.repeats) for part in parts}
+        timed = contenders | alone
+        taken = interleaved({name: each.call for name, each in timed.items()}, rounds, on_round=on_round)
+        times = {name: taken[name].divided_by(each.steps) for name, each in timed.items()}
+        return StepTimes(times, contenders, built, parts, left_out)
 
     def _contenders(
         self, schedules: Mapping[str, Schedule], modes: Mapping[str, str], peers: Sequence[str]
-    ) -> tuple[list[StepContender], dict[str, str]]:
+    ) -> tuple[dict[str, StepContender], dict[str, str]]:
         queued = QUEUED if jax.default_backend() == "gpu" else 1
         together = max(queued, LOOP)
         # `full` at every step that is taken, and another column, so that there is something to switch between
-        never = self.schedule(ScheduleConfig(rules=(Rule(method="zero", steps=StepRange(start=NEVER)),)))
-        contenders = [
-            self.contender("full", self.full, steps=queued),
-            self.contender("loop", self.full, steps=together, chunk=together),
-            self.contender("switch", never, "switch", steps=queued),
-            self.contender("switch loop", never, "switch", steps=together, chunk=together),
-        ]
+        never = self.schedule(ScheduleConfig(rules=(Rule(method="zero", steps=StepRange(start=2**30)),)))
+        contenders = {
+            "full": self.contender(self.full, steps=queued),
+            "loop": self.contender(self.full, steps=together, chunk=together),
+            "switch": self.contender(never, "switch", steps=queued),
+            "switch loop": self.contender(never, "switch", steps=together, chunk=together),
+        }
         for name, schedule in schedules.items():
-            whole_periods = -(-queued // period(schedule)) * period(schedule)
-            contenders.append(self.contender(name, schedule, modes[name], steps=whole_periods))
+            period = min(schedule.phases[0][1].shape[1], PERIOD)
+            contenders[name] = self.contender(schedule, modes[name], steps=ceil(queued / period) * period)
         if "plain" in peers:
-            contenders.append(self.contender("plain", self.full, network=PlainNetwork, steps=queued))
+            contenders["plain"] = self.contender(self.full, network=PlainNetwork, steps=queued)
         left_out: dict[str, str] = {}
-        for name, step in (
-            torch_step.peers(self.model, self.config, self.dataset)
-            if "torch" in peers and torch_peer.takes_part()
-            else ()
-        ):
-            if isinstance(step, str):
-                left_out[name] = step
-            else:
-                contenders.append(StepContender(name, step, before=step))
+        if "torch" in peers and torch_peer.takes_part():
+            for name, step in torch_step.peers(self.model, self.config, self.dataset):
+                if isinstance(step, str):
+                    left_out[name] = step
+                else:
+                    contenders[name] = StepContender(step)
         return contenders, left_out
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
@@ -148,16 +139,14 @@ class StepBench:
     def full(self) -> Schedule:
         return self.schedule(ScheduleConfig(name="full"))
 
-    def contender(
-        self, name: str, schedule: Schedule, mode: str = "host", *, steps: int = 1, **setting: Any
-    ) -> StepContender:
+    def contender(self, schedule: Schedule, mode: str = "host", *, steps: int = 1, **setting: Any) -> StepContender:
         """Takes steps 0 to `steps` − 1 of the schedule, with parameters that go on from call to call.
 
         `setting`: what else `dispatch` takes.
         """
         dispatch, state, order = self.dispatch(schedule, mode, **setting)
 
-        def take(steps: int) -> None:
+        def take() -> None:
             nonlocal state
             state, step = state._replace(step=jnp.zeros_like(state.step)), 0
             while step < steps:
@@ -165,7 +154,7 @@ class StepBench:
                 step += dispatch.span(step)
             jax.block_until_ready(state)
 
-        return StepContender(name, partial(take, steps), partial(take, 1), steps, dispatch.compiled)
+        return StepContender(take, steps, dispatch.compiled)
 
     def dispatch(
         self, schedule: Schedule, mode: str = "host", network: type[Network] = Network, chunk: int = 1, seeds: int = 1
@@ -181,8 +170,3 @@ class StepBench:
             keys.order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)
         )
         return Dispatch(task, schedule, keys, train, mode=mode), state, order
-
-
-def period(schedule: Schedule) -> int:
-    """Steps of a schedule that are timed: one period of its first phase, if that is no longer than PERIOD."""
-    return min(schedule.phases[0][1].shape[1], PERIOD)

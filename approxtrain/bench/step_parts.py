@@ -4,15 +4,15 @@
     bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
 
 `share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
-approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, several times in a row after UNTIMED
-ones, so that its arrays are in the cache if they fit, as those are in a step that the operation before has just
-written. Inside of a step it may find less in the cache, and overlap with another operation: the rest, and the share of
-a bound that is reached, have that in them.
+approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, several times in a row, so that its
+arrays are in the cache if they fit, as those are in a step that the operation before has just written. Inside of a step
+it may find less in the cache, and overlap with another operation: the rest, and the share of a bound that is reached,
+have that in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from approxtrain.bench.timing import Times
 from approxtrain.models import Model
 from approxtrain.schedule import Schedule
 from approxtrain_kernels import ConvShape, dense
@@ -28,8 +29,6 @@ from approxtrain_kernels import ConvShape, dense
 PARTS = ("forward", "dgrad", "wgrad")
 REPEATS, QUEUED = 4, 20
 """Runs of a convolution in one sample: on a CPU each is waited for, on a GPU the last one."""
-UNTIMED = 2
-"""Runs of a convolution before them. After a whole step the first takes much longer, the second a little."""
 
 
 @dataclass(frozen=True)
@@ -39,39 +38,34 @@ class LayerConvolution:
     kind: str
     shape: ConvShape
     layers: tuple[int, ...]
-    run: Callable[[int], None]
-    """Runs it so many times."""
+    run: Callable[[], None]
+    repeats: int
+    """Times that `run` runs it."""
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.layers[0]}"
 
 
-class LayerConvolutions:
+def total(parts: Sequence[LayerConvolution], kind: str, times: Mapping[str, Times]) -> np.ndarray:
+    """Seconds of all layers' convolutions of a kind, in each round."""
+    return sum((len(p.layers) * np.asarray(times[p.name].seconds) for p in parts if p.kind == kind), np.zeros(1))
+
+
+def saved(parts: Sequence[LayerConvolution], schedule: Schedule, steps: int, times: Mapping[str, Times]) -> np.ndarray:
+    """Seconds a step that the first `steps` of a schedule can save at most, in each round."""
+    seconds = np.zeros(1)
+    for part in parts:
+        if part.kind == "wgrad":
+            methods = [schedule.column(step)[layer - 1] for step in range(steps) for layer in part.layers]
+            shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
+            seconds = seconds + sum(shares) * np.asarray(times[part.name].seconds)
+    return seconds / steps
+
+
+def build(model: Model, batch: int, dtype: Any) -> Iterator[LayerConvolution]:
     """The convolutions of a model, each distinct shape once."""
-
-    def __init__(self, model: Model, batch: int, dtype: Any) -> None:
-        self.parts = list(_build(model, batch, dtype))
-        self.repeats = QUEUED if jax.default_backend() == "gpu" else REPEATS
-        self.calls = {part.name: partial(part.run, self.repeats) for part in self.parts}
-        self.before = {part.name: partial(part.run, UNTIMED) for part in self.parts}
-
-    def total(self, kind: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Seconds of all layers' convolutions of a kind, in each round."""
-        return sum((len(p.layers) * seconds[p.name] for p in self.parts if p.kind == kind), np.zeros(1))
-
-    def saved(self, schedule: Schedule, period: int, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Seconds a step that the schedule can save at most, in each round."""
-        total = np.zeros(1)
-        for part in self.parts:
-            if part.kind == "wgrad":
-                methods = [schedule.column(step)[layer - 1] for step in range(period) for layer in part.layers]
-                shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
-                total = total + sum(shares) * seconds[part.name]
-        return total / period
-
-
-def _build(model: Model, batch: int, dtype: Any) -> Iterator[LayerConvolution]:
+    repeats = QUEUED if jax.default_backend() == "gpu" else REPEATS
     layers: dict[tuple[ConvShape, bool], list[int]] = {}
     for layer in model.layers:
         layers.setdefault((replace(layer.shape, batch=batch), layer.number == 1), []).append(layer.number)
@@ -84,7 +78,8 @@ def _build(model: Model, batch: int, dtype: Any) -> Iterator[LayerConvolution]:
         for kind in PARTS if not first else ("forward", "wgrad"):
             function = jax.jit(partial(getattr(dense, kind), shape=shape))
             program = function.lower(*operands[kind]).compile()
-            yield LayerConvolution(kind, shape, tuple(numbers), partial(_run, program, operands[kind]))
+            run = partial(_run, program, operands[kind], repeats)
+            yield LayerConvolution(kind, shape, tuple(numbers), run, repeats)
 
 
 def _run(program: Any, operands: tuple[jax.Array, ...], times: int) -> None:

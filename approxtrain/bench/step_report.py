@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from approxtrain.bench import torch_peer
-from approxtrain.bench.step_bench import StepBench, StepTimes, period
-from approxtrain.bench.step_parts import PARTS
+from approxtrain.bench.step_bench import StepBench, StepTimes
+from approxtrain.bench.step_parts import PARTS, saved, total
 from approxtrain.bench.timing import Times, interval, ratio
 
 BASE = "full"
@@ -40,7 +40,7 @@ def report(bench: StepBench, measured: StepTimes) -> dict[str, Any]:
                 "shape": [*part.shape.x_shape, part.shape.out_channels],
                 "milliseconds": times[part.name].milliseconds,
             }
-            for part in measured.parts.parts
+            for part in measured.parts
         ],
         "schedules": {title: bound(measured, title) for title in measured.schedules},
     }
@@ -59,8 +59,7 @@ def _contender(measured: StepTimes, name: str) -> dict[str, Any]:
 
 def split(measured: StepTimes) -> dict[str, float]:
     """Milliseconds of the exact step: the three convolutions, each the sum of its layers alone, and the rest."""
-    seconds = _seconds(measured)
-    parts = {kind: 1e3 * float(np.median(measured.parts.total(kind, seconds))) for kind in PARTS}
+    parts = {kind: 1e3 * float(np.median(total(measured.parts, kind, measured.times))) for kind in PARTS}
     whole = 1e3 * measured.times[BASE].median
     return parts | {"rest": whole - sum(parts.values()), "full": whole}
 
@@ -70,21 +69,16 @@ def bound(measured: StepTimes, title: str) -> dict[str, Any]:
 
     Speed-up is the paper's, 1 − T_schedule / T_full. The share is (T_full − T_schedule) / (T_full − bound).
     """
-    schedule = measured.schedules[title]
-    saved = measured.parts.saved(schedule, period(schedule), _seconds(measured))
-    samples = (measured.times[BASE], measured.times[title], Times(tuple(saved)))
+    steps = measured.contenders[title].steps
+    less = saved(measured.parts, measured.schedules[title], steps, measured.times)
+    samples = (measured.times[BASE], measured.times[title], Times(tuple(less)))
 
     def of(statistic: Callable[..., Any]) -> dict[str, float]:
         return dict(zip(("value", "low", "high"), interval(statistic, *samples), strict=True))
 
     return {
-        "period": period(schedule),
         "bound_ms": 1e3 * (samples[0].median - samples[2].median),
         "bound_speed_up": of(lambda full, approximated, saved: saved / full),
         "speed_up": of(lambda full, approximated, saved: 1 - approximated / full),
         "share_of_bound": of(lambda full, approximated, saved: (full - approximated) / saved),
     }
-
-
-def _seconds(measured: StepTimes) -> dict[str, np.ndarray]:
-    return {name: np.asarray(times.seconds) for name, times in measured.times.items()}

@@ -44,6 +44,10 @@ class Times:
     def milliseconds(self) -> list[float]:
         return [1e3 * seconds for seconds in self.seconds]
 
+    def divided_by(self, calls: int) -> Times:
+        """Of one call, where each sample is of so many."""
+        return Times(tuple(seconds / calls for seconds in self.seconds))
+
     @classmethod
     def of_milliseconds(cls, samples: Sequence[float]) -> Times:
         return cls(tuple(sample / 1e3 for sample in samples))
@@ -78,26 +82,19 @@ class Ratio:
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], Any]],
-    rounds: int,
-    *,
-    before: Mapping[str, Callable[[], Any]] | None = None,
-    warm_up: int = 2,
-    on_round: Callable[[], None] = lambda: None,
+    calls: Mapping[str, Callable[[], Any]], rounds: int, *, on_round: Callable[[], None] = lambda: None
 ) -> dict[str, Times]:
-    """Time each call once a round. A call must not return before its work is done.
+    """Time each call once a round, after a first round that does not count.
 
-    `before`: by the name of a call, what is done each time before its time begins, to bring its arrays into the cache.
-
-    Each round has an order of its own, drawn but always the same: whoever follows a call of a library whose threads
-    wait for more by spinning, as PyTorch's do, finds fewer cores.
+    A call must not return before its work is done. Before each sample comes the same call untimed: what the call before
+    left in the caches is not this one's doing. Each round has an order of its own, drawn but always the same: whoever
+    follows a call of a library whose threads wait for more by spinning, as PyTorch's do, finds fewer cores.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     rng = np.random.default_rng(0)
-    for number in range(-warm_up, rounds):
+    for number in range(-1, rounds):
         for name in rng.permutation(list(calls)).tolist():
-            if before and name in before:
-                before[name]()
+            calls[name]()
             start = time.perf_counter()
             calls[name]()
             if number >= 0:
@@ -106,14 +103,10 @@ def interleaved(
     return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
 
 
-def ratio(new: Times, base: Times) -> Ratio:
-    """The ratio of medians of times that were taken in the same rounds."""
-    return _ratio(new, base, together=True)
-
-
-def ratio_of_runs(new: Times, base: Times) -> Ratio:
-    """The ratio of medians of two runs: their rounds have nothing in common."""
-    return _ratio(new, base, together=False)
+def ratio(new: Times, base: Times, *, together: bool = True) -> Ratio:
+    """The ratio of medians of times that were taken in the same rounds; else, of two runs, not `together`."""
+    value, low, high = interval(lambda new, base: new / base, new, base, together=together)
+    return Ratio(value, low, high, max(new.spread, base.spread), min(len(new.seconds), len(base.seconds)))
 
 
 def interval(statistic: Callable[..., Any], *samples: Times, together: bool = True) -> tuple[float, float, float]:
@@ -129,8 +122,3 @@ def interval(statistic: Callable[..., Any], *samples: Times, together: bool = Tr
     medians = (np.median(array[pick], axis=1) for array, pick in zip(arrays, picks, strict=True))
     low, high = np.quantile(statistic(*medians), (0.025, 0.975))
     return float(statistic(*(np.median(array) for array in arrays))), float(low), float(high)
-
-
-def _ratio(new: Times, base: Times, *, together: bool) -> Ratio:
-    value, low, high = interval(lambda new, base: new / base, new, base, together=together)
-    return Ratio(value, low, high, max(new.spread, base.spread), min(len(new.seconds), len(base.seconds)))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from approxtrain.bench.kernel_cases import Case
-from approxtrain.bench.kernel_contenders import RESULT, KernelContender
+from approxtrain.bench.kernel_contenders import KernelContender
 
 FORMATS = {"torch nchw": "contiguous_format", "torch nhwc": "channels_last"}
 
@@ -53,11 +53,10 @@ def _peer(name: str, case: Case) -> KernelContender:
     names = ("x", "w") if part == "forward" else ("dy", "x", "w")  # backward reads the size of the one that it makes
     return KernelContender(
         name,
-        (RESULT[part],),
         load=lambda inputs: tuple(layout.tensor(each, inputs[each]) for each in names),
         run=layout.forward if part == "forward" else layout.backward,
         wait=lambda result: result,  # on a CPU PyTorch returns when it is done
-        arrays=lambda result: (layout.array(result),),
+        array=layout.array,
     )
 
 

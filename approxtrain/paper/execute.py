@@ -18,7 +18,6 @@ from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.paper.planning import PlannedRun
 from approxtrain.paper.run_store import RunStore, StoredRun
 from approxtrain.run.archive import Archive
-from approxtrain.schedule import Schedule
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.signals import Interruption
@@ -56,7 +55,7 @@ def measure_step(config: Config) -> tuple[float, float]:
     """
     with Interruption() as interruption:
         bench = StepBench(config)
-        call = bench.contender("full", Schedule.named("full", bench.model.layers)).call
+        call = bench.contender(bench.full).call
         first = timed(call, interruption)
         seconds: list[float] = []
         while not seconds or (len(seconds) < MOST and sum(seconds) < LONGEST):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,50 +62,16 @@ def bench_kernel(
     approxtrain bench-kernel --shapes 128,32,32,16,16,3,1 --param k=4 --json bench.json
     approxtrain bench-kernel --compare bench.json --fail-if-slower 5
     """
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.width = max(console.width, WIDTH)
+    console = tables.wide_console(WIDTH)
     if listing:
-        for option, values in _listed().items():
-            console.print(option, style="bold")
-            for name, text in values:
-                console.print(f"  {name:<16} {text}")
+        _list(console)
         return
-    _run(
-        console,
-        Asked.of(shapes or ["paper"], method, params or [], dtype, part, rounds),
-        json_file,
-        compare,
-        fail_if_slower,
-    )
-
-
-class Asked(NamedTuple):
-    """What is to be measured, and the options of the call as the JSON has them."""
-
-    cases: tuple[Case, ...]
-    options: dict[str, Any]
-
-    @classmethod
-    def of(cls, shapes: list[str], method: str | None, params: list[str], dtype: str, part: str, rounds: int) -> Asked:
-        """Raises ConfigError. Imports no jax."""
-        from approxtrain.bench import kernel_cases
-
-        rule = kernel_cases.method_of(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
-        what = {"shapes": ";".join(shapes), "method": rule.label, "dtype": dtype, "part": part}
-        return cls(kernel_cases.cases(shapes, dtype, part, rule), what | {"cache": "cold", "rounds": rounds})
-
-
-def _run(
-    console: Console, asked: Asked, json_file: Path | None, compare: Path | None, fail_if_slower: float | None
-) -> None:
-    """Measure, print, write; exits with 1 where something is wrong or too slow."""
     from approxtrain.bench import kernel_comparison
 
-    old = kernel_comparison.read(compare, asked.cases) if compare else None
+    cases, options = asked(shapes or ["paper"], method, params or [], dtype, part, rounds)
+    old = kernel_comparison.read(compare, cases) if compare else None
     console.print("starting jax …")
-    result = measure(console, asked, old)
+    result = measure(console, cases, options, old)
     show(console, result)
     if json_file:
         from approxtrain.disk import write_json
@@ -118,17 +84,27 @@ def _run(
         ratios = [(change.row, change.ratio) for change in changes if change.cache == "cold"]
         console.print(f"\nnow against then ({compare}), ms")
         console.print(tables.compared(changes))
-    most = math.inf if fail_if_slower is None else 1 + fail_if_slower / 100
-    slower = [
-        f"{tables.where(row)} ({tables.interval(ratio)} times as long)" for row, ratio in ratios if ratio["low"] > most
-    ]
-    if slower:
-        console.print(f"too slow  more than {fail_if_slower:g} % slower: {'; '.join(slower)}")
-    if slower or any(row["failed"] for row in result["rows"]):
+    slow = fail_if_slower is not None and _too_slow(console, ratios, fail_if_slower)
+    if slow or any(row["failed"] for row in result["rows"]):
         raise typer.Exit(1)
 
 
-def measure(console: Console, asked: Asked, old: Any = None) -> dict[str, Any]:
+def asked(
+    shapes: list[str], method: str | None, params: list[str], dtype: str, part: str, rounds: int
+) -> tuple[tuple[Case, ...], dict[str, Any]]:
+    """What is to be measured, and the options of the call as the JSON has them. Raises ConfigError. Imports no jax."""
+    from approxtrain.bench import kernel_cases
+    from approxtrain.schedule.config import make
+
+    try:
+        rule = make(method or ("approx" if part == "wgrad" else "full"), _parameters(params))
+    except ValueError as error:
+        raise ConfigError(f"`--method`: {error}") from None
+    what = {"shapes": ";".join(shapes), "method": rule.label, "dtype": dtype, "part": part}
+    return kernel_cases.cases(shapes, dtype, part, rule), what | {"cache": "cold", "rounds": rounds}
+
+
+def measure(console: Console, cases: Sequence[Case], options: dict[str, Any], old: Any = None) -> dict[str, Any]:
     """The document that --json writes. `old` is one to compare with: refused before anything is timed."""
     from approxtrain.bench import kernel_bench, kernel_comparison, kernel_report, machine, torch_peer
     from approxtrain.bench.kernel_clock import best_clock
@@ -136,28 +112,25 @@ def measure(console: Console, asked: Asked, old: Any = None) -> dict[str, Any]:
 
     environment, torch, make_clock = this_environment(), torch_peer.facts(), best_clock()
     console.print(f"device    {device_text(environment)}, jax {environment['versions']['jax']}")
-    if environment["device_platform"] == "cpu" and any(case.precision.name == "tf32" for case in asked.cases):
+    if environment["device_platform"] == "cpu" and any(case.precision.name == "tf32" for case in cases):
         raise ConfigError("`--dtype tf32` needs an NVIDIA GPU: a CPU has no TF32. Take float32.")
     timer = {"name": make_clock().name, "summary": make_clock().summary}
     if old:
         kernel_comparison.check_alike(old, environment, timer["name"])
-    limits = machine.measure(list({case.precision.name: case.precision for case in asked.cases}.values()))
+    limits = machine.measure(list({case.precision.name: case.precision for case in cases}.values()))
     console.print(tables.limits(limits.as_json()))
     peer = f"PyTorch {torch['version']}, {torch['threads']} threads" if torch else "no PyTorch"
     console.print(f"timer     {timer['name']}: {timer['summary']}; {peer}")
-    console.print("rows      {part} by {method}; {dtype}, {rounds} interleaved rounds".format(**asked.options))
+    console.print("rows      {part} by {method}; {dtype}, {rounds} interleaved rounds".format(**options))
+    bench, rows = kernel_bench.KernelBench(limits, make_clock, options["rounds"]), []
     with console.status("…") as status:
-
-        def tell(position: int, what: str) -> None:
-            shape = tables.describe(asdict(asked.cases[position].shape))
-            text = f"row {position + 1} of {len(asked.cases)}, {shape}: {what} …"
+        for number, case in enumerate(cases):
+            text = f"row {number + 1} of {len(cases)}, {tables.describe(asdict(case.shape))} …"
             status.update(text)
-            if what == "compiling" and not console.is_terminal:  # a line that is overwritten is seen on a terminal only
+            if not console.is_terminal:  # a line that is overwritten is seen on a terminal only
                 console.print(text)
-
-        bench = kernel_bench.KernelBench(limits, make_clock, asked.options["rounds"], tell)
-        rows = list(bench.run(asked.cases))
-    head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **asked.options}
+            rows.append(bench.row(case, seed=2 * number))
+    head = {"schema": kernel_report.SCHEMA, "command": "bench-kernel", **options}
     where = {"timer": timer, "torch": torch, "machine": limits.as_json(), "environment": environment}
     return head | where | {"rows": rows}
 
@@ -178,15 +151,28 @@ def device_text(environment: dict[str, Any]) -> str:
     return f"{environment['device_platform']}: {environment['device']}"
 
 
-def _listed() -> dict[str, list[tuple[str, str]]]:
-    """Option → what it takes, with a word on each."""
+def _too_slow(console: Console, ratios: list[tuple[tables.Row, Any]], percent: float) -> bool:
+    """Whether one of the rows surely takes so many percent longer; says which."""
+    slower = [
+        f"{tables.where(row)} ({tables.interval(ratio)} times as long)"
+        for row, ratio in ratios
+        if ratio["low"] > 1 + percent / 100
+    ]
+    if slower:
+        console.print(f"too slow  more than {percent:g} % slower: {'; '.join(slower)}")
+    return bool(slower)
+
+
+def _list(console: Console) -> None:
+    """What the options take, with a word on each."""
     from approxtrain import models
     from approxtrain.bench import kernel_cases
+    from approxtrain_kernels.methods import all_methods
 
     params = {
-        rule.name: [f"{field.name}={field.default}" for field in rule.parameters()] for rule in kernel_cases.methods()
+        name: [f"{field.name}={field.default}" for field in rule.parameters()] for name, rule in all_methods().items()
     }
-    return {
+    listed = {
         "--part": list(kernel_cases.PARTS.items()),
         "--shapes": [
             ("paper", "the eight shapes of the paper's Table 1, batch 128"),
@@ -196,6 +182,10 @@ def _listed() -> dict[str, list[tuple[str, str]]]:
         "--method": [(name, ", ".join(defaults) or "no parameter") for name, defaults in params.items()],
         "--dtype": [(each.name, each.summary) for each in kernel_cases.PRECISIONS.values()],
     }
+    for option, values in listed.items():
+        console.print(option, style="bold")
+        for name, text in values:
+            console.print(f"  {name:<16} {text}")
 
 
 def _parameters(given: list[str]) -> dict[str, object]:

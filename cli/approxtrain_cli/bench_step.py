@@ -12,12 +12,12 @@ import typer
 
 from approxtrain.errors import ConfigError
 from approxtrain_cli.bench_kernel import Json, Rounds
+from approxtrain_cli.bench_kernel_tables import wide_console
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
 
 WIDTH = 120
-"""A table is not cut off where the output is no terminal, or a narrow one."""
 
 
 Arguments = Annotated[
@@ -52,10 +52,7 @@ def bench_step(
     approxtrain bench-step cnn2-approx data.name=shapes --peer none --json cnn2.json
     """
     configs, peers = _configs(arguments or [], methods or []), _peers(peers)
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.width = max(console.width, WIDTH)
+    console = wide_console(WIDTH)
     console.print("starting jax …")
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.step_report import report
@@ -71,7 +68,7 @@ def bench_step(
         schedules = {name: config.schedule for name, config in configs.items()}
 
         def on_round() -> None:
-            status.update(f"round {next(done)} of {rounds + 2}, of which two warm up …")
+            status.update(f"round {next(done)} of {rounds + 1}, of which one warms up …")
 
         result = report(bench, bench.run(schedules, rounds, peers=peers, on_round=on_round))
     for table in tables(result):

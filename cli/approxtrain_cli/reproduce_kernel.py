@@ -42,9 +42,9 @@ def _measure(console: Console, out: Path, rounds: int) -> dict[str, Any]:
     from approxtrain.report import table1
 
     dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
-    asked = bench_kernel.Asked.of(["paper"], "approx", [], dtypes, "wgrad", rounds)
+    cases, options = bench_kernel.asked(["paper"], "approx", [], dtypes, "wgrad", rounds)
     console.print("\ntable1", style="bold")
-    document = bench_kernel.measure(console, asked)
+    document = bench_kernel.measure(console, cases, options)
     bench_kernel.show(console, document)
     document["scaling"] = table1.fits(document["rows"]) | {"paper": table1.fit_of_paper()}
     write_json(out / FILE, document)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
+import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
 from approxtrain.config import load
 from approxtrain_kernels import conv_shape
-from tools import gpu_bench, gpu_measure
-from tools.gpu import forms
-from tools.gpu.stages import Stage, run
+from tools import gpu_measure
 
 pytestmark = pytest.mark.gate
 
@@ -29,88 +28,97 @@ def options(*overrides: str) -> argparse.Namespace:
     return argparse.Namespace(data=None, name="shapes", overrides=[*SMALL, *overrides])
 
 
-def stage(name: str, code: str, seconds: float = 30, *, needed: bool = False) -> Stage:
-    """A stage that runs Python code; `file` is where its JSON belongs."""
-    return Stage(name, f"tries {name}", (sys.executable, "-c", code), seconds, {}, f"{name}.json", needed)
+@pytest.fixture
+def bench(tmp_path):
+    """`bench(*arguments, python=…)`: the script with planted programs, and what became of each stage.
+
+    `python` is a shell script in the place of the interpreter; its $1 is a stage that is measured.
+    """
+    programs = tmp_path / "bin"
+    programs.mkdir()
+
+    def plant(name: str, code: str) -> Path:
+        (programs / name).write_text(f"#!/bin/sh\n{code}\n")
+        (programs / name).chmod(0o755)
+        return programs / name
+
+    def call(*arguments: str, python: str = "exit 0", gpu: bool = True) -> tuple[Any, dict[str, str]]:
+        plant("nvidia-smi", "echo 'GPU 0: planted'" if gpu else "exit 9")  # a GPU that this machine has is not asked
+        interpreter = plant("python", f"shift; {python}")
+        paths = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"PATH": paths, "GPU_PYTHON": str(interpreter), "RESULTS": str(tmp_path / "results")}
+        command = [ROOT / "tools/gpu_bench.sh", "--out", tmp_path / "results", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        record = tmp_path / "results/stages.txt"
+        lines = record.read_text().splitlines() if record.exists() else []
+        return done, {line.split()[0]: line.split(" s  ")[1] for line in lines}
+
+    return call
 
 
-def writes(folder: Path, name: str) -> str:
-    return f"open({str(folder / name) + '.json'!r}, 'w').write('{{}}')"
+def test_a_stage_that_fails_does_not_stop_the_others(bench, tmp_path):
+    broken = 'echo "ran $1"; [ "$1" != seeds ] || exit 3; echo "{}" > "$RESULTS/$1.json"'
+    done, became = bench("--only", "seeds,forms", python=broken)
+    assert became == {"facts": "ok", "seeds": "failed with exit code 3", "forms": "ok"}
+    assert done.returncode == 1
+    assert (tmp_path / "results/forms.log").read_text() == "ran forms\n"
+    assert "ran forms\n" in done.stdout
+    assert bench("--only", "forms")[0].returncode == 0
 
 
-def test_a_stage_that_fails_does_not_stop_the_others(tmp_path):
-    stages = [
-        stage("breaks", "raise SystemExit(3)"),
-        stage("forgets", ""),
-        Stage("absent", "", ("no-such-program-anywhere",), 30, {}, "absent.json"),
-        stage("works", writes(tmp_path, "works")),
-        Stage("writes nothing", "", (sys.executable, "-c", "print('all passed')"), 30, {}),
-    ]
-    outcomes = run(stages, tmp_path, 60)
-    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "failed", "ok", "ok"]
-    assert outcomes[0].exit_code == 3
-    assert "no forgets.json" in outcomes[1].why
-    assert "no-such-program-anywhere" in outcomes[2].why
-    assert (tmp_path / "writes nothing.log").read_text() == "all passed\n"
+def test_an_absent_program_is_a_stage_that_failed(bench):
+    if shutil.which("compute-sanitizer"):
+        pytest.skip("compute-sanitizer is there")
+    assert bench("--only", "sanitizer-memcheck")[1]["sanitizer-memcheck"] == "failed with exit code 127"
 
 
-def test_a_stage_is_ended_with_all_that_it_started_when_its_time_is_over(tmp_path):
-    child = f"import time; time.sleep(20); {writes(tmp_path, 'late')}"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+def test_a_stage_is_ended_with_all_that_it_started_when_time_is_over_and_the_rest_is_not_run(bench, tmp_path):
+    slow = '[ "$1" != seeds ] || sh -c "sleep 10; echo late > $RESULTS/late"'
     start = time.monotonic()
-    slow, fast = run([stage("slow", code, 1), stage("fast", writes(tmp_path, "fast"))], tmp_path, 60)
-    assert (slow.status, fast.status) == ("out of time", "ok")
-    assert time.monotonic() - start < 15
-    assert not (tmp_path / "late.json").exists()
+    done, became = bench("--only", "seeds,forms", "--minutes", "0.05", python=slow)
+    assert became == {"facts": "ok", "seeds": "out of time", "forms": "not run: no time was left"}
+    assert done.returncode == 1
+    time.sleep(max(start + 12 - time.monotonic(), 0))
+    assert not (tmp_path / "results/late").exists()
 
 
-def test_when_the_time_of_all_is_over_the_rest_is_not_run(tmp_path):
-    outcomes = run([stage("slow", "import time; time.sleep(30)"), stage("rest", "")], tmp_path, 1)
-    assert [outcome.status for outcome in outcomes] == ["out of time", "not run"]
+def test_nothing_follows_facts_that_failed(bench):
+    done, became = bench("--only", "forms", python="exit 1")
+    assert became == {"facts": "failed with exit code 1", "forms": "not run: facts has to succeed first"}
+    assert done.returncode == 1
 
 
-def test_nothing_follows_a_needed_stage_that_failed(tmp_path):
-    outcomes = run([stage("first", "raise SystemExit(1)", needed=True), stage("second", "")], tmp_path, 60)
-    assert [outcome.status for outcome in outcomes] == ["failed", "not run"]
-    assert outcomes[1].why == "first has to succeed first"
+def test_an_old_result_does_not_pass_for_a_new_one(bench, tmp_path):
+    old = tmp_path / "results/forms.json"
+    old.parent.mkdir()
+    old.write_text("old")
+    bench("--only", "seeds")
+    assert old.exists()
+    bench("--only", "forms", python="exit 1")
+    assert not old.exists()
 
 
-def test_the_record_is_complete_after_each_stage_and_an_old_result_does_not_pass_for_a_new_one(tmp_path):
-    (tmp_path / "second.json").write_text("old")
-    seen = []
-    stages = [stage("first", writes(tmp_path, "first")), stage("second", "")]
-    run(stages, tmp_path, 60, on_end=lambda *_: seen.append(json.loads((tmp_path / "stages.json").read_text())))
-    assert [record["left"] for record in seen] == [["second"], []]
-    assert [row["file"] for row in seen[1]["stages"]] == ["first.json", None]
-    assert not (tmp_path / "second.json").exists()
-
-
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": "/nowhere"}  # a GPU that this machine may have is not outcomes
-    command = [sys.executable, str(ROOT / "tools/gpu_bench.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-
-
-def test_gpu_bench_refuses_without_a_gpu_and_says_what_can_be_done():
-    done = script()
+def test_gpu_bench_refuses_without_a_gpu_and_says_what_can_be_done(bench, tmp_path):
+    done, _ = bench(gpu=False)
     assert done.returncode == 2
     assert "no NVIDIA GPU" in done.stderr
     assert "make gpu-check" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
-def test_a_dry_run_lists_the_stages_and_each_is_a_command_that_there_is(tmp_path):
-    names = [line.split()[0] for line in script("--dry-run").stdout.splitlines()]
+def test_a_dry_run_lists_the_stages_and_each_is_one_that_there_is(bench):
+    names = [line.split()[0] for line in bench("--dry-run", gpu=False)[0].stdout.splitlines()]
     assert names[:3] == ["facts", "right", "table1-tf32"]
-    assert script("--dry-run", "--only", "facts,nonsense").returncode == 2
-    stages = gpu_bench.stages(tmp_path, "", ("--data", "there"))
-    assert [stage.name for stage in stages] == names
-    measured = {stage.command[2] for stage in stages if "tools/gpu_measure.py" in stage.command}
-    assert measured == set(gpu_measure.STAGES)
-    (drift,) = (stage for stage in stages if stage.name == "drift")
-    assert drift.command[-2:] == ("--data", "there")
+    assert bench("--dry-run", "--only", "facts,nonsense")[0].returncode == 2
+    assert bench("--nonsense")[0].returncode == 2
+    done, became = bench("--data", "a folder", python='echo "command: $*"')
+    assert list(became) == names
+    measured = re.findall(r"^command: (\S+) --json", done.stdout, re.MULTILINE)
+    assert set(measured) == set(gpu_measure.STAGES)
+    assert re.search(r"^command: drift .* --data a folder --name cifar10$", done.stdout, re.MULTILINE)
 
 
-def test_a_form_is_timed_kernel_by_kernel_and_one_that_breaks_hides_no_other(monkeypatch):
+def test_a_form_is_timed_kernel_by_kernel_and_one_that_breaks_hides_no_other(monkeypatch, capsys):
     class Profiler:
         def __init__(self, *, finalize: bool) -> None:
             pass
@@ -124,14 +132,17 @@ def test_a_form_is_timed_kernel_by_kernel_and_one_that_breaks_hides_no_other(mon
             raise ValueError("broken")
         return estimate(x, dy, shape, k, plan=plan, interpret=True)
 
-    estimate = forms.estimate
+    estimate = gpu_measure.estimate
     monkeypatch.setattr("jax.experimental.mosaic.gpu.profiler.Cupti", Profiler)
-    monkeypatch.setattr(forms, "estimate", interpreted)
-    (row,) = forms.run([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["bfloat16"])
+    monkeypatch.setattr(gpu_measure, "estimate", interpreted)
+    (row,) = gpu_measure.timed_forms([conv_shape((4, 8, 8, 16), 16, (3, 3))], ["bfloat16"])
     assert row["forms"]["fused"]["failed"] == "ValueError: broken"
     assert row["forms"]["gather"]["kernels_us"] == [("approx_select", 500.0), ("approx_gather", 1000.0)]
     assert row["right"] is False
-    assert forms.microseconds(row["forms"]["gather"]) == 1500.0
+    monkeypatch.setattr(gpu_measure, "timed_forms", lambda *_: iter([row]))
+    assert list(gpu_measure.forms(options())) == [row]
+    assert "'fused': 'ValueError: broken'" in (told := capsys.readouterr().out)
+    assert "'gather': 1500.0" in told
 
 
 @pytest.mark.long

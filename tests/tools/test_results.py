@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 
 import pytest
+
+from tools import pages
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "README.md").read_text("utf-8").partition("## Measured")[2].partition("\n## ")[0]
@@ -42,22 +42,15 @@ def test_the_accuracies_are_those_of_the_runs():
         assert step == f"{summary['step_ms']['median']:.0f} ms"
 
 
-def printed(script: str) -> list[str]:
-    """The tables that a script prints."""
-    command = [sys.executable, str(ROOT / "tools" / "pages" / script)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
-    return done.stdout.strip().split("\n\n")
-
-
 def test_the_step_times_are_those_of_the_benchmark():
-    exact, *_, brief = printed("performance_tables.py")
+    exact, *_, brief = pages.performance()
     assert exact in MEASURED
     assert brief in MEASURED
 
 
-def test_the_page_of_the_steps_is_what_its_script_prints():
+def test_the_page_of_the_steps_is_what_is_rendered():
     page = (ROOT / "docs/performance.md").read_text("utf-8")
-    tables = printed("performance_tables.py")[:-1]  # the last is the README's
+    tables = pages.performance()[:-1]  # the last is the README's
     assert len(tables) == 6
     assert [table for table in tables if table not in page] == []
 
@@ -81,9 +74,9 @@ def faster(ratio: dict) -> str:
     return text if ratio["verdict"] == "FASTER" else f"{text} {ratio['verdict']}"
 
 
-def test_the_page_of_the_cpu_is_what_its_script_prints():
+def test_the_page_of_the_cpu_is_what_is_rendered():
     page = (ROOT / "docs/cpu.md").read_text("utf-8")
-    assert [table for table in printed("cpu_tables.py") if table not in page] == []
+    assert [table for table in pages.cpu() if table not in page] == []
 
 
 MEASURED_WHILE_NEW = ("cuts", "throughput", "throughput-graph")
@@ -102,11 +95,9 @@ def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
 
 
 @pytest.mark.long
-def test_the_page_of_the_reproduction_is_what_its_script_renders():
+def test_the_page_of_the_reproduction_is_what_is_rendered():
     page = (ROOT / "docs/reproduction.md").read_text("utf-8")
-    command = [sys.executable, str(ROOT / "tools/pages/reproduction_page.py"), "--print"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=120)
-    rendered = done.stdout.strip()
+    rendered = pages.reproduction(pages.report()).strip()
     assert rendered.startswith("## ")
     assert rendered in page
 

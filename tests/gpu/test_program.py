@@ -1,10 +1,10 @@
-"""What `make gpu-check` reads out of a compiled program: convolutions, launches, registers, transposes."""
+"""What the tests of compiled programs read out of one: convolutions, launches, registers, transposes."""
 
 from __future__ import annotations
 
 import pytest
 
-from tools.gpu.program import Program, Resources, Thunk, entries, resources
+from tests.gpu.program import Program, Resources, Thunk, entries, resources
 
 CALL = (
     '%ours.1 = f32[9,8]{1,0} custom-call(%x, %dy), custom_call_target="__gpu$xla.gpu.triton", '

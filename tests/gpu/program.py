@@ -1,7 +1,7 @@
 """What is in a program that XLA compiled for a GPU, read from its text: convolutions, kernels, transposes, registers.
 
 Four texts describe it: the optimised HLO, the sequence of thunks (what is launched, with its grid), PTX for each
-kernel, and what `ptxas -v` says of that. Imports no jax.
+kernel, and what `ptxas -v` says of that.
 """
 
 from __future__ import annotations

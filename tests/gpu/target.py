@@ -1,7 +1,7 @@
 """Compiling for a GPU that is not there: XLA's CUDA compiler with a description of the device in its place.
 
-Needs the packages jax-cuda13-plugin and jax-cuda13-pjrt in jax's own version on `sys.path`, no driver and no cuDNN, and
-`JAX_PLATFORMS=cpu`, so that nobody looks for the device. The program cannot be run; cuDNN's algorithms are not chosen.
+Needs the packages that `tools/gpu_check.sh` installs on `sys.path`, no driver and no cuDNN, and `JAX_PLATFORMS=cpu`, so
+that nobody looks for the device. The program cannot be run; cuDNN's algorithms are not chosen.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tools.gpu.program import Program, Resources, entries, resources
+from tests.gpu.program import Program, Resources, entries, resources
 
 ARCHITECTURE = "sm_90a"
 
 
 class Target:
-    """One GPU, from XLA's text description of it."""
+    """One GPU, from XLA's text description of it, and the assembler for it."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, ptxas: Path) -> None:
+        self.ptxas = ptxas
         topology = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
         self.mesh = topologies.make_mesh(topology, (1,), ("device",))
         self.sharding = NamedSharding(self.mesh, PartitionSpec())
@@ -42,11 +43,10 @@ class Target:
             thunks = "".join(file.read_text("utf-8") for file in Path(folder).rglob("*.thunk_sequence.txt"))
             return Program(hlo, thunks, {kernel: text for text in texts for kernel in entries(text)})
 
-
-def assemble(ptxas: Path, ptx: str) -> dict[str, Resources]:
-    """Kernel → what it takes once it is machine code."""
-    command = [str(ptxas), f"-arch={ARCHITECTURE}", "-v", "-o", "/dev/null", "-"]
-    done = subprocess.run(command, input=ptx, capture_output=True, text=True, timeout=120)
-    if done.returncode:
-        raise RuntimeError(f"ptxas failed: {done.stderr.strip()}")
-    return resources(done.stderr)
+    def assemble(self, ptx: str) -> dict[str, Resources]:
+        """Kernel → what it takes once it is machine code."""
+        command = [str(self.ptxas), f"-arch={ARCHITECTURE}", "-v", "-o", "/dev/null", "-"]
+        done = subprocess.run(command, input=ptx, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise RuntimeError(f"ptxas failed: {done.stderr.strip()}")
+        return resources(done.stderr)

@@ -1,1 +1,0 @@
-"""What is compiled for, and measured on, an NVIDIA GPU: behind `make gpu-check` and `make gpu-bench`."""
