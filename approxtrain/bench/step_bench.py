@@ -25,11 +25,11 @@ import jax.numpy as jnp
 
 from approxtrain import data, models
 from approxtrain.bench import step_parts, torch_peer, torch_step
-from approxtrain.bench.plain import PlainNetwork
+from approxtrain.bench.plain import plain
 from approxtrain.bench.step_parts import LayerConvolution
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
-from approxtrain.models.network import Network
+from approxtrain.models.approximate import approximate
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
@@ -78,7 +78,7 @@ class StepBench:
         self.config = config
         self.model = models.get(config.model.name)
         self.steps_per_epoch = steps_per_epoch(config)
-        self._set_up: dict[Any, tuple[Task, TrainState]] = {}
+        self._set_up: dict[int, tuple[Task, TrainState]] = {}
         self.dataset = data.load(config.data)
         self.data = {"name": self.dataset.name, "sha256": self.dataset.sha256}
         statistics = channel_statistics(self.dataset.train_images)
@@ -122,7 +122,7 @@ class StepBench:
             period = min(schedule.phases[0][1].shape[1], PERIOD)
             contenders[name] = self.contender(schedule, modes[name], steps=ceil(queued / period) * period)
         if "plain" in peers:
-            contenders["plain"] = self.contender(self.full, network=PlainNetwork, steps=queued)
+            contenders["plain"] = self.contender(self.full, follow=plain, steps=queued)
         left_out: dict[str, str] = {}
         if "torch" in peers and torch_peer.takes_part():
             for name, step in torch_step.peers(self.model, self.config, self.dataset):
@@ -157,16 +157,19 @@ class StepBench:
         return StepContender(take, steps, dispatch.compiled)
 
     def dispatch(
-        self, schedule: Schedule, mode: str = "host", network: type[Network] = Network, chunk: int = 1, seeds: int = 1
+        self, schedule: Schedule, mode: str = "host", follow: Any = approximate, chunk: int = 1, seeds: int = 1
     ) -> tuple[Dispatch, TrainState, jax.Array]:
-        """What runs a schedule's steps, the state before the first one, and the order of the images."""
+        """What runs a schedule's steps, the state before the first one, and the order of the images.
+
+        `follow` makes a network follow a column.
+        """
         train = self.config.train.model_copy(update={"chunk": chunk, "seeds": seeds})
         keys = Keys.of(train.all_seeds)
-        if (network, seeds) not in self._set_up:
-            self._set_up[network, seeds] = set_up(self.model, self.config, self.steps_per_epoch, keys.init, network)
-        task, state = self._set_up[network, seeds]
+        if seeds not in self._set_up:
+            self._set_up[seeds] = set_up(self.model, self.config, self.steps_per_epoch, keys.init)
+        task, state = self._set_up[seeds]
         state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
         order = jax.jit(epoch_order, static_argnames="size")(
             keys.order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)
         )
-        return Dispatch(task, schedule, keys, train, mode=mode), state, order
+        return Dispatch(task._replace(follow=follow), schedule, keys, train, mode=mode), state, order

@@ -1,9 +1,8 @@
 """The same training step in PyTorch, as a peer where PyTorch is installed; never a dependency.
 
-The network is built from the same description, with Adam in PyTorch's fused form and the same crop and flip. Four
-ways, because none is the fastest everywhere: run eagerly or compiled by `torch.compile`, with images in channels-last
-order or contiguous NCHW. Where SAME pads one side more than the other, PyTorch's convolutions and pooling pad evenly
-or at the other side: as much work, and other numbers at the border.
+The network is that of `torch_networks`, with Adam in PyTorch's fused form and the same crop and flip. Four ways,
+because none is the fastest everywhere: run eagerly or compiled by `torch.compile`, with images in channels-last order
+or contiguous NCHW.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from approxtrain.bench import torch_peer
+from approxtrain.bench import torch_networks, torch_peer
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain.training.batch import PADDING, channel_statistics
 
 FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
@@ -27,6 +25,9 @@ FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
 
 def peers(model: Model, config: Config, dataset: Dataset) -> Iterator[tuple[str, Callable[[], None] | str]]:
     """(name, a call of one step) for each way; in place of the call the reason where PyTorch cannot do it."""
+    if torch_networks.network(model.name) is None:
+        yield "torch", f"there is no {model.name} in PyTorch here (approxtrain/bench/torch_networks.py)"
+        return
     for fashion, form in product(("eager", "compiled"), FORMATS):
         step = TorchStep(model, config, dataset, FORMATS[form], compiled=fashion == "compiled")
         try:
@@ -43,14 +44,14 @@ class TorchStep:
     def __init__(self, model: Model, config: Config, dataset: Dataset, memory_format: str, *, compiled: bool) -> None:
         torch = self._torch = torch_peer.module()
         torch.manual_seed(config.train.seed)
-        self._model, self._batch, self._augment = model, config.train.batch_size, config.train.augment
+        self._batch, self._augment = config.train.batch_size, config.train.augment
         self._format = getattr(torch, memory_format)
         self._autocast = config.train.precision == "bfloat16"
         self._pixels = torch.from_numpy(np.array(dataset.train_images))
         self._labels = torch.from_numpy(np.array(dataset.train_labels)).long()
         self._mean, self._std = (torch.from_numpy(a) for a in channel_statistics(dataset.train_images))
-        self._parts = self._build().to(memory_format=self._format)
-        self._adam = torch.optim.Adam(self._parts.parameters(), lr=config.optimizer.learning_rate, fused=True)
+        self.network = torch_networks.network(model.name).to(memory_format=self._format)
+        self._adam = torch.optim.Adam(self.network.parameters(), lr=config.optimizer.learning_rate, fused=True)
         self._loss = torch.compile(self._loss_of) if compiled else self._loss_of
 
     def __call__(self) -> None:
@@ -64,48 +65,8 @@ class TorchStep:
     def _loss_of(self, x: Any, labels: Any) -> Any:
         torch = self._torch
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._autocast):
-            logits = self._run(self._model.ops, x)
+            logits = self.network(x)
         return torch.nn.functional.cross_entropy(logits.float(), labels)
-
-    def _build(self) -> Any:
-        nn = self._torch.nn
-        parts = nn.ModuleDict()
-        for op, shape in d.walk(self._model.ops, self._model.image_shape):
-            match op:
-                case d.Conv():
-                    part = nn.Conv2d(shape[-1], op.channels, op.kernel, op.stride, op.kernel // 2, bias=op.bias)
-                case d.BatchNorm():
-                    part = nn.BatchNorm2d(shape[-1])
-                case d.Dense():
-                    part = nn.Linear(shape[-1], op.units)
-                case _:
-                    continue
-            parts[_key(op.path)] = part
-        return parts
-
-    def _run(self, ops: tuple[d.Op, ...], x: Any) -> Any:
-        f = self._torch.nn.functional
-        for op in ops:
-            match op:
-                case d.Conv() | d.BatchNorm() | d.Dense():
-                    x = self._parts[_key(op.path)](x)
-                case d.Relu():
-                    x = f.relu(x)
-                case d.MaxPool():
-                    x = f.max_pool2d(x, op.window, op.stride, (op.window - 1) // 2)
-                case d.Residual():
-                    body = self._run(op.body, x)
-                    x = body + self._shortcut(x, body.shape)
-                case d.GlobalMean():
-                    x = x.mean((2, 3))
-                case d.Flatten():
-                    x = x.flatten(1)
-        return x
-
-    def _shortcut(self, x: Any, shape: Any) -> Any:
-        stride, more = x.shape[2] // shape[2], shape[1] - x.shape[1]
-        x = x[:, :, ::stride, ::stride]
-        return self._torch.nn.functional.pad(x, (0, 0, 0, 0, more // 2, more - more // 2)) if more else x
 
     def _batch_of(self) -> tuple[Any, Any]:
         """x `[N, C, H, W]`, labels `[N]`."""
@@ -124,7 +85,3 @@ class TorchStep:
         cols = torch.where(torch.rand(n, 1) < 0.5, cols.flip(1), cols)
         return x[torch.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
 
-
-def _key(path: str) -> str:
-    """A module's name may hold no dot."""
-    return path.replace(".", "_")

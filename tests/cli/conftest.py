@@ -15,7 +15,6 @@ import pytest
 
 from approxtrain import models
 from approxtrain.models import Model
-from approxtrain.models import description as d
 from approxtrain_cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +74,7 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.fixture(scope="session")
 def two_layers() -> Model:
     """The smallest network with something to choose from."""
-    ops = (d.Conv("first", 4, stride=2), d.Relu(), d.Conv("second", 4, stride=2), d.GlobalMean(), d.Dense("logits", 10))
-    return Model("two-layers", "two convolutions", ops)
+    return Model("two-layers", "two convolutions", "tests.networks:Tiny")
 
 
 @pytest.fixture

@@ -27,10 +27,9 @@ ROOT = Path(__file__).parents[2]
 SMALL = """
 from dataclasses import replace
 from approxtrain import models
-from approxtrain.models import Model, description as d
+from approxtrain.models import Model
 from approxtrain.paper import experiments
-ops = (d.Conv("first", 4, stride=2), d.Relu(), d.Conv("second", 4, stride=2), d.GlobalMean(), d.Dense("logits", 10))
-models.get = lambda name: Model(name, "two convolutions", ops)
+models.get = lambda name: Model(name, "two convolutions", "tests.networks:Tiny")
 whole = experiments.get
 experiments.get = lambda name: replace(whole(name), rows=whole(name).rows[:2])
 main()
@@ -41,7 +40,7 @@ main()
 @pytest.fixture(autouse=True, scope="module")
 def _small_networks(two_layers):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "get", lambda name: Model(name, two_layers.summary, two_layers.ops))
+        patch.setattr(models, "get", lambda name: Model(name, two_layers.summary, two_layers.target))
         patch.setattr(jax, "clear_caches", lambda: None)
         yield
 

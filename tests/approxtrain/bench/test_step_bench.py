@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from approxtrain.bench.plain import PlainNetwork
+from approxtrain.bench.plain import plain
 from approxtrain.bench.step_bench import StepBench
 
 
 def test_the_plain_network_and_ours_compute_the_same_step(small, configure):
     bench = StepBench(configure({"name": "full"}))
     losses = []
-    for network in ({}, {"network": PlainNetwork}):
-        dispatch, state, order = bench.dispatch(bench.full, **network)
+    for setting in ({}, {"follow": plain}):
+        dispatch, state, order = bench.dispatch(bench.full, **setting)
         losses.append(float(dispatch(0, state, bench.images, order)[1].loss[0]))
     ours, plain = losses
     assert ours == pytest.approx(plain, rel=1e-5)

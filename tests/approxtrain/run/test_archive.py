@@ -44,11 +44,9 @@ def pocket_model():
     """The smallest network, for the length of this module."""
     from approxtrain import models
     from approxtrain.models import Model
-    from approxtrain.models import description as d
 
-    ops = (d.Conv("first", 4, stride=2), d.Relu(), d.Conv("second", 4, stride=2), d.GlobalMean(), d.Dense("logits", 10))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "get", lambda name: Model(name, "two convolutions", ops))
+        patch.setattr(models, "get", lambda name: Model(name, "two convolutions", "tests.networks:Tiny"))
         yield
 
 
