@@ -1,7 +1,7 @@
 """The paper's networks in PyTorch, written as one would write them there: for the peer of a training step.
 
-Where SAME pads one side more than the other, PyTorch's convolutions and pooling pad evenly or at the other side: as much
-work, and other numbers at the border.
+Where SAME pads one side more than the other, PyTorch's convolutions and pooling pad evenly or at the other side: as
+much work, and other numbers at the border.
 """
 
 from __future__ import annotations

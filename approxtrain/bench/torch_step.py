@@ -84,4 +84,3 @@ class TorchStep:
         cols = torch.arange(width) + torch.randint(0, 2 * PADDING + 1, (n, 1))
         cols = torch.where(torch.rand(n, 1) < 0.5, cols.flip(1), cols)
         return x[torch.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
-

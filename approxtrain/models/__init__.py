@@ -3,7 +3,7 @@
 `get("resnet20")` says how one of ours is built, `.build(rngs=nnx.Rngs(0))` builds it; imports no jax before that.
 """
 
-from approxtrain.models.catalog import Model, get, names
+from approxtrain.models.catalog import ENTRIES, Model, get, names
 from approxtrain.models.layer import ConvLayer
 
-__all__ = ["ConvLayer", "Model", "get", "names"]
+__all__ = ["ENTRIES", "ConvLayer", "Model", "get", "names"]

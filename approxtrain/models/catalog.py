@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from approxtrain.errors import ConfigError
 
@@ -19,24 +19,41 @@ if TYPE_CHECKING:
     from approxtrain.models.layer import ConvLayer
 
 HERE = "approxtrain.models"
-_TARGETS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "cnn2": ("2-layer CNN of the paper, batch norm, 5×5 kernels", "cnn:CNN2", {}),
-    "cnn5": ("small 5-layer CNN for the quickstart and Figure 3", "cnn:CNN5", {}),
-    **{
-        f"resnet{depth}": (
-            f"ResNet-{depth} for CIFAR, identity shortcuts",
-            "resnet_cifar:CifarResNet",
-            {"depth": depth},
-        )
-        for depth in (14, 20, 32, 56)
-    },
-    "vgg19": ("VGG-19 with batch norm and one linear layer", "vgg:VGG19", {}),
-    "resnet18": ("ResNet-18 for ImageNet", "resnet:ResNet", {"depth": 18}),
-    "resnet50": ("ResNet-50 for ImageNet", "resnet:ResNet", {"depth": 50}),
-    "resnet18-small": ("ResNet-18 for 32×32 images", "resnet:ResNet", {"depth": 18, "stem": "small"}),
-    "resnet50-small": ("ResNet-50 for 32×32 images", "resnet:ResNet", {"depth": 50, "stem": "small"}),
-    "wrn16-4": ("WideResNet-16-4 for 32×32 images", "wide_resnet:WideResNet", {"depth": 16, "widening": 4}),
-    "airnet": ("small wide network for few epochs, after airbench", "airnet:AirNet", {}),
+
+
+class Entry(NamedTuple):
+    """A network that has a name. Its numbers are for `ls`, which builds nothing; a test holds them."""
+
+    summary: str
+    target: str
+    layers: int
+    parameters: int
+    arguments: dict[str, Any] = {}  # noqa: RUF012  (a tuple's default, which nobody changes)
+
+
+def _small(depth: int, layers: int, parameters: int) -> Entry:
+    summary = f"ResNet-{depth} for CIFAR, identity shortcuts"
+    return Entry(summary, "resnet_cifar:CifarResNet", layers, parameters, {"depth": depth})
+
+
+ENTRIES = {
+    "cnn2": Entry("2-layer CNN of the paper, batch norm, 5×5 kernels", "cnn:CNN2", 2, 1_756_554),
+    "cnn5": Entry("small 5-layer CNN for the quickstart and Figure 3", "cnn:CNN5", 5, 70_618),
+    "resnet14": _small(14, 13, 172_506),
+    "resnet20": _small(20, 19, 269_722),
+    "resnet32": _small(32, 31, 464_154),
+    "resnet56": _small(56, 55, 853_018),
+    "vgg19": Entry("VGG-19 with batch norm and one linear layer", "vgg:VGG19", 16, 20_035_018),
+    "resnet18": Entry("ResNet-18 for ImageNet", "resnet:ResNet", 20, 11_689_512, {"depth": 18}),
+    "resnet50": Entry("ResNet-50 for ImageNet", "resnet:ResNet", 53, 25_557_032, {"depth": 50}),
+    "resnet18-small": Entry(
+        "ResNet-18 for 32×32 images", "resnet:ResNet", 20, 11_173_962, {"depth": 18, "stem": "small"}
+    ),
+    "resnet50-small": Entry(
+        "ResNet-50 for 32×32 images", "resnet:ResNet", 53, 23_520_842, {"depth": 50, "stem": "small"}
+    ),
+    "wrn16-4": Entry("WideResNet-16-4 for 32×32 images", "wide_resnet:WideResNet", 16, 2_748_890),
+    "airnet": Entry("small wide network for few epochs, after airbench", "airnet:AirNet", 7, 569_656),
 }
 LARGE = (224, 224, 3)
 """Image size of what is made for ImageNet, where no data set says another."""
@@ -123,15 +140,15 @@ def _arguments(network: Callable[..., Any]) -> Collection[str]:
 
 
 def names() -> tuple[str, ...]:
-    return tuple(_TARGETS)
+    return tuple(ENTRIES)
 
 
 def get(name: str) -> Model:
     """The network of that name; ValueError names what there is."""
-    if name not in _TARGETS:
+    if name not in ENTRIES:
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{hint}")
-    summary, target, arguments = _TARGETS[name]
-    model = Model(name, summary, f"{HERE}.{target}", arguments)
-    return model.on(LARGE, 1000) if summary.endswith("ImageNet") else model
+    entry = ENTRIES[name]
+    model = Model(name, entry.summary, f"{HERE}.{entry.target}", entry.arguments)
+    return model.on(LARGE, 1000) if entry.summary.endswith("ImageNet") else model

@@ -61,7 +61,8 @@ class ResidualBlock(nnx.Module):
         else:
             sizes = ((in_channels, channels, 3, stride), (channels, channels, 3))
         self.body = nnx.List([ConvNorm(*size, **options) for size in sizes])
-        self.body[-1].norm.scale[...] *= 0  # the block begins as its shortcut (Goyal 2017)
+        last = self.body[-1].norm
+        last.scale = nnx.Param(jnp.zeros(self.out_channels))  # the block begins as its shortcut (Goyal 2017)
         same = stride == 1 and in_channels == self.out_channels
         self.shortcut = None if same else ConvNorm(in_channels, self.out_channels, 1, stride, **options)
 

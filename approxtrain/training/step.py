@@ -117,7 +117,7 @@ def _split_network(network: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree, Tree]
 
 def _any_stream(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     """A stream's key or count: `forward` begins it anew."""
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.split(jax.random.key(0), leaf.shape) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from approxtrain.models import Model
     from approxtrain_kernels import Method
 
 
@@ -53,20 +52,14 @@ def _content(kind: Kind) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
         case Kind.PRESETS:
             return ("preset", "purpose"), config.presets()
         case Kind.MODELS:
-            found = [models.get(name) for name in models.names()]
-            rows = [(m.name, str(len(m.layers)), _mflop(m), m.summary) for m in found]
-            return ("model", "layers", "MFLOP/image", "what it is"), rows
+            rows = [(name, str(e.layers), f"{e.parameters:,}", e.summary) for name, e in models.ENTRIES.items()]
+            return ("model", "layers", "parameters", "what it is"), rows
         case Kind.METHODS:
             rows = [(name, _parameters(method), method.summary) for name, method in methods.all_methods().items()]
             return ("method", "parameters", "what stands in for the gradients"), rows
         case Kind.SCHEDULES:
             rows = [(s.name, "any" if s.takes_method else "its own", s.summary) for s in named().values()]
             return ("schedule", "method", "what is approximated"), rows
-
-
-def _mflop(model: Model) -> str:
-    """Million floating-point operations of the convolutions, forward, for one image."""
-    return f"{sum(layer.shape.flops for layer in model.layers) / 1e6:.1f}"
 
 
 def _parameters(method: type[Method]) -> str:

@@ -29,16 +29,11 @@ PUBLISHED = {
 """Parameters, as their authors or the libraries that people take them from have them."""
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("cnn2", 2), ("cnn5", 5), ("resnet14", 13), ("resnet20", 19), ("vgg19", 16), ("wrn16-4", 16)]
-)
-def test_its_convolutions_are_numbered_from_1(name, count):
-    assert [layer.number for layer in models.get(name).layers] == list(range(1, count + 1))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_it_has_as_many_parameters_as_published(name):
-    assert models.get(name).parameters == PUBLISHED[name]
+@pytest.mark.parametrize("name", models.names())
+def test_what_ls_says_of_it_is_so(name):
+    model, entry = models.get(name), models.ENTRIES[name]
+    assert [layer.number for layer in model.layers] == list(range(1, entry.layers + 1))
+    assert model.parameters == entry.parameters == PUBLISHED.get(name, entry.parameters)
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -51,7 +51,7 @@ def _training_state() -> dict:
     """What a training step holds: paths with slashes, an optax state, many types, scalars, an empty array."""
     keys = jax.random.split(jax.random.key(0), 3)
     params = {
-        "stage1/block1/conv1": {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8))},
+        "stage1/0/conv1": {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8))},
         "logits": {
             "kernel": jax.random.normal(keys[1], (8, 10), jnp.bfloat16),
             "bias": jnp.array([-0.0, 1e-45]),

@@ -122,7 +122,9 @@ def test_a_prefix_that_no_step_has_is_an_error_that_names_the_layer(method):
     with pytest.raises(ConfigError) as raised:
         from_rules(rules=[{"layers": [1, 3], "method": method}, {"layers": [2], "method": "zero"}])
     (problem,) = raised.value.problems
-    assert problem.startswith("`schedule.frozen_prefix`: there is no step that has one: the lowest layer, 1 conv1, ")
+    assert problem.startswith(
+        "`schedule.frozen_prefix`: there is no step that has one: the lowest layer, 1 features/0/conv, "
+    )
     assert "is never `skip` or `zero`" in problem
 
 

@@ -161,7 +161,7 @@ def test_cells_of_a_grid_may_hide_behind_names():
 def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
     (path,) = problems({"path": "stage9/*"}, layers=RESNET20)
     assert path.startswith("`schedule.rules.0.path`: 'stage9/*' matches no layer")
-    assert "1 stem, 2-7 stage1/block1/conv1 to stage1/block3/conv2" in path
+    assert "1 stem/conv, 2-7 stage1/0/conv1 to stage1/2/conv2" in path
     (stride,) = problems({"stride": 3})
     assert stride.startswith("`schedule.rules.0.stride`: no layer has stride 3. ")
     assert stride.endswith("The layers have stride 1: 1, 3, 5; stride 2: 2, 4.")
@@ -174,7 +174,9 @@ def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
 def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
     for layers in ([2, 6], {"start": 6}, {"stop": 6}):
         (problem,) = problems({"layers": layers})
-        assert problem.startswith("`schedule.rules.0.layers`: there is no layer 6. The model has 5 layers: 1 conv1, ")
+        assert problem.startswith(
+            "`schedule.rules.0.layers`: there is no layer 6. The model has 5 layers: 1-5 features/0/conv to "
+        )
 
 
 def test_a_rule_that_covers_no_step_is_an_error_that_shows_the_windows():
@@ -189,7 +191,7 @@ def test_two_rules_that_disagree_without_an_order_are_an_error_with_layer_and_st
     entries = {"steps": {"start": 1, "every": 4}}, {"steps": {"every": 7}, "method": "approx", "layers": [3]}
     (problem,) = problems(*entries)
     assert "`schedule.rules.1`: it disagrees with `schedule.rules.0`: zero there, approx here" in problem
-    assert "layer 3 conv3 at step 21." in problem
+    assert "layer 3 features/2/conv at step 21." in problem
 
 
 def test_rules_that_never_meet_do_not_disagree():
@@ -281,7 +283,10 @@ def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
     code = (
         "import sys; import approxtrain.schedule.picture; from approxtrain import Schedule, models;"
         "from approxtrain.schedule import cost;"
-        "layers = models.get('resnet20').layers; made = Schedule.named('schedule1', layers);"
+        "from approxtrain_kernels import conv_shape;"
+        "shape = conv_shape((1, 8, 8, 4), 4, (3, 3));"
+        "layers = [models.ConvLayer(n, f'conv{n}', shape) for n in range(1, 4)];"
+        "made = Schedule.named('schedule1', layers);"
         "cost.phase_costs(made, layers, 128); made.index_table();"
         "print(sorted({'jax', 'flax', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)))"
     )
