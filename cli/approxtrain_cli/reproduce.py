@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from approxtrain.data import Dataset
-    from approxtrain.paper.budget import Budget
-    from approxtrain.paper.planning import PlannedRun
-    from approxtrain.paper.run_store import RunStore
+    from approxtrain.paper.planning import Budget, PlannedRun
 
 WIDTH = 120
 """A table is not cut off where the output is no terminal, or a narrow one."""
@@ -62,7 +60,7 @@ def reproduce(
     from rich.console import Console
 
     from approxtrain.config import is_override
-    from approxtrain.paper.budget import BUDGETS
+    from approxtrain.paper.planning import BUDGETS
     from approxtrain.training.signals import ending
 
     console = Console(file=output.lasting(), highlight=False, markup=False, soft_wrap=True)
@@ -83,8 +81,7 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     from approxtrain import data
-    from approxtrain.paper import experiments, planning
-    from approxtrain.paper.run_store import RunStore
+    from approxtrain.paper import experiments, planning, stored
     from approxtrain_cli import reproduce_kernel, reproduce_plan
 
     # all that can be wrong with what was asked is found before jax starts
@@ -94,31 +91,30 @@ def _reproduce(
     configurations = planning.configurations(experiments.rows(chosen), budget, seeds, overrides)
     dataset = data.load(configurations[0][1].data) if configurations else None
     planned = planning.runs(configurations, dataset) if dataset else []
-    store, kernel = RunStore(out), experiments.get("table1") in chosen
+    there = [stored.find(out, run) for run in planned]
+    kernel = experiments.get("table1") in chosen
     console.print(f"budget    {budget.name}: {budget.summary}")
     console.print("starting jax …")
     from approxtrain.run import process
-    from approxtrain.run.environment import this_environment
 
     process.keep_programs()
-    here = this_environment()
-    plan = reproduce_plan.lines(console, store, planned, dataset, here) if dataset else []
-    reproduce_plan.show(console, plan, here)
+    if dataset:
+        reproduce_plan.show(console, out, list(zip(planned, there, strict=True)), dataset)
     if kernel:
         reproduce_kernel.announce(console, out, budget.rounds)
     if dry_run:
         return
     right = reproduce_kernel.run(console, out, budget.rounds) if kernel else True
     if dataset:
-        _train(console, store, [line.planned for line in plan if not line.archived], dataset)
-    ended = [stored.archive.status for stored in store.contents() if stored.folder is None]
+        _train(console, out, [run for run in planned if not stored.archive_path(out, run).exists()], dataset)
+    ended = [found.status for run in planned if (found := stored.find(out, run))]
     console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
     console.print(f"report    approxtrain report {shlex.quote(str(out))} --out report")
     if not right:
         raise typer.Exit(1)
 
 
-def _train(console: Console, store: RunStore, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
+def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
     from approxtrain.paper.execute import execute
     from approxtrain_cli.progress import Progress
 
@@ -127,9 +123,7 @@ def _train(console: Console, store: RunStore, todo: Sequence[PlannedRun], datase
         console.print(f"\nrun {number} of {len(todo)}  {planned.name}", style="bold")
         try:
             with ExitStack() as stack:
-                run = execute(
-                    planned, store, dataset, lambda folder, stack=stack: stack.enter_context(Progress(folder))
-                )
+                run = execute(planned, out, dataset, lambda folder, stack=stack: stack.enter_context(Progress(folder)))
         except LockedError as error:
             console.print(f"skipped   {error}")
         except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""Table 1 in a reproduction: `bench-kernel` on the paper's shapes, and how its times grow with the sizes."""
+"""Table 1 in a reproduction: `bench-kernel` on the paper's shapes, once for a folder."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ def announce(console: Console, out: Path, rounds: int) -> None:
 
 
 def run(console: Console, out: Path, rounds: int) -> bool:
-    """Measure it, unless it is there, and say how its times grow. → whether all was right, now or then."""
+    """Measure it, unless it is there. → whether all was right, now or then."""
     document = _earlier(out) or _measure(console, out, rounds)
-    for where, fits in document["scaling"].items():
-        console.print(f"growth    {where}: {_growth(fits)}")
     wrong = [row for row in document["rows"] if row["failed"]]
     if wrong:
         console.print(f"wrong     {len(wrong)} of {len(document['rows'])} rows; remove {out / FILE} to measure it anew")
@@ -39,25 +37,15 @@ def _measure(console: Console, out: Path, rounds: int) -> dict[str, Any]:
     import jax
 
     from approxtrain.disk import write_json
-    from approxtrain.report import table1
 
     dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
     asked = bench_kernel.Asked.of(["paper"], "approx", [], dtypes, "wgrad", rounds)
     console.print("\ntable1", style="bold")
     document = bench_kernel.measure(console, asked)
     bench_kernel.show(console, document)
-    document["scaling"] = table1.fits(document["rows"]) | {"paper": table1.fit_of_paper()}
     write_json(out / FILE, document)
     console.print(f"written   {out / FILE}")
     return document
-
-
-def _growth(fits: dict[str, Any]) -> str:
-    parts = []
-    for name in ("dense", "kernel"):
-        powers = (f"{size}^{p:.2f} [{low:.2f}, {high:.2f}]" for size, (p, low, high) in fits[name]["exponents"].items())
-        parts.append(f"{name} {' · '.join(powers)}")
-    return f"{', '.join(parts)}: second observation {fits['second_observation']}"
 
 
 def _earlier(out: Path) -> dict[str, Any] | None:
@@ -69,7 +57,7 @@ def _earlier(out: Path) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(path.read_text("utf-8"))
-        if (document["command"], document["schema"]) == ("bench-kernel", SCHEMA) and document["scaling"]:
+        if (document["command"], document["schema"]) == ("bench-kernel", SCHEMA):
             return document
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from approxtrain_cli.bench_kernel import device_text
 
@@ -12,71 +13,36 @@ if TYPE_CHECKING:
 
     from approxtrain.data import Dataset
     from approxtrain.paper.planning import PlannedRun
-    from approxtrain.paper.run_store import RunStore, StoredRun
+    from approxtrain.run.archive import Archive
 
 
-class PlanLine(NamedTuple):
-    """A run and what is left of it."""
+def show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive | None]], dataset: Dataset) -> None:
+    """Print the runs with what there is of each, and their total.
 
-    planned: PlannedRun
-    stored: StoredRun | None
-    seconds: float = 0.0
-    """Expected from now on; 0 of a run that has ended."""
-    source: str = ""
-    """The runs or steps that the seconds are estimated from."""
-
-    @property
-    def archived(self) -> bool:
-        return self.stored is not None and self.stored.ended and self.stored.folder is None
-
-    @property
-    def state(self) -> str:
-        if self.stored is None:
-            return "to run"
-        archive = self.stored.archive
-        if archive.status == "unfinished":
-            return f"to go on: {archive.message}"
-        ended = archive.message or f"finished, best {archive.summary['best_accuracy']:.2%}"
-        return ended if self.archived else f"{ended}; to be archived"
-
-
-def lines(
-    console: Console, store: RunStore, planned: Sequence[PlannedRun], dataset: Dataset, here: dict[str, Any]
-) -> list[PlanLine]:
-    """A line for each run. Measures a few steps of each network that no run and no earlier measurement tells about."""
-    from approxtrain.paper import estimate, execute
-
-    archives = [stored.archive for stored in store.contents()]
-    result = []
-    for run, stored in zip(planned, store.find(planned), strict=True):
-        if stored and stored.ended:
-            result.append(PlanLine(run, stored))
-            continue
-        step = estimate.step(run, archives, estimate.read(store.runs), here)
-        if step is None:
-            console.print(f"measuring a step of {run.config.model.name} …")
-            step = estimate.add(store.runs, run.config, *execute.measure_step(run.config), here)
-        done = len(stored.archive.epochs) if stored else 0
-        result.append(PlanLine(run, stored, estimate.seconds(run, step, done, len(dataset.test_labels)), step.source))
-    return result
-
-
-def show(console: Console, plan: Sequence[PlanLine], here: dict[str, Any]) -> None:
-    """Print the runs with their total; nothing where there are none."""
+    Measures a few steps of each network that is to be trained, once for a folder.
+    """
     from rich import box
     from rich.table import Table
 
-    if not plan:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("run", "epochs", "state", "time", "from"):
-        table.add_column(heading, justify="right" if heading in ("epochs", "time") else "left", no_wrap=True)
-    for line in plan:
-        time = duration(line.seconds) if line.source else ""
-        table.add_row(line.planned.name, str(line.planned.config.train.epochs), line.state, time, line.source)
+    from approxtrain.paper import estimate, stored
+    from approxtrain.run.environment import this_environment
+
+    table = Table("run", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("epochs", justify="right")
+    table.add_column("state", no_wrap=True)
+    table.add_column("time", justify="right")
+    here, total, missing = this_environment(), 0.0, 0
+    for planned, found in runs:
+        time, archived = "", stored.archive_path(out, planned).exists()
+        if found is None or found.status == "unfinished":
+            step = estimate.step_time(out / "runs", planned.config, here, console.print)
+            done = len(found.epochs) if found else 0
+            seconds = estimate.seconds(planned, step, done, len(dataset.test_labels))
+            time, total = duration(seconds), total + seconds
+        missing += not archived
+        table.add_row(planned.name, str(planned.config.train.epochs), _state(found, archived), time)
     console.print(table)
-    todo = [line.seconds for line in plan if not line.archived]
-    expected = f"{len(todo)} of {len(plan)} runs, about {duration(sum(todo))} on {device_text(here)}"
+    expected = f"{missing} of {len(runs)} runs, about {duration(total)} on {device_text(here)}"
     console.print(f"expected  {expected}", style="bold")
 
 
@@ -88,3 +54,12 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 60 * 72 else f"{minutes / 60 / 24:.0f} days"
+
+
+def _state(found: Archive | None, archived: bool) -> str:
+    if found is None:
+        return "to run"
+    if found.status == "unfinished":
+        return f"to go on: {found.message}"
+    ended = found.message or f"finished, best {found.summary['best_accuracy']:.2%}"
+    return ended if archived else f"{ended}; to be archived"
