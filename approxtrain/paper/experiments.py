@@ -162,11 +162,8 @@ def get(name: str) -> Experiment:
 
 def rows(experiments: Iterable[Experiment] | None = None) -> tuple[PaperRow, ...]:
     """Every run that these experiments (all, if not given) need, once, in the order of the paper."""
-    first: dict[str, PaperRow] = {}
-    for experiment in _EXPERIMENTS.values() if experiments is None else experiments:
-        for row in experiment.rows:
-            first.setdefault(row.name, row)
-    return tuple(first.values())
+    every = _EXPERIMENTS.values() if experiments is None else experiments
+    return tuple({row.name: row for experiment in every for row in experiment.rows}.values())
 
 
 def stated_accuracy(name: str) -> float | None:
