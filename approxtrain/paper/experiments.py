@@ -72,6 +72,11 @@ class PaperRow:
         """The method of its configuration."""
         return method_of(plain(self.config()))
 
+    @cached_property
+    def cells(self) -> Schedule:
+        """The method of each layer at each step."""
+        return _cells(self.config().schedule, self.model)
+
     @property
     def short(self) -> str:
         """What a line is called: "zero", "approx., scale 1"."""
@@ -132,18 +137,17 @@ def method_of(config: Mapping[str, Any]) -> str:
     return next((name for name in names if name != "full"), "full")
 
 
-def matches(row: PaperRow, config: Mapping[str, Any]) -> bool:
-    """Whether the run of a plain configuration is this row's: the same network, the same method in every cell.
+def row_of(config: Mapping[str, Any]) -> PaperRow | None:
+    """The row whose run a plain configuration is: the same network, the same method in every cell.
 
     Whatever its seed, epochs, images, dispatch and chunk are.
     """
-    if config["model"]["name"] != row.model:
-        return False
+    model = config["model"]["name"]
     try:
-        cells = _cells(ScheduleConfig.model_validate(config["schedule"]), row.model)
+        cells = _cells(ScheduleConfig.model_validate(config["schedule"]), model)
     except (ValidationError, ConfigError):  # of another version of this program, or only possible in longer epochs
-        return False
-    return cells == _cells(row.config().schedule, row.model)
+        return None
+    return next((row for row in rows() if row.model == model and row.cells == cells), None)
 
 
 def names() -> tuple[str, ...]:
