@@ -34,7 +34,7 @@ def rows(table: str, runs: list[Archive], steps: tuple[BenchFile, ...] = ()) -> 
 def cells(table: str, runs: list[Archive]) -> dict[str, dict[str, str]]:
     """Row → heading → what the first table of its section says there; nothing is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "curves", lambda *arguments, **options: None)
+        patch.setattr(drawing, "curves", lambda *arguments: [])
         patch.setattr(drawing, "picture", lambda *arguments: Picture("none", "", b"", b"", []))
         text = compose(Inputs(runs, [], [])).document.markdown
     section = text.partition(f"## {experiments.get(table).title}")[2]
