@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
 
-def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Callable[[Path], Listener]) -> Archive:
+def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Listener) -> Archive:
     """Train what is left of a run and archive it in `root`, diverged or finished. → the archive.
 
     A run that has ended, perhaps by another process just now, is not trained again; without an archive it gets one from
-    its folder. `listener(folder)` is told of the training. Raises LockedError where another process is at it,
+    its folder. `listener` is told of the training. Raises LockedError where another process is at it,
     ConfigError where its name is taken, InterruptedRun, CheckpointError, DiskError; what was saved before stays.
     """
     path, folder = stored.archive_path(root, planned), stored.run_folder(root, planned)
@@ -34,7 +33,7 @@ def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Callabl
     with RunFolder(folder) as locked:  # from here on nobody else is at it
         found = stored.find(root, planned)
         if found is None or found.status == "unfinished":
-            _train(planned, locked, dataset, listener(folder), going_on=found is not None)
+            _train(planned, locked, dataset, listener, going_on=found is not None)
             found = stored.find(root, planned)
         assert found
         if not path.exists():

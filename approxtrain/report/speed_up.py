@@ -106,14 +106,12 @@ def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]
     devices = {_device(archive.environment) for archive in selection.archives}
     titles = _titles(row)
     for title in titles:
-        for file in steps:
-            measured = tuple(file.content[name] for name in ("model", "batch", "precision"))
-            here = measured == wanted and _device(file.environment) in devices
-            if here and title in file.content["schedules"]:
-                share = file.content["schedules"][title]["speed_up"]
-                value, low, high = (100 * share[name] for name in ("value", "low", "high"))
-                source = file.name if title == titles[0] else f"{file.name}, {title}"
-                return SpeedUp(value, low, high, file.content["rounds"], source)
+        for name, measured in steps:
+            alike = tuple(measured[key] for key in ("model", "batch", "precision")) == wanted
+            if alike and title in measured["schedules"] and _device(measured["environment"]) in devices:
+                share = measured["schedules"][title]["speed_up"]
+                value, low, high = (100 * share[key] for key in ("value", "low", "high"))
+                return SpeedUp(value, low, high, measured["rounds"], name if title == titles[0] else f"{name}, {title}")
     return None
 
 
@@ -122,14 +120,11 @@ def _device(environment: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _titles(row: PaperRow) -> list[str]:
-    """What `bench-step` calls the schedule of the row's configuration: by title, or by preset, where it has rules.
+    """What `bench-step` calls the row's schedule: by title, or by preset, where it has rules.
 
-    The same with the parameters at their defaults may stand in, where its method costs the same.
+    The paper's factor costs nothing: without it the schedule may stand in.
     """
     schedule = row.config().schedule
     if not schedule.name:
         return [row.name]
-    default = schedule.model_copy(update={"params": {}})
-    shape = models.get(row.model).layers[-1].shape
-    same = default.cell().flops(shape) == schedule.cell().flops(shape)
-    return [schedule.title, *([default.title] if same else [])]
+    return list(dict.fromkeys([schedule.title, schedule.model_copy(update={"params": {}}).title]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +14,14 @@ import typer
 
 from approxtrain.errors import CheckpointError, ConfigError, InterruptedRun, LockedError
 from approxtrain_cli import output
+from approxtrain_cli.bench_kernel import device_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from approxtrain.data import Dataset
     from approxtrain.paper.planning import Budget, PlannedRun
+    from approxtrain.run.archive import Archive
 
 WIDTH = 120
 """A table is not cut off where the output is no terminal, or a narrow one."""
@@ -82,7 +84,7 @@ def _reproduce(
 ) -> None:
     from approxtrain import data
     from approxtrain.paper import experiments, planning, stored
-    from approxtrain_cli import reproduce_kernel, reproduce_plan
+    from approxtrain_cli import reproduce_kernel
 
     # all that can be wrong with what was asked is found before jax starts
     if not targets:
@@ -99,7 +101,7 @@ def _reproduce(
 
     process.keep_programs()
     if dataset:
-        reproduce_plan.show(console, out, list(zip(planned, there, strict=True)), dataset)
+        _show(console, out, list(zip(planned, there, strict=True)), dataset)
     if kernel:
         reproduce_kernel.announce(console, out, budget.rounds)
     if dry_run:
@@ -114,16 +116,55 @@ def _reproduce(
         raise typer.Exit(1)
 
 
+def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive | None]], dataset: Dataset) -> None:
+    """Print the runs with what there is of each and the time that the rest will take, and their total.
+
+    Measures a few steps of each network that is to be trained, once for a folder.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from approxtrain.paper import estimate, stored
+    from approxtrain.run.environment import this_environment
+
+    table = Table("run", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("epochs", justify="right")
+    table.add_column("state", no_wrap=True)
+    table.add_column("time", justify="right")
+    here, total, missing = this_environment(), 0.0, 0
+    for planned, found in runs:
+        archived = stored.archive_path(out, planned).exists()
+        if found and found.status != "unfinished":
+            ended = found.message or f"finished, best {found.summary['best_accuracy']:.2%}"
+            state, time = ended if archived else f"{ended}; to be archived", ""
+        else:
+            step = estimate.step_time(out / "runs", planned.config, here, console.print)
+            done = len(found.epochs) if found else 0
+            seconds = estimate.seconds(planned, step, done, len(dataset.test_labels))
+            state, time = f"to go on: {found.message}" if found else "to run", _duration(seconds)
+            total += seconds
+        missing += not archived
+        table.add_row(planned.name, str(planned.config.train.epochs), state, time)
+    console.print(table)
+    expected = f"{missing} of {len(runs)} runs, about {_duration(total)} on {device_text(here)}"
+    console.print(f"expected  {expected}", style="bold")
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
 def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
     from approxtrain.paper.execute import execute
+    from approxtrain.paper.stored import run_folder
     from approxtrain_cli.progress import Progress
 
     failed: list[CheckpointError] = []
     for number, planned in enumerate(todo, start=1):
         console.print(f"\nrun {number} of {len(todo)}  {planned.name}", style="bold")
         try:
-            with ExitStack() as stack:
-                run = execute(planned, out, dataset, lambda folder, stack=stack: stack.enter_context(Progress(folder)))
+            with Progress(run_folder(out, planned)) as progress:
+                run = execute(planned, out, dataset, progress)
         except LockedError as error:
             console.print(f"skipped   {error}")
         except CheckpointError as error:

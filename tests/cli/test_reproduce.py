@@ -93,8 +93,8 @@ def test_a_dry_run_shows_every_run_with_its_time_and_trains_nothing(call, comman
     table = lines(ended.out, " cnn2-")
     methods = ("full", "zero", "random", "approx-paper", "approx", "pooled")
     assert [line.split()[0] for line in table] == [f"cnn2-{m}-mine-e1-s{seed}" for seed in (0, 1) for m in methods]
-    assert all(re.search(r" 1   to run +\d+ (s|min) *$", line) for line in table)
-    assert re.search(r"^expected  12 of 12 runs, about \d+ (s|min) on cpu: ", ended.out, re.M)
+    assert all(re.search(r" 1   to run +\d+:\d\d:\d\d *$", line) for line in table)
+    assert re.search(r"^expected  12 of 12 runs, about \d+:\d\d:\d\d on cpu: ", ended.out, re.M)
     assert lines(ended.out, "measuring") == ["measuring a step of cnn2 …"]
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["runs", ".steps.json"]
     assert lines(call(*command, "--dry-run").out, "measuring") == []

@@ -79,7 +79,7 @@ def run(dataset, tmp_path):
 
     def do(planned: PlannedRun, stop_after: int | None = None):
         counted = Count(stop_after)
-        return execute(planned, tmp_path, dataset, lambda folder: counted), counted.steps
+        return execute(planned, tmp_path, dataset, counted), counted.steps
 
     return do
 
@@ -88,7 +88,7 @@ def run(dataset, tmp_path):
 def trained(runs, dataset, tmp_path_factory) -> Path:
     """The folder of a reproduction with one finished run, that of ZERO."""
     folder, counted = tmp_path_factory.mktemp("trained"), Count()
-    execute(runs()[ZERO], folder, dataset, lambda path: counted)
+    execute(runs()[ZERO], folder, dataset, counted)
     assert counted.steps == 12
     return folder
 
@@ -209,7 +209,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights_batches_and_augmentation(r
             first.extend(losses if step == 1 else [])
 
     for planned in (*runs().values(), runs("train.seed=1")[ZERO]):
-        execute(planned, tmp_path, dataset, lambda folder: First())
+        execute(planned, tmp_path, dataset, First())
     zero, random, another_seed = first
     assert zero == random != another_seed
 
