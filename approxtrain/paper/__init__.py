@@ -2,7 +2,6 @@
 
 `experiments`  the paper's tables and figures as data
 `planning`     targets and a budget → runs, each of one seed, with its identity
-`stored`       what a folder holds of a run
 `estimate`     seconds that a run will take, from measured steps
-`execute`      one run, from nothing or its checkpoint to its archive (imports jax)
+`execute`      what a folder holds of a run, and one run from nothing or its checkpoint to its archive
 """

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from approxtrain import disk
 from approxtrain.config import Config
@@ -26,22 +26,20 @@ MOST, LONGEST = 6, 8.0
 """Calls of a step that are timed, the first with compiling, and seconds after which no other is begun."""
 
 
-class StepTime(NamedTuple):
-    """What a step takes, and compiling one column, in seconds."""
-
-    seconds: float
-    compile_seconds: float
+StepTime = tuple[float, float]
+"""Seconds of a step, and of compiling one column."""
 
 
-def seconds(planned: PlannedRun, step: StepTime, epochs_done: int, validation_images: int) -> float:
+def seconds(planned: PlannedRun, step_time: StepTime, epochs_done: int, validation_images: int) -> float:
     """Seconds that are left of a run that has `epochs_done` behind it."""
+    step_seconds, compile_seconds = step_time
     train = planned.config.train
     left = range(epochs_done + 1, train.epochs + 1)
     validations = sum(epoch % train.validate_every == 0 or epoch == train.epochs for epoch in left)
     steps = len(left) * planned.steps_per_epoch
     forward = validations * validation_images / train.batch_size * FORWARD
     programs = len(planned.schedule.columns) + 1  # and the one that validates
-    return (steps + forward) * step.seconds + programs * step.compile_seconds
+    return (steps + forward) * step_seconds + programs * compile_seconds
 
 
 def step_time(folder: Path, config: Config, here: dict[str, Any], tell: Callable[[str], object]) -> StepTime:
@@ -57,7 +55,8 @@ def step_time(folder: Path, config: Config, here: dict[str, Any], tell: Callable
         tell(f"measuring a step of {config.model.name} …")
         known[key] = _measure(config)
         disk.write_json(folder / STEPS, known)
-    return StepTime(*known[key])
+    step_seconds, compile_seconds = known[key]
+    return step_seconds, compile_seconds
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -86,4 +85,4 @@ def _measure(config: Config) -> StepTime:
                 raise InterruptedRun(interruption.signal_number, "Stopped by a signal, while a step was measured.")
     jax.clear_caches()
     step = median(taken[1:])
-    return StepTime(step, max(taken[0] - step, 0.0))
+    return step, max(taken[0] - step, 0.0)

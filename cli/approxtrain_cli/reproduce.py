@@ -83,7 +83,7 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     from approxtrain import data
-    from approxtrain.paper import experiments, planning, stored
+    from approxtrain.paper import execute, experiments, planning
     from approxtrain_cli import reproduce_kernel
 
     # all that can be wrong with what was asked is found before jax starts
@@ -93,7 +93,7 @@ def _reproduce(
     configurations = planning.configurations(experiments.rows(chosen), budget, seeds, overrides)
     dataset = data.load(configurations[0][1].data) if configurations else None
     planned = planning.runs(configurations, dataset) if dataset else []
-    there = [stored.find(out, run) for run in planned]
+    there = [execute.find(out, run) for run in planned]
     kernel = experiments.get("table1") in chosen
     console.print(f"budget    {budget.name}: {budget.summary}")
     console.print("starting jax …")
@@ -108,8 +108,8 @@ def _reproduce(
         return
     right = reproduce_kernel.run(console, out, budget.rounds) if kernel else True
     if dataset:
-        _train(console, out, [run for run in planned if not stored.archive_path(out, run).exists()], dataset)
-    ended = [found.status for run in planned if (found := stored.find(out, run))]
+        _train(console, out, [run for run in planned if not execute.archive_path(out, run).exists()], dataset)
+    ended = [found.status for run in planned if (found := execute.find(out, run))]
     console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
     console.print(f"report    approxtrain report {shlex.quote(str(out))} --out report")
     if not right:
@@ -124,7 +124,7 @@ def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive 
     from rich import box
     from rich.table import Table
 
-    from approxtrain.paper import estimate, stored
+    from approxtrain.paper import estimate, execute
     from approxtrain.run.environment import this_environment
 
     table = Table("run", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -133,7 +133,7 @@ def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive 
     table.add_column("time", justify="right")
     here, total, missing = this_environment(), 0.0, 0
     for planned, found in runs:
-        archived = stored.archive_path(out, planned).exists()
+        archived = execute.archive_path(out, planned).exists()
         if found and found.status != "unfinished":
             ended = found.message or f"finished, best {found.summary['best_accuracy']:.2%}"
             state, time = ended if archived else f"{ended}; to be archived", ""
@@ -155,8 +155,7 @@ def _duration(seconds: float) -> str:
 
 
 def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
-    from approxtrain.paper.execute import execute
-    from approxtrain.paper.stored import run_folder
+    from approxtrain.paper.execute import execute, run_folder
     from approxtrain_cli.progress import Progress
 
     failed: list[CheckpointError] = []

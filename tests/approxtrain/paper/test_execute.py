@@ -18,8 +18,8 @@ from approxtrain.config import dump
 from approxtrain.errors import ConfigError, InterruptedRun, LockedError
 from approxtrain.models import Model
 from approxtrain.models import description as d
-from approxtrain.paper import estimate, experiments, planning, stored
-from approxtrain.paper.execute import execute
+from approxtrain.paper import estimate, experiments, planning
+from approxtrain.paper.execute import execute, find
 from approxtrain.paper.planning import BUDGETS, PlannedRun
 from approxtrain.run import archive, marks, record
 from approxtrain.run.environment import this_environment
@@ -113,9 +113,9 @@ def jsons(folder: Path) -> list[str]:
 def test_a_run_leaves_its_archive_and_is_not_trained_again_without_its_folder(first, runs, run, tmp_path):
     planned = runs()[ZERO]
     assert (first.status, first.name, first.identity) == ("finished", planned.name, planned.identity)
-    assert stored.find(tmp_path, planned) == first
+    assert find(tmp_path, planned) == first
     shutil.rmtree(tmp_path / "runs")
-    assert stored.find(tmp_path, planned) == first
+    assert find(tmp_path, planned) == first
     assert run(planned) == (first, 0)
     assert jsons(tmp_path) == [f"{planned.name}.json"]
 
@@ -142,7 +142,7 @@ def test_an_interrupted_run_goes_on_where_it_was_saved_with_its_images_where_the
     with pytest.raises(InterruptedRun):
         run(planned, stop_after=1)
     assert jsons(tmp_path) == []
-    found = stored.find(tmp_path, planned)
+    found = find(tmp_path, planned)
     assert found is not None
     assert (found.status, found.message) == ("unfinished", "1 of 2 epochs")
     moved = shutil.copytree(pictures, tmp_path / "moved")

@@ -101,7 +101,7 @@ def measured(monkeypatch) -> list[str]:
 
     def measure(config):
         networks.append(config.model.name)
-        return estimate.StepTime(0.4, 2.0)
+        return (0.4, 2.0)
 
     monkeypatch.setattr(estimate, "_measure", measure)
     return networks
@@ -111,7 +111,7 @@ def test_a_step_is_measured_once_for_each_network_setting_and_machine(measured, 
     def step(name: str, *overrides: str, **here) -> estimate.StepTime:
         return estimate.step_time(tmp_path, planned(name, *overrides).config, HERE | here, lambda text: None)
 
-    assert [step(name) for name in ("cnn2-full", "cnn2-zero", "vgg19-full")] == [estimate.StepTime(0.4, 2.0)] * 3
+    assert [step(name) for name in ("cnn2-full", "cnn2-zero", "vgg19-full")] == [(0.4, 2.0)] * 3
     assert measured == ["cnn2", "vgg19"]
     step("cnn2-random", "train.batch_size=64")
     step("cnn2-random", cpu_count=8)
@@ -123,7 +123,7 @@ def test_a_step_is_measured_once_for_each_network_setting_and_machine(measured, 
 
 def test_what_is_left_of_a_run_is_steps_validations_and_compiling():
     run = planned("cnn2-zero", "train.epochs=6", "train.validate_every=2")
-    step = estimate.StepTime(0.3, 5.0)
+    step = (0.3, 5.0)
     whole = estimate.seconds(run, step, 0, validation_images=1280)
     assert whole == pytest.approx(6 * 4 * 0.3 + 3 * 10 * 0.1 + 3 * 5)
     assert estimate.seconds(run, step, 5, validation_images=1280) == pytest.approx(4 * 0.3 + 10 * 0.1 + 3 * 5)
