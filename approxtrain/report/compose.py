@@ -38,6 +38,10 @@ def compose(inputs: Inputs) -> Report:
     inside = {id(archive): archive for each in selections for archive in each.archives}
     shown = list(inside.values()) or inputs.archives
     others = [archive for archive in inputs.archives if id(archive) not in inside]
+    fullest: dict[str, Selection] = {}  # for each network the table that has most of its runs
+    for table in tables:
+        best = fullest.setdefault(table.experiment.model, table)
+        fullest[table.experiment.model] = max(best, table, key=lambda each: len(each.archives))
     benches = [*inputs.steps, *inputs.kernels]
     context = {
         **{module.__name__.rpartition(".")[2]: module for module in (curve_figures, pareto, row_results, table1)},
@@ -47,7 +51,7 @@ def compose(inputs: Inputs) -> Report:
         "kernels": [bench for bench in inputs.kernels if table1.is_table1(bench)],
         "judged": judged,
         "selections": selections,
-        "networks": _networks(tables),
+        "networks": list(fullest.values()),
         "other_runs": [row_results.other_run(archive, selections) for archive in others],
         "of_no_row": [archive for archive in others if not experiments.row_of(archive.config)],
         "by_verdict": by_verdict,
@@ -59,12 +63,3 @@ def compose(inputs: Inputs) -> Report:
     }
     verdicts = {word: len(found) for word, found in by_verdict.items()}
     return Report(Document(context), selections, list(inside.values()), len(inputs.archives), verdicts)
-
-
-def _networks(tables: Sequence[Selection]) -> list[Selection]:
-    """For each network the table that has most of its runs."""
-    best: dict[str, Selection] = {}
-    for table in tables:
-        model = table.experiment.model
-        best[model] = max(table, best.get(model, table), key=lambda each: len(each.archives))
-    return list(best.values())

@@ -60,7 +60,7 @@ class RowResult:
     def record(self) -> dict[str, Any]:
         """The row in the columns of a CSV."""
         row = self.runs.row
-        value, low, high, n, source = self.speed_up or (None, None, None, 0, None)
+        percent, source = self.speed_up or (None, None)
         return {
             "row": row.name,
             "label": self.name,
@@ -77,10 +77,7 @@ class RowResult:
             "verdict": self.verdict.word,
             "why": self.verdict.why,
             "paper_speed_up": row.paper.speed_up,
-            "speed_up": value,
-            "speed_up_low": low,
-            "speed_up_high": high,
-            "speed_up_n": n,
+            **columns("speed_up", percent),
             "speed_up_source": source,
             "largest_speed_up": self.bound,
             **columns("training_seconds", self.seconds),

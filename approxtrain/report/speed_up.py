@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from approxtrain import models
 from approxtrain.paper.experiments import PaperRow
-from approxtrain.report.estimates import estimate
+from approxtrain.report.estimates import Estimate, estimate
 from approxtrain.report.inputs import BenchFile
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.run.archive import Archive
@@ -21,13 +21,9 @@ STEADY = 20
 
 
 class SpeedUp(NamedTuple):
-    """Percent of the exact step; a 95 % interval where there is one."""
+    """Percent of the exact step, of so many pairs of runs by seed or rounds of an interleaved measurement."""
 
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    """Pairs of runs by seed, or rounds of an interleaved measurement."""
+    percent: Estimate
     source: str
 
 
@@ -95,7 +91,7 @@ def timed_on(archive: Archive) -> tuple[Any, ...]:
 
 def _of_runs(full: RowRuns, runs: RowRuns) -> SpeedUp | None:
     mean = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, full)])
-    return None if mean is None else SpeedUp(mean.mean, mean.low, mean.high, mean.n, RUNS)
+    return None if mean is None else SpeedUp(mean, RUNS)
 
 
 def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]) -> SpeedUp | None:
@@ -111,7 +107,8 @@ def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]
             if alike and title in measured["schedules"] and _device(measured["environment"]) in devices:
                 share = measured["schedules"][title]["speed_up"]
                 value, low, high = (100 * share[key] for key in ("value", "low", "high"))
-                return SpeedUp(value, low, high, measured["rounds"], name if title == titles[0] else f"{name}, {title}")
+                source = name if title == titles[0] else f"{name}, {title}"
+                return SpeedUp(Estimate(value, low, high, measured["rounds"]), source)
     return None
 
 

@@ -151,7 +151,7 @@ def test_a_run_of_no_row_is_told_too(make_run):
 def test_the_speed_up_is_the_paper_s_and_of_the_same_seeds(three):
     found = rows("table3", three)["resnet20-schedule1-zero"].speed_up
     assert found is not None
-    assert (found.value, found.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
+    assert (found.percent.mean, found.percent.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
 
 
 def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_run):
@@ -159,7 +159,7 @@ def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_ru
     every_other = {"step_ms": {"median": 100.0, "mean": 90.0, "q1": 80.0, "q3": 100.0, "n": 3119}}  # 80, 100, 80, …
     found = rows("table2", [exact, replace(zero, summary=zero.summary | every_other)])["cnn2-zero"].speed_up
     assert found is not None
-    assert found.value == pytest.approx(10)
+    assert found.percent.mean == pytest.approx(10)
 
 
 def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine(make_run):
@@ -168,7 +168,7 @@ def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine
     moved = replace(moved, epochs=slow, summary=moved.summary | {"measured_from_step": 6 * 390})
     found = rows("table2", [make_run("cnn2-full", step_ms=100), moved])["cnn2-zero"].speed_up
     assert found is not None
-    assert found.value == pytest.approx(10)
+    assert found.percent.mean == pytest.approx(10)
 
 
 def test_times_of_two_machines_are_not_held_against_each_other(make_run):
@@ -200,8 +200,8 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     zero, approx = (found[f"resnet20-schedule1-{name}"].speed_up for name in ("zero", "approx-paper"))
     assert zero is not None
     assert approx is not None
-    assert zero.value == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
-    assert (zero.n, zero.source) == (steps[0].content["rounds"], file.name)
+    assert zero.percent.mean == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
+    assert (zero.percent.n, zero.source) == (steps[0].content["rounds"], file.name)
     assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
     assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
     elsewhere = BenchFile(file.name, steps[0].content | {"environment": {"device": "NVIDIA H200"}})
