@@ -49,15 +49,10 @@ def figure(selection: Selection) -> tuple[Picture | None, list[str]]:
         records.append({"row": name, "seconds": seconds, **numbers})
     if len(records) < 2:
         return None, elsewhere
-    for record in records:
-        record["on_front"] = not any(_beats(other, record) for other in records)
-    front = sorted((record["seconds"], record["best_accuracy"]) for record in records if record["on_front"])
+    front: list[tuple[float, float]] = []
+    for record in sorted(records, key=lambda record: (record["seconds"], -record["best_accuracy"])):
+        record["on_front"] = not front or record["best_accuracy"] > front[-1][1]  # than all that took no longer
+        front += [(record["seconds"], record["best_accuracy"])] if record["on_front"] else []
     axes.plot(*zip(*front, strict=True), color=drawing.INK, linewidth=1, alpha=0.5)
     model = selection.experiment.model
     return drawing.picture(f"pareto-{model}", f"Accuracy against training time, {model}", canvas, records), elsewhere
-
-
-def _beats(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """At least as good in both, and better in one."""
-    this, that = ((record["seconds"], -record["best_accuracy"]) for record in (one, other))
-    return this != that and this[0] <= that[0] and this[1] <= that[1]

@@ -94,7 +94,6 @@ def _reproduce(
     dataset = data.load(configurations[0][1].data) if configurations else None
     planned = planning.runs(configurations, dataset) if dataset else []
     there = [execute.find(out, run) for run in planned]
-    kernel = experiments.get("table1") in chosen
     console.print(f"budget    {budget.name}: {budget.summary}")
     console.print("starting jax …")
     from approxtrain.run import process
@@ -102,15 +101,13 @@ def _reproduce(
     process.keep_programs()
     if dataset:
         _show(console, out, list(zip(planned, there, strict=True)), dataset)
-    if kernel:
-        reproduce_kernel.announce(console, out, budget.rounds)
+    right = experiments.get("table1") not in chosen or reproduce_kernel.run(console, out, budget.rounds, dry_run)
     if dry_run:
         return
-    right = reproduce_kernel.run(console, out, budget.rounds) if kernel else True
     if dataset:
         _train(console, out, [run for run in planned if not execute.archive_path(out, run).exists()], dataset)
-    ended = [found.status for run in planned if (found := execute.find(out, run))]
-    console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
+        ended = [found.status for run in planned if (found := execute.find(out, run))]
+        console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
     console.print(f"report    approxtrain report {shlex.quote(str(out))} --out report")
     if not right:
         raise typer.Exit(1)

@@ -15,36 +15,35 @@ if TYPE_CHECKING:
 FILE = "table1.json"
 
 
-def announce(console: Console, out: Path, rounds: int) -> None:
-    """Say what there is of it, or what will be measured."""
-    if earlier := _earlier(out):
-        device = bench_kernel.device_text(earlier["environment"])
-        console.print(f"table1    measured on {device}; remove {out / FILE} to measure it anew")
+def run(console: Console, out: Path, rounds: int, dry_run: bool) -> bool:
+    """Say what there is of it; if there is nothing, and this is no dry run, measure it. → whether all was right."""
+    path, document = out / FILE, _earlier(out)
+    if document:
+        device = bench_kernel.device_text(document["environment"])
+        console.print(f"table1    measured on {device}; remove {path} to measure it anew")
+    elif dry_run:
+        console.print(f"table1    8 shapes, {rounds} rounds, to be measured")
+        return True
     else:
-        console.print(f"table1    8 shapes, {rounds} rounds, to be measured; it says at which row it is")
-
-
-def run(console: Console, out: Path, rounds: int) -> bool:
-    """Measure it, unless it is there. → whether all was right, now or then."""
-    document = _earlier(out) or _measure(console, out, rounds)
+        document = _measure(console, path, rounds)
     wrong = [row for row in document["rows"] if row["failed"]]
     if wrong:
-        console.print(f"wrong     {len(wrong)} of {len(document['rows'])} rows; remove {out / FILE} to measure it anew")
+        console.print(f"wrong     {len(wrong)} of {len(document['rows'])} rows; remove {path} to measure it anew")
     return not wrong
 
 
-def _measure(console: Console, out: Path, rounds: int) -> dict[str, Any]:
+def _measure(console: Console, path: Path, rounds: int) -> dict[str, Any]:
     import jax
 
     from approxtrain.disk import write_json
 
     dtypes = "float32,tf32,bfloat16" if jax.default_backend() == "gpu" else "float32"
     asked = bench_kernel.Asked.of(["paper"], "approx", [], dtypes, "wgrad", rounds)
-    console.print("\ntable1", style="bold")
+    console.print(f"\ntable1, 8 shapes, {rounds} rounds; it says at which row it is", style="bold")
     document = bench_kernel.measure(console, asked)
     bench_kernel.show(console, document)
-    write_json(out / FILE, document)
-    console.print(f"written   {out / FILE}")
+    write_json(path, document)
+    console.print(f"written   {path}")
     return document
 
 

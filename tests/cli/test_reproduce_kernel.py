@@ -18,6 +18,6 @@ def test_a_kernel_that_was_wrong_stays_wrong_when_it_is_not_measured_again(tmp_p
     document = json.loads(MEASURED.read_text("utf-8"))
     document["rows"][2] |= wrong or {}
     (tmp_path / reproduce_kernel.FILE).write_text(json.dumps(document))
-    assert reproduce_kernel.run(Console(), tmp_path, rounds=6) is (wrong is None)
+    assert reproduce_kernel.run(Console(), tmp_path, rounds=6, dry_run=False) is (wrong is None)
     out = capsys.readouterr().out
     assert ("1 of 8 rows" in out) == (wrong is not None)
