@@ -116,7 +116,14 @@ def settings(row: PaperRow, budget: Budget, overrides: Sequence[str] = (), seed_
     Its seed is `seed_offset` above that of the overrides.
     """
     given = [text.partition("=")[0].strip() for text in overrides]
-    _refuse(given)
+    problems = [
+        f"`{key}` is not for all runs of a reproduction: networks and schedules are those of the rows, and --seeds N "
+        f"says how many runs there are of each. What may be given begins with {', '.join(KEYS)}."
+        for key in given
+        if not key.startswith(KEYS) or key.startswith("train.seeds")
+    ]
+    if problems:
+        raise ConfigError(problems)
     defaults = ["train.chunk=1", *budget.overrides]  # by the rule rows would differ in it, and in their times
     if row.model in budget.epochs:
         defaults.append(f"train.epochs={budget.epochs[row.model]}")
@@ -128,16 +135,3 @@ def settings(row: PaperRow, budget: Budget, overrides: Sequence[str] = (), seed_
         return config
     decay = float(f"{END ** (1 / config.train.epochs):.3g}")
     return config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"decay": decay})})
-
-
-def _refuse(given: Sequence[str]) -> None:
-    problems = [
-        f"`{key}` is not for all runs of a reproduction: networks and schedules are those of the rows. What may be "
-        f"given begins with {', '.join(KEYS)}."
-        for key in given
-        if not key.startswith(KEYS)
-    ]
-    if "train.seeds" in given or "train.seeds_by" in given:
-        problems.append("`train.seeds`: a reproduction trains one seed a run; --seeds N says how many runs.")
-    if problems:
-        raise ConfigError(problems)

@@ -12,7 +12,6 @@ from approxtrain.report.estimates import Estimate, estimate
 from approxtrain.report.inputs import BenchFile
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.run.archive import Archive
-from approxtrain.schedule import Schedule
 from approxtrain.schedule.cost import layer_flops, phase_costs
 
 RUNS = "steps of the runs"
@@ -29,7 +28,10 @@ class SpeedUp(NamedTuple):
 
 def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[BenchFile]) -> SpeedUp | None:
     """Of interleaved steps where they were measured, else of the runs' own; None where there are none."""
-    return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
+    if found := _interleaved(selection, runs.row, steps):
+        return found
+    own = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, selection.full)])
+    return SpeedUp(own, RUNS) if own else None
 
 
 def bound(selection: Selection, row: PaperRow) -> float:
@@ -37,8 +39,7 @@ def bound(selection: Selection, row: PaperRow) -> float:
     layers, full = models.get(row.model).layers, models.get(selection.experiment.model).layers
     batch = selection.protocol.train["batch_size"]
     saved = 1 - sum(layer_flops(layers, batch)) / sum(layer_flops(full, batch))  # by a smaller network
-    schedule = Schedule.from_config(row.config().schedule, layers, steps_per_epoch=1)
-    return 100 * (saved + (1 - saved) * phase_costs(schedule, layers, batch)[-1].largest_speed_up)
+    return 100 * (saved + (1 - saved) * phase_costs(row.cells, layers, batch)[-1].largest_speed_up)
 
 
 def step_seconds(archive: Archive) -> float | None:
@@ -87,11 +88,6 @@ def timed_on(archive: Archive) -> tuple[Any, ...]:
     together = archive.summary.get("seeds", 1), archive.summary.get("seeds_by"), archive.summary.get("chunk", 1)
     machine = (archive.environment.get(name) for name in names)
     return (*machine, versions.get("jax"), versions.get("jaxlib"), *together)
-
-
-def _of_runs(full: RowRuns, runs: RowRuns) -> SpeedUp | None:
-    mean = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, full)])
-    return None if mean is None else SpeedUp(mean, RUNS)
 
 
 def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]) -> SpeedUp | None:
