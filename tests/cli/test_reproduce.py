@@ -211,8 +211,8 @@ def measured(monkeypatch) -> list[str]:
     """In place of a measurement a result of earlier; → the dtypes that were asked for."""
     asked_for = []
 
-    def measure(console, asked):
-        asked_for.append(asked.options["dtype"])
+    def measure(console, cases, options):
+        asked_for.append(options["dtype"])
         return json.loads((ROOT / "results/bench/kernel-paper-cpu.json").read_text("utf-8"))
 
     monkeypatch.setattr(bench_kernel, "measure", measure)
