@@ -30,6 +30,7 @@ JAX_FREE = [
     "approxtrain.config",
     "approxtrain.schedule.cost",
     "approxtrain.data",
+    "approxtrain.paper.execute",
     "approxtrain.paper.experiments",
     "approxtrain.models",
     "approxtrain.report.output",

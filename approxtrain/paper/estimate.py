@@ -1,112 +1,87 @@
-"""How long a run will take here, from steps that were measured. Imports no jax.
+"""How long a run will take here, from a few exact steps of its network that are measured once a folder.
 
-    steps · seconds a step + validations · images / batch · FORWARD · seconds a step + (columns + 1) · compiling
-
-A step's seconds come from the nearest of: runs of the same network and schedule, runs of the same network, a few steps
-of the exact network (`execute.measure_step`). All on this device, at the same batch size and precision.
+steps · seconds a step + validations · images / batch · FORWARD · seconds a step + (columns + 1) · compiling
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-from approxtrain import config, disk
+from approxtrain import disk
 from approxtrain.config import Config
+from approxtrain.errors import InterruptedRun
 from approxtrain.paper.planning import PlannedRun
-from approxtrain.run.archive import ELSEWHERE, Archive
+from approxtrain.training.signals import Interruption
 
 STEPS = ".steps.json"
 FORWARD = 1 / 3
 """Share of a training step that it takes to run the network forward on as many images."""
-COMPILING = 15.0
-"""Seconds a column where nothing tells."""
+MOST, LONGEST = 6, 8.0
+"""Calls of a step that are timed, the first with compiling, and seconds after which no other is begun."""
 
 
-class StepTime(NamedTuple):
-    """What a step is expected to take, in seconds."""
-
-    seconds: float
-    compile_seconds: float
-    """The time to compile one column."""
-    source: str
-    """"3 runs of resnet20-schedule1-zero", "measured steps of resnet20"."""
+StepTime = tuple[float, float]
+"""Seconds of a step, and of compiling one column."""
 
 
-def step(
-    planned: PlannedRun, archives: Sequence[Archive], measured: Sequence[dict[str, Any]], here: dict[str, Any]
-) -> StepTime | None:
-    """The nearest that is known in the environment `here`; None where nothing is.
-
-    `measured` is what `read` gave.
-    """
-    wanted = config.plain(planned.config)
-    alike = [
-        run for run in archives if _seconds(run) and _setting(run.config, run.environment) == _setting(wanted, here)
-    ]
-    same = [run for run in alike if _schedule(run.config) == _schedule(wanted)]
-    for runs, name in ((same, planned.row.name), (alike, planned.config.model.name)):
-        if runs:
-            source = f"{len(runs)} run{'s' if len(runs) > 1 else ''} of {name}"
-            return StepTime(median(median(_seconds(run)) for run in runs), median(map(_compiling, runs)), source)
-    near = (entry for entry in measured if _setting(entry["config"], entry["environment"]) == _setting(wanted, here))
-    return next(map(_of_entry, near), None)
-
-
-def seconds(planned: PlannedRun, time: StepTime, epochs_done: int, validation_images: int) -> float:
+def seconds(planned: PlannedRun, step_time: StepTime, epochs_done: int, validation_images: int) -> float:
     """Seconds that are left of a run that has `epochs_done` behind it."""
+    step_seconds, compile_seconds = step_time
     train = planned.config.train
     left = range(epochs_done + 1, train.epochs + 1)
     validations = sum(epoch % train.validate_every == 0 or epoch == train.epochs for epoch in left)
     steps = len(left) * planned.steps_per_epoch
     forward = validations * validation_images / train.batch_size * FORWARD
     programs = len(planned.schedule.columns) + 1  # and the one that validates
-    return (steps + forward) * time.seconds + programs * time.compile_seconds
+    return (steps + forward) * step_seconds + programs * compile_seconds
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """The measured steps in `folder`; none where the file is missing or damaged: they are soon measured again."""
-    keys = {"config", "step_seconds", "compile_seconds", "environment"}
+def step_time(folder: Path, config: Config, here: dict[str, Any], tell: Callable[[str], object]) -> StepTime:
+    """What an exact step of the network of `config` takes in the environment `here`.
+
+    From the file STEPS in `folder`, or measured now, which `tell` is told, and written there. DiskError;
+    InterruptedRun by a signal.
+    """
+    known = _read(folder)
+    machine = (here[name] for name in ("device", "processor", "cpu_count"))
+    key = ", ".join(map(str, (config.model.name, config.train.batch_size, config.train.precision, *machine)))
+    if key not in known:
+        tell(f"measuring a step of {config.model.name} …")
+        known[key] = _measure(config)
+        disk.write_json(folder / STEPS, known)
+    step_seconds, compile_seconds = known[key]
+    return step_seconds, compile_seconds
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Nothing where the file is missing or damaged: steps are soon measured again."""
     try:
-        entries = json.loads((folder / STEPS).read_text("utf-8"))
-        return [entry for entry in entries if entry.keys() >= keys]
-    except (OSError, ValueError, AttributeError, TypeError):
-        return []
+        known = json.loads((folder / STEPS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
-def add(folder: Path, of: Config, step_seconds: float, compile_seconds: float, environment: dict[str, Any]) -> StepTime:
-    """Write the measured step of the network of `of` to those in `folder`. DiskError."""
-    times = {"step_seconds": step_seconds, "compile_seconds": compile_seconds}
-    entry = {"config": config.plain(of), **times, "environment": environment}
-    disk.write_json(folder / STEPS, [*read(folder), entry])
-    return _of_entry(entry)
+def _measure(config: Config) -> StepTime:
+    import jax
 
+    from approxtrain.bench.step_bench import StepBench
 
-def _of_entry(entry: dict[str, Any]) -> StepTime:
-    source = f"measured steps of {entry['config']['model']['name']}"
-    return StepTime(entry["step_seconds"], entry["compile_seconds"], source)
-
-
-def _seconds(run: Archive) -> list[float]:
-    """Seconds a step of each epoch; none of a run that trained several seeds at once."""
-    if run.summary.get("seeds", 1) > 1:
-        return []
-    return [row["seconds"] / row["steps"] for row in run.epochs if row.get("steps")]
-
-
-def _schedule(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain["schedule"].items() if key not in ELSEWHERE["schedule"]}
-
-
-def _compiling(run: Archive) -> float:
-    columns = run.summary.get("columns")
-    return run.summary["compile_seconds"] / columns if columns else COMPILING
-
-
-def _setting(plain: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
-    """What two runs must have in common for a step of one to tell about the other."""
-    machine = (environment.get(key) for key in ("device", "processor", "cpu_count"))
-    return plain["model"]["name"], *(plain["train"][key] for key in ("batch_size", "precision")), *machine
+    taken: list[float] = []
+    with Interruption() as interruption:
+        bench = StepBench(config)
+        call = bench.contender(bench.full).call
+        while len(taken) < 2 or (len(taken) < MOST and sum(taken[1:]) < LONGEST):
+            begin = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - begin)
+            if interruption.signal_number is not None:  # it waited: who leaves in the midst of a call may crash
+                raise InterruptedRun(interruption.signal_number, "Stopped by a signal, while a step was measured.")
+    jax.clear_caches()
+    step = median(taken[1:])
+    return step, max(taken[0] - step, 0.0)

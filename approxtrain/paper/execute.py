@@ -1,73 +1,92 @@
-"""One run of a reproduction, in this process: begun or gone on with, to its end, and archived. And a few exact steps of
-a network, for an estimate where no run tells what they take."""
+"""The runs of a reproduction in its folder: what there is of one, and one trained to its end and archived.
+
+    DIR/NAME.json     its archive, once it has ended: all that has to be kept
+    DIR/runs/NAME/    the run itself: checkpoints, rows, curves
+
+Nothing is ever written over: where a name is taken by another run, that is an error. Imports jax when it trains.
+"""
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
-import jax
-
-from approxtrain.bench.step_bench import StepBench
-from approxtrain.config import Config
+from approxtrain import config, disk
 from approxtrain.data import Dataset
-from approxtrain.errors import DivergedError, InterruptedRun
+from approxtrain.errors import ConfigError, DivergedError
 from approxtrain.paper.planning import PlannedRun
-from approxtrain.paper.run_store import RunStore, StoredRun
+from approxtrain.run import archive, marks
 from approxtrain.run.archive import Archive
+from approxtrain.run.folder import CONFIG, RunFolder
 from approxtrain.training.events import Listener
-from approxtrain.training.loop import Run
-from approxtrain.training.signals import Interruption
-
-MOST, LONGEST = 5, 8.0
-"""Steps that are timed, and seconds after which no other is begun."""
 
 
-def execute(planned: PlannedRun, store: RunStore, dataset: Dataset, listener: Callable[[Path], Listener]) -> Archive:
-    """Train what is left of a run and archive it, diverged or finished. → the archive.
+def archive_path(root: Path, planned: PlannedRun) -> Path:
+    return root / f"{planned.name}.json"
+
+
+def run_folder(root: Path, planned: PlannedRun) -> Path:
+    return root / "runs" / planned.name
+
+
+def find(root: Path, planned: PlannedRun) -> Archive | None:
+    """What there is of the run: its archive, or else what its folder holds by now; None where it has not begun.
+
+    ConfigError where that is another run, or a file is damaged.
+    """
+    path = archive_path(root, planned)
+    if path.exists():
+        found = archive.read(path)
+    else:
+        path = run_folder(root, planned)
+        found = archive.of_folder(path)[0] if (path / CONFIG).is_file() else None
+    if found is None or not (found.identity or found.epochs):  # at most made, and not begun
+        return None
+    if found.identity == planned.identity:
+        return found
+    difference = "of another configuration" if found.data.get("sha256") == planned.data["sha256"] else "on other images"
+    if found.trajectory != marks.TRAJECTORY:
+        difference = "of a program that computes other trajectories"
+    raise ConfigError(f"`{path}` is another run, {difference}: choose another --out.")
+
+
+def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Listener) -> Archive:
+    """Train what is left of a run and archive it in `root`, diverged or finished. → the archive.
 
     A run that has ended, perhaps by another process just now, is not trained again; without an archive it gets one from
-    its folder. `listener(folder)` is told of the training. Raises LockedError where another process is at it,
-    InterruptedRun, CheckpointError, DiskError; what was saved before stays.
+    its folder. `listener` is told of the training. Raises LockedError where another process is at it, ConfigError where
+    its name is taken, InterruptedRun, CheckpointError, DiskError; what was saved before stays.
     """
-    claimed = store.claim(planned)
-    if isinstance(claimed, StoredRun):
-        return claimed.archive if claimed.folder is None else store.keep(planned, claimed.folder)
-    folder, config = claimed
-    with folder:
-        try:
-            Run(config, folder, listener(folder.path), dataset).train()
-        except DivergedError:
-            pass  # its folder says so, and then its archive
-        finally:
-            gc.collect()
-            jax.clear_caches()  # the programs of one run are of no use to the next, and take memory
-        return store.keep(planned, folder.path)
+    path, folder = archive_path(root, planned), run_folder(root, planned)
+    with disk.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with RunFolder(folder) as locked:  # from here on nobody else is at it
+        found = find(root, planned)
+        if found is None or found.status == "unfinished":
+            _train(planned, locked, dataset, listener, going_on=found is not None)
+            found = find(root, planned)
+        assert found
+        if not path.exists():
+            found = replace(found, name=planned.name)
+            archive.write(path, found)
+    return found
 
 
-def measure_step(config: Config) -> tuple[float, float]:
-    """(median seconds of an exact step, seconds of compiling it) of the network of `config` on its images.
+def _train(planned: PlannedRun, folder: RunFolder, dataset: Dataset, listener: Listener, going_on: bool) -> None:
+    import gc
 
-    InterruptedRun by a signal, once the call that is under way has ended.
-    """
-    with Interruption() as interruption:
-        bench = StepBench(config)
-        call = bench.contender(bench.full).call
-        first = timed(call, interruption)
-        seconds: list[float] = []
-        while not seconds or (len(seconds) < MOST and sum(seconds) < LONGEST):
-            seconds.append(timed(call, interruption))
-    jax.clear_caches()
-    return median(seconds), max(first - median(seconds), 0.0)
+    import jax
 
+    from approxtrain.training.loop import Run
 
-def timed(call: Callable[[], object], interruption: Interruption) -> float:
-    """Seconds of one call. A process that leaves in the midst of one may crash: a signal ends it afterwards."""
-    begin = time.perf_counter()
-    call()
-    if interruption.signal_number is not None:
-        raise InterruptedRun(interruption.signal_number, "Stopped by a signal, while a step was measured.")
-    return time.perf_counter() - begin
+    settings = planned.config
+    if going_on:  # as it began, but the images may have moved
+        begun = config.load(str(folder.config.absolute()))
+        settings = begun.model_copy(update={"data": begun.data.model_copy(update={"dir": settings.data.dir})})
+    try:
+        Run(settings, folder, listener, dataset).train()
+    except DivergedError:
+        pass  # its folder says so, and then its archive
+    finally:
+        gc.collect()
+        jax.clear_caches()  # the programs of one run are of no use to the next, and take memory

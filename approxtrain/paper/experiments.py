@@ -28,14 +28,14 @@ from approxtrain.schedule import Schedule, ScheduleConfig
 class Paper:
     """What the paper prints for a row: one run, best validation accuracy, None where it prints nothing."""
 
-    accuracy: float | None = None
-    """Percent."""
     accuracy_loss: float | None = None
     """Percentage points below full; negative where the row is better."""
     speed_up: float | None = None
     """Percent, 1 − T/T_full; negative where the row is slower."""
     speed_up_printed: str = ""
     """Where the paper prints no number of percent: "1x", "Over -100%"."""
+    accuracy: float | None = None
+    """Percent."""
 
     def difference(self, full: Paper) -> float | None:
         """Points above the paper's `full`; negative where the paper lost accuracy."""
@@ -71,6 +71,11 @@ class PaperRow:
     def method(self) -> str:
         """The method of its configuration."""
         return method_of(plain(self.config()))
+
+    @cached_property
+    def cells(self) -> Schedule:
+        """The method of each layer at each step."""
+        return _cells(self.config().schedule, self.model)
 
     @property
     def short(self) -> str:
@@ -132,18 +137,17 @@ def method_of(config: Mapping[str, Any]) -> str:
     return next((name for name in names if name != "full"), "full")
 
 
-def matches(row: PaperRow, config: Mapping[str, Any]) -> bool:
-    """Whether the run of a plain configuration is this row's: the same network, the same method in every cell.
+def row_of(config: Mapping[str, Any]) -> PaperRow | None:
+    """The row whose run a plain configuration is: the same network, the same method in every cell.
 
     Whatever its seed, epochs, images, dispatch and chunk are.
     """
-    if config["model"]["name"] != row.model:
-        return False
+    model = config["model"]["name"]
     try:
-        cells = _cells(ScheduleConfig.model_validate(config["schedule"]), row.model)
+        cells = _cells(ScheduleConfig.model_validate(config["schedule"]), model)
     except (ValidationError, ConfigError):  # of another version of this program, or only possible in longer epochs
-        return False
-    return cells == _cells(row.config().schedule, row.model)
+        return None
+    return next((row for row in rows() if row.model == model and row.cells == cells), None)
 
 
 def names() -> tuple[str, ...]:
@@ -162,11 +166,8 @@ def get(name: str) -> Experiment:
 
 def rows(experiments: Iterable[Experiment] | None = None) -> tuple[PaperRow, ...]:
     """Every run that these experiments (all, if not given) need, once, in the order of the paper."""
-    first: dict[str, PaperRow] = {}
-    for experiment in _EXPERIMENTS.values() if experiments is None else experiments:
-        for row in experiment.rows:
-            first.setdefault(row.name, row)
-    return tuple(first.values())
+    every = _EXPERIMENTS.values() if experiments is None else experiments
+    return tuple({row.name: row for experiment in every for row in experiment.rows}.values())
 
 
 def stated_accuracy(name: str) -> float | None:
@@ -197,12 +198,8 @@ def _methods(model: str, schedule: str, zero: Paper, random: Paper, approx: Pape
     )
 
 
-def _full(model: str, **paper: Any) -> PaperRow:
-    return PaperRow(f"{model}-full", "Full Gradient", model, f"{model}-full", paper=Paper(**paper))
-
-
-def _resnet14(**paper: Any) -> PaperRow:
-    return replace(_full("resnet14", **paper), label="ResNet-14")
+def _full(model: str, paper: Paper, label: str = "Full Gradient") -> PaperRow:
+    return PaperRow(f"{model}-full", label, model, f"{model}-full", paper=paper)
 
 
 def _pooled(model: str) -> PaperRow:
@@ -211,17 +208,13 @@ def _pooled(model: str) -> PaperRow:
     return PaperRow(f"{model}-pooled", "Pooled Gradient, 2×2", model, f"{model}-full", (rule,), ours=True, note=note)
 
 
-def _lost(accuracy_loss: float, speed_up: float, printed: str = "") -> Paper:
-    return Paper(accuracy_loss=accuracy_loss, speed_up=speed_up, speed_up_printed=printed)
-
-
 def _schedule(number: int, *percent: float) -> tuple[PaperRow, ...]:
     """The rows of a schedule in Table 5, with the accuracies of zero, random and approx."""
     methods = _methods("resnet20", f"-schedule{number}", *(Paper(accuracy=each) for each in percent))
     return tuple(replace(row, group=f"schedule {number}") for row in methods)
 
 
-_EXACT = {"accuracy_loss": 0.0, "speed_up": 0.0, "speed_up_printed": "1x"}
+_EXACT = Paper(0.0, 0.0, "1x")
 
 TABLE1 = (
     KernelRow(256, 256, 8, 0.89, 0.46, 0.05, 0.51, 1.7),
@@ -234,28 +227,28 @@ TABLE1 = (
     KernelRow(64, 64, 8, 0.22, 0.04, 0.02, 0.06, 3.7),
 )
 _TABLE2 = (
-    _full("cnn2", **_EXACT),
-    *_methods("cnn2", "", _lost(0.2, -5.7), _lost(-0.8, -38.0), _lost(1.0, -6.6)),
+    _full("cnn2", _EXACT),
+    *_methods("cnn2", "", Paper(0.2, -5.7), Paper(-0.8, -38.0), Paper(1.0, -6.6)),
     _pooled("cnn2"),
 )
 _TABLE3 = (
-    _full("resnet20", **_EXACT),
-    *_methods("resnet20", "-schedule1", _lost(1.5, 7.1), _lost(1.8, -1.4), _lost(0.75, 3.5)),
+    _full("resnet20", _EXACT),
+    *_methods("resnet20", "-schedule1", Paper(1.5, 7.1), Paper(1.8, -1.4), Paper(0.75, 3.5)),
     _pooled("resnet20"),
-    _resnet14(accuracy_loss=1.0, speed_up=22.0),
+    _full("resnet14", Paper(1.0, 22.0), "ResNet-14"),
 )
 _TABLE4 = (
-    _full("vgg19", **_EXACT),
-    *_methods("vgg19", "-schedule1", _lost(1.0, 7.3), _lost(0.1, -100.0, "Over -100%"), _lost(0.7, 1.5)),
+    _full("vgg19", _EXACT),
+    *_methods("vgg19", "-schedule1", Paper(1.0, 7.3), Paper(0.1, -100.0, "Over -100%"), Paper(0.7, 1.5)),
     _pooled("vgg19"),
 )
 _TABLE5 = (
-    _full("resnet20", accuracy=91.8),
+    _full("resnet20", Paper(accuracy=91.8)),
     *_schedule(1, 90.3, 90.0, 91.1),
     *_schedule(2, 91.6, 88.8, 91.6),
     *_schedule(3, 91.1, 87.9, 91.7),
     _pooled("resnet20"),
-    _resnet14(accuracy=90.8),
+    _full("resnet14", Paper(accuracy=90.8), "ResNet-14"),
 )
 _FIGURE8 = tuple(row for row in _TABLE5[:-1] if row.group != "schedule 1")
 _TABLE, _FIGURE = "Speed-up and accuracy loss", "Training loss and validation accuracy"

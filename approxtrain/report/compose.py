@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from approxtrain.paper import experiments
-from approxtrain.report import curve_figures, other_runs, pareto, row_results, selection, speed_up, table1
+from approxtrain.report import curve_figures, pareto, row_results, selection, speed_up, table1
 from approxtrain.report.document import Document
 from approxtrain.report.inputs import Inputs
-from approxtrain.report.row_results import JUDGED, RowResult
 from approxtrain.report.selection import Protocol, Selection
+from approxtrain.run.archive import Archive
 
-Judged = Sequence[tuple[Selection, Sequence[RowResult]]]
 
-
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The document, and what it was made of."""
 
     document: Document
     selections: Sequence[Selection]
-    judged: Judged
-    """The tables among the selections, with their rows."""
+    placed: Sequence[Archive]
+    """The runs that stand in a row of the paper's tables and figures."""
     given: int
     """Runs that were given."""
-
-    @property
-    def placed(self) -> int:
-        """Runs of them that stand in a row of the paper's tables and figures."""
-        return len({id(archive) for each in self.selections for archive in each.archives})
-
-    @property
-    def verdicts(self) -> dict[str, int]:
-        """Verdict → rows of the tables that have it."""
-        return {word: len(rows) for word, rows in _by_verdict(self.judged).items()}
+    verdicts: dict[str, int]
+    """Verdict → rows of the tables that have it."""
 
 
 def compose(inputs: Inputs) -> Report:
@@ -44,47 +33,33 @@ def compose(inputs: Inputs) -> Report:
     selections = [found for experiment in every if (found := selection.select(experiment, runs))]
     tables = [each for each in selections if each.experiment.kind == "table"]
     judged = [(each, row_results.results(each, inputs.steps)) for each in tables]
-    placed = [archive for each in selections for archive in each.archives] or inputs.archives
+    rows = [(table, result) for table, results in judged for result in results]
+    by_verdict = {word: [each for each in rows if each[1].verdict.word == word] for word in row_results.JUDGED}
+    inside = {id(archive): archive for each in selections for archive in each.archives}
+    shown = list(inside.values()) or inputs.archives
+    others = [archive for archive in inputs.archives if id(archive) not in inside]
+    fullest: dict[str, Selection] = {}  # for each network the table that has most of its runs
+    for table in tables:
+        best = fullest.setdefault(table.experiment.model, table)
+        fullest[table.experiment.model] = max(best, table, key=lambda each: len(each.archives))
     benches = [*inputs.steps, *inputs.kernels]
     context = {
         **{module.__name__.rpartition(".")[2]: module for module in (curve_figures, pareto, row_results, table1)},
-        "protocols": [Protocol.of(archive) for archive in placed],
-        "environments": [archive.environment for archive in placed] + [bench.environment for bench in benches],
+        "protocols": [Protocol.of(archive) for archive in shown],
+        "environments": [archive.environment for archive in shown] + [bench.environment for bench in benches],
         "benches": benches,
         "kernels": [bench for bench in inputs.kernels if table1.is_table1(bench)],
         "judged": judged,
-        "figures": [each for each in selections if each.experiment.kind == "figure"],
-        "networks": _networks(tables),
-        "other_runs": other_runs.left_over(inputs.archives, selections),
-        "by_verdict": _by_verdict(judged),
-        "not_given": [
-            each for each in every if each.kind == "table" and each not in [one.experiment for one in tables]
-        ],
-        "bias": _bias(judged),
+        "selections": selections,
+        "networks": list(fullest.values()),
+        "other_runs": [row_results.other_run(archive, selections) for archive in others],
+        "of_no_row": [archive for archive in others if not experiments.row_of(archive.config)],
+        "by_verdict": by_verdict,
+        "not_given": [each for each in every if each.kind == "table" and all(each != one.experiment for one in tables)],
         "distinct": lambda items, say: "; ".join(
             dict.fromkeys(filter(None, (say(item).strip("; \n") for item in items)))
         ),
         "RUNS": speed_up.RUNS,
     }
-    return Report(Document(context), selections, judged, len(inputs.archives))
-
-
-def _networks(tables: Sequence[Selection]) -> list[Selection]:
-    """For each network the table that has most of its runs."""
-    best: dict[str, Selection] = {}
-    for table in tables:
-        model = table.experiment.model
-        best[model] = max(table, best.get(model, table), key=lambda each: len(each.archives))
-    return list(best.values())
-
-
-def _by_verdict(judged: Judged) -> dict[str, list[tuple[Selection, RowResult]]]:
-    every = [(table, result) for table, rows in judged for result in rows]
-    return {word: [each for each in every if each[1].verdict.word == word] for word in JUDGED}
-
-
-def _bias(judged: Judged) -> float | None:
-    """Points that the best accuracy lies above the final one, on average over the rows."""
-    both = [result.accuracy.values() for _, rows in judged for result in rows]
-    gaps = [best.mean - final.mean for best, final in both if best and final]
-    return sum(gaps) / len(gaps) if gaps else None
+    verdicts = {word: len(found) for word, found in by_verdict.items()}
+    return Report(Document(context), selections, list(inside.values()), len(inputs.archives), verdicts)

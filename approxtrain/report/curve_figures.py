@@ -60,19 +60,22 @@ def of_archives(archives: Iterable[Archive]) -> list[Picture]:
         label = f"{schedule_title(archive.config['schedule'])}, {Protocol.of(archive).title}"
         lines = networks.setdefault(archive.config["model"]["name"], {})
         lines.setdefault(label, Line(label, method_of(archive.config), [])).seeds.append(archive.epochs)
-    panels = ((model, lines, panel) for model, lines in networks.items() for panel in TRAINING)
-    pictures = [drawing.curves(f"other-{model}", model, panel, list(lines.values())) for model, lines, panel in panels]
-    return [picture for picture in pictures if picture]
+    pictures = []
+    for model, lines in networks.items():
+        pictures += drawing.curves(f"other-{model}", model, TRAINING, list(lines.values()))
+    return pictures
 
 
 def _by_schedule(
-    selection: Selection, name: str, title: str, panels: Sequence[Panel], line: Callable[[RowRuns], Line]
+    selection: Selection, stem: str, title: str, panels: Sequence[Panel], line: Callable[[RowRuns], Line]
 ) -> list[Picture]:
     """The panels of each schedule that has a line of its own."""
     pictures = []
     for group in selection.experiment.groups or ("",):
-        lines = {runs.row.name: line(runs) for runs in selection.rows if runs.row.group in ("", group)}
-        if any(lines[runs.row.name].seeds for runs in selection.rows if runs.row.group == group):
-            stem = f"{name}-{group.replace(' ', '')}" if group else name
-            pictures += [drawing.curves(stem, title, panel, list(lines.values()), group) for panel in panels]
-    return [picture for picture in pictures if picture]
+        rows = [(runs.row, line(runs)) for runs in selection.rows if runs.row.group in ("", group)]
+        if any(drawn.seeds for row, drawn in rows if row.group == group):
+            of = f", {group}" if group else ""
+            named = [panel._replace(heading=panel.heading + of) for panel in panels]
+            name = f"{stem}-{group.replace(' ', '')}" if group else stem
+            pictures += drawing.curves(name, title, named, [drawn for _, drawn in rows])
+    return pictures

@@ -78,11 +78,10 @@ def as_csv(records: Records) -> str:
 
 def _cell(value: Any, pattern: str = "%s") -> str:
     """The value as it stands in a table of Markdown."""
-    return (
-        NOTHING
-        if value is None
-        else (pattern % value).replace("|", "\\|").replace("-", "−" if pattern != "%s" else "-")
-    )
+    if value is None:
+        return NOTHING
+    text = (pattern % value).replace("|", "\\|")
+    return text if pattern == "%s" else text.replace("-", "−")
 
 
 def _fill(name: str, filters: Mapping[str, Any], **context: Any) -> str:

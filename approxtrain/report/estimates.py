@@ -5,33 +5,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 NORMAL = 1.959964
 """Standard deviations to either side of the mean that hold 95 % of a normal distribution."""
-TEST_IMAGES = 10_000
-"""Images that one validation accuracy of CIFAR-10 is counted on."""
 NOTHING = "–"
 """Written where there is no number."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The mean of `n` values, and half the width of its 95 % interval: None of a single value, which has none."""
+class Estimate(NamedTuple):
+    """The mean of `n` values with its 95 % interval: None of a single value, which has none."""
 
     mean: float
-    half_width: float | None
+    low: float | None
+    high: float | None
     n: int
 
     @property
-    def low(self) -> float | None:
-        return None if self.half_width is None else self.mean - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        return None if self.half_width is None else self.mean + self.half_width
+    def half_width(self) -> float | None:
+        return None if self.high is None else self.high - self.mean
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -40,8 +34,9 @@ def estimate(values: Sequence[float]) -> Estimate | None:
         return None
     n, mean = len(values), float(np.mean(values))
     if n == 1:
-        return Estimate(mean, None, 1)
-    return Estimate(mean, t_quantile(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n), n)
+        return Estimate(mean, None, None, 1)
+    half_width = t_quantile(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half_width, mean + half_width, n)
 
 
 def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
@@ -56,8 +51,8 @@ def t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def binomial_sd(percent: float, images: int = TEST_IMAGES) -> float:
-    """Standard deviation, in points, of an accuracy counted on `images` images: 0.27 at 92 % on 10,000."""
+def binomial_sd(percent: float, images: int = 10_000) -> float:
+    """Standard deviation, in points, of an accuracy counted on `images` images: 0.27 at 92 % on CIFAR-10's."""
     share = percent / 100
     return 100 * math.sqrt(share * (1 - share) / images)
 
@@ -85,5 +80,5 @@ def interval(number: Estimate | None, *, sign: bool = False, digits: int = 2) ->
 
 def columns(key: str, number: Estimate | None) -> dict[str, float | int | None]:
     """An estimate in the columns of a CSV."""
-    mean, low, high, n = (number.mean, number.low, number.high, number.n) if number else (None, None, None, 0)
+    mean, low, high, n = number or (None, None, None, 0)
     return {key: mean, f"{key}_low": low, f"{key}_high": high, f"{key}_n": n}

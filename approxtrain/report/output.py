@@ -17,7 +17,7 @@ from approxtrain.report.document import as_csv
 from approxtrain.run.record import plain
 
 REPORT = "report.json"
-KIND, SCHEMA = "approxtrain report", 1
+KIND = "approxtrain report"
 
 
 def write(paths: Sequence[Path], out: Path) -> Report:
@@ -28,10 +28,9 @@ def write(paths: Sequence[Path], out: Path) -> Report:
     earlier = _earlier(out)
     report = compose.compose(inputs.read(paths))
     files = _contents(report)
-    with disk.explained(out):
-        for name in files:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():  # report.json first: what a kill leaves half written is known as ours
+        with disk.explained(out):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
         disk.write(out / name, content)
     with disk.explained(out):
         for name in earlier - files.keys():
@@ -47,15 +46,14 @@ def _contents(report: Report) -> dict[str, str | bytes]:
     for picture in document.pictures:
         stem = f"figures/{picture.name}"
         files |= {f"{stem}.svg": picture.svg, f"{stem}.png": picture.png, f"{stem}.csv": as_csv(picture.records)}
-    archives = {id(archive): archive for each in report.selections for archive in each.archives}.values()
     summary = {
         "kind": KIND,
-        "schema": SCHEMA,
+        "schema": 1,
         "files": sorted([REPORT, *files]),
         "protocol": {each.experiment.name: each.protocol.values for each in report.selections},
         "verdicts": report.verdicts,
         "tables": document.tables,
-        "runs": [{key: getattr(each, key) for key in ("name", "identity", "seed", "status")} for each in archives],
+        "runs": [{key: getattr(each, key) for key in ("name", "identity", "seed", "status")} for each in report.placed],
     }
     return {REPORT: json.dumps(plain(summary), indent=1, allow_nan=False) + "\n", **files}
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from approxtrain.paper import experiments
-from approxtrain.paper.experiments import PaperRow
 from approxtrain.report import speed_up
 from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate, paired
 from approxtrain.report.inputs import BenchFile
-from approxtrain.report.selection import Protocol, RowRuns, Selection
+from approxtrain.report.selection import Protocol, RowRuns, Selection, short_failure, why_left_out
 from approxtrain.report.speed_up import SpeedUp
 from approxtrain.run.archive import Archive
+from approxtrain.run.curves import schedule_title
 
 KINDS = ("best", "final")
 """The paper's rule: the best validation accuracy of the run; and that after its last step."""
@@ -45,33 +45,30 @@ class RowResult:
     bound: float
     seconds: Estimate | None
     """Training and compiling of one run."""
-
-    @property
-    def row(self) -> PaperRow:
-        return self.runs.row
+    above_smaller: Estimate | None
+    """Its best accuracy above that of ResNet-14, paired by seed; None of ResNet-14 itself."""
+    step_over_smaller: Estimate | None
+    """Its step over ResNet-14's."""
 
     @property
     def name(self) -> str:
         """What the tables call the row, with its schedule where there are several; ours are marked."""
-        return ", ".join(filter(None, (self.row.group, self.row.label))) + (" (ours)" if self.row.ours else "")
-
-    @property
-    def failures(self) -> str:
-        """ "seed 1 diverged at step 812", for each run that did not finish."""
-        return "; ".join(f"seed {seed} {short_failure(archive)}" for seed, archive in self.runs.failed.items())
+        row = self.runs.row
+        return ", ".join(filter(None, (row.group, row.label))) + (" (ours)" if row.ours else "")
 
     @property
     def record(self) -> dict[str, Any]:
         """The row in the columns of a CSV."""
-        value, low, high, n, source = self.speed_up or (None, None, None, 0, None)
+        row = self.runs.row
+        percent, source = self.speed_up or (None, None)
         return {
-            "row": self.row.name,
+            "row": row.name,
             "label": self.name,
             "data": self.protocol.data,
             "epochs": self.protocol.train["epochs"],
             "seeds": " ".join(map(str, self.runs.finished)),
-            "failed": self.failures,
-            "paper_accuracy": self.row.paper.accuracy,
+            "failed": self.runs.failures,
+            "paper_accuracy": row.paper.accuracy,
             **columns("best_accuracy", self.accuracy["best"]),
             **columns("final_accuracy", self.accuracy["final"]),
             "paper_difference": self.paper_difference,
@@ -79,40 +76,64 @@ class RowResult:
             **columns("final_difference", self.difference["final"]),
             "verdict": self.verdict.word,
             "why": self.verdict.why,
-            "paper_speed_up": self.row.paper.speed_up,
-            "speed_up": value,
-            "speed_up_low": low,
-            "speed_up_high": high,
-            "speed_up_n": n,
+            "paper_speed_up": row.paper.speed_up,
+            **columns("speed_up", percent),
             "speed_up_source": source,
             "largest_speed_up": self.bound,
             **columns("training_seconds", self.seconds),
+            **columns("above_resnet14", self.above_smaller),
+            **columns("step_over_resnet14", self.step_over_smaller),
         }
 
 
 def results(selection: Selection, steps: Sequence[BenchFile]) -> list[RowResult]:
     """Every row of a table, in its order."""
-    return [_result(selection, runs, steps) for runs in selection.rows]
-
-
-def against_smaller(rows: Sequence[RowResult]) -> list[tuple[RowResult, Estimate, Estimate | None, dict[str, Any]]]:
-    """The rows with a seed that ResNet-14 has as well: points of best accuracy above it, the step over its, as CSV."""
-    smaller = next((result.runs for result in rows if result.row.model == "resnet14"), None)
-    held = []
-    if smaller is None:
-        return held
-    for result in rows:
-        gain = paired(accuracies(result.runs, "best"), accuracies(smaller, "best"))
-        if gain and result.runs is not smaller:
-            step = estimate(speed_up.step_ratios(result.runs, smaller))
-            record = {"row": result.row.name} | columns("accuracy_difference", gain) | columns("step_ratio", step)
-            held.append((result, gain, step, record))
-    return held
+    full, found = selection.full, []
+    smaller = next((runs for runs in selection.rows if runs.row.model == "resnet14"), None)
+    for runs in selection.rows:
+        values = {kind: accuracies(runs, kind) for kind in KINDS}
+        differences = {kind: None if runs is full else paired(values[kind], accuracies(full, kind)) for kind in KINDS}
+        paper = runs.row.paper.difference(full.row.paper)
+        seconds = [speed_up.training_seconds(archive) for archive in runs.finished.values()]
+        base = smaller if runs is not smaller else None
+        result = RowResult(
+            protocol=selection.protocol,
+            runs=runs,
+            accuracy={kind: estimate(list(values[kind].values())) for kind in KINDS},
+            difference=differences,
+            paper_difference=paper,
+            verdict=_verdict(selection, runs, differences["best"], paper),
+            speed_up=None if runs is full else speed_up.speed_up(selection, runs, steps),
+            bound=speed_up.bound(selection, runs.row),
+            seconds=estimate([each for each in seconds if each is not None]),
+            above_smaller=paired(values["best"], accuracies(base, "best")) if base else None,
+            step_over_smaller=estimate(speed_up.step_ratios(runs, base)) if base else None,
+        )
+        found.append(result)
+    return found
 
 
 def accuracies(runs: RowRuns, kind: str) -> dict[int, float]:
     """Seed → validation accuracy in percent, of the runs that finished."""
     return {seed: 100 * archive.summary[f"{kind}_accuracy"] for seed, archive in runs.finished.items()}
+
+
+def other_run(run: Archive, selections: Sequence[Selection]) -> dict[str, Any]:
+    """A run that stands in no table, in the columns of a CSV."""
+    done, seconds = run.status == "finished", speed_up.step_seconds(run)
+    return {
+        "run": run.name,
+        "model": run.config["model"]["name"],
+        "schedule": schedule_title(run.config["schedule"]),
+        "seed": run.seed,
+        "data": Protocol.of(run).data,
+        "epochs": run.config["train"]["epochs"],
+        "status": "finished" if done else short_failure(run),
+        "best_accuracy": 100 * run.summary["best_accuracy"] if done else None,
+        "final_accuracy": 100 * run.summary["final_accuracy"] if done else None,
+        "step_ms": None if seconds is None else 1e3 * seconds,
+        "why": why_left_out(run, selections),
+    }
 
 
 def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
@@ -127,30 +148,6 @@ def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
     error = math.hypot(ours.half_width, theirs)
     word = "differs" if apart > error else "agrees" if error <= MARGIN else "inconclusive"
     return Verdict(word, f"{apart:.2f} points apart, error {error:.2f}, the paper's alone {theirs:.2f}")
-
-
-def short_failure(archive: Archive) -> str:
-    """The message without its detail: "diverged at step 812", "unfinished, 3 of 8 epochs"."""
-    return archive.message.partition(":")[0] if archive.status == "diverged" else f"unfinished, {archive.message}"
-
-
-def _result(selection: Selection, runs: RowRuns, steps: Sequence[BenchFile]) -> RowResult:
-    full = selection.full
-    values = {kind: accuracies(runs, kind) for kind in KINDS}
-    difference = {kind: paired(values[kind], accuracies(full, kind)) if runs is not full else None for kind in KINDS}
-    paper = runs.row.paper.difference(full.row.paper)
-    seconds = [speed_up.training_seconds(archive) for archive in runs.finished.values()]
-    return RowResult(
-        protocol=selection.protocol,
-        runs=runs,
-        accuracy={kind: estimate(list(values[kind].values())) for kind in KINDS},
-        difference=difference,
-        paper_difference=paper,
-        verdict=_verdict(selection, runs, difference["best"], paper),
-        speed_up=speed_up.speed_up(selection, runs, steps) if runs is not full else None,
-        bound=speed_up.bound(selection, runs.row),
-        seconds=estimate([each for each in seconds if each is not None]),
-    )
 
 
 def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None, paper: float | None) -> Verdict:

@@ -81,6 +81,11 @@ class RowRuns:
     def archives(self) -> list[Archive]:
         return [*self.finished.values(), *self.failed.values()]
 
+    @property
+    def failures(self) -> str:
+        """ "seed 1 diverged at step 812", for each run that did not finish."""
+        return "; ".join(f"seed {seed} {short_failure(archive)}" for seed, archive in self.failed.items())
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -88,7 +93,7 @@ class Selection:
 
     experiment: Experiment
     protocol: Protocol
-    rows: tuple[RowRuns, ...]
+    rows: Sequence[RowRuns]
     left_out: Sequence[Archive]
 
     @property
@@ -100,10 +105,6 @@ class Selection:
         return [archive for runs in self.rows for archive in runs.archives]
 
     @property
-    def seeds(self) -> list[int]:
-        return sorted({archive.seed for archive in self.archives})
-
-    @property
     def paper_epochs(self) -> int:
         """What the paper trained this network for; the presets hold it."""
         return self.experiment.baseline.config().train.epochs
@@ -111,16 +112,11 @@ class Selection:
 
 def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
     """The archives that are runs of a row of the paper's or of ours, by the row's name."""
-    alike: dict[str, list[Archive]] = {}  # of one network under one schedule: what they are is found out once
+    found: dict[str, list[Archive]] = {}
     for archive in archives:
-        key = json.dumps([archive.config["model"], archive.config["schedule"]], sort_keys=True)
-        alike.setdefault(key, []).append(archive)
-    matching: dict[str, list[Archive]] = {}
-    for runs in alike.values():
-        for row in experiments.rows():
-            if experiments.matches(row, runs[0].config):
-                matching.setdefault(row.name, []).extend(runs)
-    return matching
+        if row := experiments.row_of(archive.config):
+            found.setdefault(row.name, []).append(archive)
+    return found
 
 
 def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Selection | None:
@@ -128,17 +124,35 @@ def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Sel
 
     Of several protocols: CIFAR-10's images before others, then the one that fills most places, then the longest.
     """
-    candidates = [(row, archive, Protocol.of(archive)) for row in experiment.rows for archive in runs.get(row.name, ())]
+    candidates = [(row.name, run, Protocol.of(run)) for row in experiment.rows for run in runs.get(row.name, ())]
     if not candidates:
         return None
-    filled = Counter(protocol for _, archive, protocol in candidates if archive.status == "finished")
+    filled = Counter(protocol for _, run, protocol in candidates if run.status == "finished")
     chosen = max((each[2] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
     rows = {row.name: RowRuns(row, {}, {}) for row in experiment.rows}
     left_out = []
-    for row, archive, protocol in sorted(candidates, key=lambda each: (each[1].status != "finished", each[1].seed)):
-        inside = rows[row.name]
-        if protocol != chosen or archive.seed in inside.finished or archive.seed in inside.failed:
-            left_out.append(archive)
+    for name, run, protocol in sorted(candidates, key=lambda each: (each[1].status != "finished", each[1].seed)):
+        finished, failed = rows[name].finished, rows[name].failed
+        if protocol != chosen or run.seed in finished.keys() | failed.keys():
+            left_out.append(run)
         else:
-            (inside.finished if archive.status == "finished" else inside.failed)[archive.seed] = archive
-    return Selection(experiment, chosen, tuple(rows.values()), left_out)
+            (finished if run.status == "finished" else failed)[run.seed] = run
+    return Selection(experiment, chosen, list(rows.values()), left_out)
+
+
+def why_left_out(run: Archive, selections: Sequence[Selection]) -> str:
+    """Why a run stands in none of the tables and figures."""
+    rival = next((selection for selection in selections if run in selection.left_out), None)
+    if rival is None:
+        return "no row of the paper"
+    protocol, table = Protocol.of(run), rival.experiment.short
+    if protocol == rival.protocol:
+        return "its row has a run of this seed already"
+    if protocol.title == rival.protocol.title:
+        return f"{table} has runs with other settings, images or program"
+    return f"{table} is of {rival.protocol.title}"
+
+
+def short_failure(archive: Archive) -> str:
+    """The message without its detail: "diverged at step 812", "unfinished, 3 of 8 epochs"."""
+    return archive.message.partition(":")[0] if archive.status == "diverged" else f"unfinished, {archive.message}"

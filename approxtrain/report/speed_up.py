@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from approxtrain import models
 from approxtrain.paper.experiments import PaperRow
-from approxtrain.report.estimates import estimate
+from approxtrain.report.estimates import Estimate, estimate
 from approxtrain.report.inputs import BenchFile
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.run.archive import Archive
-from approxtrain.schedule import Schedule
 from approxtrain.schedule.cost import layer_flops, phase_costs
 
 RUNS = "steps of the runs"
@@ -21,19 +20,18 @@ STEADY = 20
 
 
 class SpeedUp(NamedTuple):
-    """Percent of the exact step; a 95 % interval where there is one."""
+    """Percent of the exact step, of so many pairs of runs by seed or rounds of an interleaved measurement."""
 
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    """Pairs of runs by seed, or rounds of an interleaved measurement."""
+    percent: Estimate
     source: str
 
 
 def speed_up(selection: Selection, runs: RowRuns, steps: Sequence[BenchFile]) -> SpeedUp | None:
     """Of interleaved steps where they were measured, else of the runs' own; None where there are none."""
-    return _interleaved(selection, runs.row, steps) or _of_runs(selection.full, runs)
+    if found := _interleaved(selection, runs.row, steps):
+        return found
+    own = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, selection.full)])
+    return SpeedUp(own, RUNS) if own else None
 
 
 def bound(selection: Selection, row: PaperRow) -> float:
@@ -41,8 +39,7 @@ def bound(selection: Selection, row: PaperRow) -> float:
     layers, full = models.get(row.model).layers, models.get(selection.experiment.model).layers
     batch = selection.protocol.train["batch_size"]
     saved = 1 - sum(layer_flops(layers, batch)) / sum(layer_flops(full, batch))  # by a smaller network
-    schedule = Schedule.from_config(row.config().schedule, layers, steps_per_epoch=1)
-    return 100 * (saved + (1 - saved) * phase_costs(schedule, layers, batch)[-1].largest_speed_up)
+    return 100 * (saved + (1 - saved) * phase_costs(row.cells, layers, batch)[-1].largest_speed_up)
 
 
 def step_seconds(archive: Archive) -> float | None:
@@ -93,11 +90,6 @@ def timed_on(archive: Archive) -> tuple[Any, ...]:
     return (*machine, versions.get("jax"), versions.get("jaxlib"), *together)
 
 
-def _of_runs(full: RowRuns, runs: RowRuns) -> SpeedUp | None:
-    mean = estimate([100 * (1 - ratio) for ratio in step_ratios(runs, full)])
-    return None if mean is None else SpeedUp(mean.mean, mean.low, mean.high, mean.n, RUNS)
-
-
 def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]) -> SpeedUp | None:
     """The row's schedule in a JSON of `bench-step`, at the batch and precision of the runs, from a device of theirs."""
     if row.model != selection.experiment.model:  # its exact step is in another file, and was not interleaved
@@ -106,14 +98,13 @@ def _interleaved(selection: Selection, row: PaperRow, steps: Sequence[BenchFile]
     devices = {_device(archive.environment) for archive in selection.archives}
     titles = _titles(row)
     for title in titles:
-        for file in steps:
-            measured = tuple(file.content[name] for name in ("model", "batch", "precision"))
-            here = measured == wanted and _device(file.environment) in devices
-            if here and title in file.content["schedules"]:
-                share = file.content["schedules"][title]["speed_up"]
-                value, low, high = (100 * share[name] for name in ("value", "low", "high"))
-                source = file.name if title == titles[0] else f"{file.name}, {title}"
-                return SpeedUp(value, low, high, file.content["rounds"], source)
+        for name, measured in steps:
+            alike = tuple(measured[key] for key in ("model", "batch", "precision")) == wanted
+            if alike and title in measured["schedules"] and _device(measured["environment"]) in devices:
+                share = measured["schedules"][title]["speed_up"]
+                value, low, high = (100 * share[key] for key in ("value", "low", "high"))
+                source = name if title == titles[0] else f"{name}, {title}"
+                return SpeedUp(Estimate(value, low, high, measured["rounds"]), source)
     return None
 
 
@@ -122,14 +113,11 @@ def _device(environment: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _titles(row: PaperRow) -> list[str]:
-    """What `bench-step` calls the schedule of the row's configuration: by title, or by preset, where it has rules.
+    """What `bench-step` calls the row's schedule: by title, or by preset, where it has rules.
 
-    The same with the parameters at their defaults may stand in, where its method costs the same.
+    The paper's factor costs nothing: without it the schedule may stand in.
     """
     schedule = row.config().schedule
     if not schedule.name:
         return [row.name]
-    default = schedule.model_copy(update={"params": {}})
-    shape = models.get(row.model).layers[-1].shape
-    same = default.cell().flops(shape) == schedule.cell().flops(shape)
-    return [schedule.title, *([default.title] if same else [])]
+    return list(dict.fromkeys([schedule.title, schedule.model_copy(update={"params": {}}).title]))

@@ -134,11 +134,6 @@ def read(path: Path) -> Archive:
     return _of_json(path, content)
 
 
-def archives_in(folder: Path) -> list[Archive]:
-    """The archives in `folder` and up to DEPTH levels below, without run folders. ConfigError where one is damaged."""
-    return list(_below(folder, DEPTH, folders=False))
-
-
 def load_all(paths: Iterable[Path]) -> list[Archive]:
     """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
 
@@ -173,9 +168,9 @@ def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
     return section.model_copy(update={key: known[key].default for key in keys if key in known})
 
 
-def _below(folder: Path, depth: int, folders: bool = True) -> Iterator[Archive]:
+def _below(folder: Path, depth: int) -> Iterator[Archive]:
     if (folder / CONFIG).is_file():
-        yield from of_folder(folder) if folders else ()
+        yield from of_folder(folder)
         return
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for path in entries:
@@ -183,7 +178,7 @@ def _below(folder: Path, depth: int, folders: bool = True) -> Iterator[Archive]:
             yield _of_json(path, content)
     for path in entries:
         if depth and path.is_dir():
-            yield from _below(path, depth - 1, folders)
+            yield from _below(path, depth - 1)
 
 
 def _json(path: Path) -> Any:

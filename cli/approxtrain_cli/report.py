@@ -32,8 +32,8 @@ def report(
 
     written = output.write(runs or [], out)
     document = written.document
-    print(f"{written.placed} of {written.given} runs in the paper's rows; tables {len(document.tables)}, ", end="")
-    print(f"pictures {len(document.pictures)}")
+    placed = f"{len(written.placed)} of {written.given} runs in the paper's rows"
+    print(f"{placed}; tables {len(document.tables)}, pictures {len(document.pictures)}")
     print("rows: " + ", ".join(f"{count} {word}" for word, count in written.verdicts.items()))
     print(f"page      {out / 'report.html'}")
     print(f"markdown  {out / 'report.md'}")

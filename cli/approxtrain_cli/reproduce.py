@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +14,14 @@ import typer
 
 from approxtrain.errors import CheckpointError, ConfigError, InterruptedRun, LockedError
 from approxtrain_cli import output
+from approxtrain_cli.bench_kernel import device_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from approxtrain.data import Dataset
-    from approxtrain.paper.budget import Budget
-    from approxtrain.paper.planning import PlannedRun
-    from approxtrain.paper.run_store import RunStore
+    from approxtrain.paper.planning import Budget, PlannedRun
+    from approxtrain.run.archive import Archive
 
 WIDTH = 120
 """A table is not cut off where the output is no terminal, or a narrow one."""
@@ -62,7 +62,7 @@ def reproduce(
     from rich.console import Console
 
     from approxtrain.config import is_override
-    from approxtrain.paper.budget import BUDGETS
+    from approxtrain.paper.planning import BUDGETS
     from approxtrain.training.signals import ending
 
     console = Console(file=output.lasting(), highlight=False, markup=False, soft_wrap=True)
@@ -83,9 +83,8 @@ def _reproduce(
     dry_run: bool,
 ) -> None:
     from approxtrain import data
-    from approxtrain.paper import experiments, planning
-    from approxtrain.paper.run_store import RunStore
-    from approxtrain_cli import reproduce_kernel, reproduce_plan
+    from approxtrain.paper import execute, experiments, planning
+    from approxtrain_cli import reproduce_kernel
 
     # all that can be wrong with what was asked is found before jax starts
     if not targets:
@@ -94,42 +93,74 @@ def _reproduce(
     configurations = planning.configurations(experiments.rows(chosen), budget, seeds, overrides)
     dataset = data.load(configurations[0][1].data) if configurations else None
     planned = planning.runs(configurations, dataset) if dataset else []
-    store, kernel = RunStore(out), experiments.get("table1") in chosen
+    there = [execute.find(out, run) for run in planned]
     console.print(f"budget    {budget.name}: {budget.summary}")
     console.print("starting jax …")
     from approxtrain.run import process
-    from approxtrain.run.environment import this_environment
 
     process.keep_programs()
-    here = this_environment()
-    plan = reproduce_plan.lines(console, store, planned, dataset, here) if dataset else []
-    reproduce_plan.show(console, plan, here)
-    if kernel:
-        reproduce_kernel.announce(console, out, budget.rounds)
+    if dataset:
+        _show(console, out, list(zip(planned, there, strict=True)), dataset)
+    right = experiments.get("table1") not in chosen or reproduce_kernel.run(console, out, budget.rounds, dry_run)
     if dry_run:
         return
-    right = reproduce_kernel.run(console, out, budget.rounds) if kernel else True
     if dataset:
-        _train(console, store, [line.planned for line in plan if not line.archived], dataset)
-    ended = [stored.archive.status for stored in store.contents() if stored.folder is None]
-    console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
+        _train(console, out, [run for run in planned if not execute.archive_path(out, run).exists()], dataset)
+        ended = [found.status for run in planned if (found := execute.find(out, run))]
+        console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
     console.print(f"report    approxtrain report {shlex.quote(str(out))} --out report")
     if not right:
         raise typer.Exit(1)
 
 
-def _train(console: Console, store: RunStore, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
-    from approxtrain.paper.execute import execute
+def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive | None]], dataset: Dataset) -> None:
+    """Print the runs with what there is of each and the time that the rest will take, and their total.
+
+    Measures a few steps of each network that is to be trained, once for a folder.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from approxtrain.paper import estimate, execute
+    from approxtrain.run.environment import this_environment
+
+    table = Table("run", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("epochs", justify="right")
+    table.add_column("state", no_wrap=True)
+    table.add_column("time", justify="right")
+    here, total, missing = this_environment(), 0.0, 0
+    for planned, found in runs:
+        archived = execute.archive_path(out, planned).exists()
+        if found and found.status != "unfinished":
+            ended = found.message or f"finished, best {found.summary['best_accuracy']:.2%}"
+            state, time = ended if archived else f"{ended}; to be archived", ""
+        else:
+            step = estimate.step_time(out / "runs", planned.config, here, console.print)
+            done = len(found.epochs) if found else 0
+            seconds = estimate.seconds(planned, step, done, len(dataset.test_labels))
+            state, time = f"to go on: {found.message}" if found else "to run", _duration(seconds)
+            total += seconds
+        missing += not archived
+        table.add_row(planned.name, str(planned.config.train.epochs), state, time)
+    console.print(table)
+    expected = f"{missing} of {len(runs)} runs, about {_duration(total)} on {device_text(here)}"
+    console.print(f"expected  {expected}", style="bold")
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
+    from approxtrain.paper.execute import execute, run_folder
     from approxtrain_cli.progress import Progress
 
     failed: list[CheckpointError] = []
     for number, planned in enumerate(todo, start=1):
         console.print(f"\nrun {number} of {len(todo)}  {planned.name}", style="bold")
         try:
-            with ExitStack() as stack:
-                run = execute(
-                    planned, store, dataset, lambda folder, stack=stack: stack.enter_context(Progress(folder))
-                )
+            with Progress(run_folder(out, planned)) as progress:
+                run = execute(planned, out, dataset, progress)
         except LockedError as error:
             console.print(f"skipped   {error}")
         except CheckpointError as error:

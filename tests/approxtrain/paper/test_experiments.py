@@ -15,33 +15,33 @@ PLAIN = {name: plain(row.config()) for name, row in ROWS.items()}
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_configuration_of_a_row_is_that_of_no_other_row(name):
-    assert [other for other, config in PLAIN.items() if experiments.matches(ROWS[name], config)] == [name]
+    assert experiments.row_of(PLAIN[name]) == ROWS[name]
 
 
 @pytest.mark.parametrize("name", ["cnn2-approx", "resnet20-pooled", "vgg19-full"])
 def test_a_run_is_of_its_row_whatever_its_seed_length_images_and_dispatch_are(name):
     row = ROWS[name]
     others = ["train.seed=3", "train.epochs=2", "data.name=shapes", "schedule.dispatch=host", "train.chunk=4"]
-    assert experiments.matches(row, plain(row.config(others)))
-    assert not experiments.matches(row, plain(row.config(["schedule={ name = 'schedule3' }"])))
+    assert experiments.row_of(plain(row.config(others))) == row
+    assert experiments.row_of(plain(row.config(["schedule={ name = 'schedule3' }"]))) != row
 
 
 def test_a_parameter_at_its_default_is_the_same_method():
     row = ROWS["cnn2-approx"]
-    assert experiments.matches(row, plain(row.config(["schedule.params.scale=1.0", "schedule.params.k=1"])))
-    assert not experiments.matches(row, plain(row.config(["schedule.params.k=2"])))
+    assert experiments.row_of(plain(row.config(["schedule.params.scale=1.0", "schedule.params.k=1"]))) == row
+    assert experiments.row_of(plain(row.config(["schedule.params.k=2"]))) is None
 
 
 def test_a_schedule_that_this_version_cannot_read_is_no_rows():
     config = PLAIN["cnn2-zero"]
     strange = config | {"schedule": config["schedule"] | {"method": "of tomorrow"}}
-    assert not any(experiments.matches(row, strange) for row in ROWS.values())
+    assert experiments.row_of(strange) is None
 
 
 def test_a_schedule_that_counts_steps_against_epochs_is_no_rows():
     rule = {"method": "zero", "layers": [2], "steps": {"start": 100}, "epochs": {"to": 3}}  # fine, with 390 an epoch
     config = PLAIN["cnn2-zero"] | {"schedule": {"rules": [rule]}}
-    assert not any(experiments.matches(row, config) for row in ROWS.values())
+    assert experiments.row_of(config) is None
 
 
 @pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from approxtrain.config import load, plain
+from approxtrain.config import load
 from approxtrain.errors import ConfigError
 from approxtrain.paper import estimate, experiments, planning
-from approxtrain.paper.budget import BUDGETS, settings
-from approxtrain.paper.planning import PlannedRun
-from approxtrain.run import archive
-from approxtrain.run.archive import Archive
+from approxtrain.paper.planning import BUDGETS, PlannedRun, settings
 
 SMOKE, SHORT, PAPER = BUDGETS["smoke"], BUDGETS["short"], BUDGETS["paper"]
 ROWS = {row.name: row for row in experiments.rows()}
@@ -98,45 +94,44 @@ def test_a_schedule_that_does_not_fit_is_refused_before_anything_runs():
         planning.runs(found, dataset)  # type: ignore[arg-type]
 
 
-def archived(run: PlannedRun, seconds: float, **changed) -> Archive:
-    """A finished run of one epoch of four steps of that many seconds."""
-    epochs = [{"epoch": 1, "step": 4, "train_loss": 1.0, "seconds": 4 * seconds, "steps": 4}]
-    summary = {"columns": 2, "compile_seconds": 6.0}
-    known = archive.identity(run.config, DATA)
-    one = Archive("run", "finished", "", known, 1, plain(run.config), DATA, epochs, summary, HERE, [])
-    return replace(one, **changed)
+@pytest.fixture
+def measured(monkeypatch) -> list[str]:
+    """In place of measuring a step: the networks of which one was measured."""
+    networks = []
+
+    def measure(config):
+        networks.append(config.model.name)
+        return (0.4, 2.0)
+
+    monkeypatch.setattr(estimate, "_measure", measure)
+    return networks
 
 
-def test_a_step_is_estimated_from_the_nearest_that_was_measured(tmp_path):
-    run = planned()
-    estimate.add(tmp_path, planned("cnn2-full").config, 0.4, 2.0, HERE)
-    measured = estimate.read(tmp_path)
-    same, other = archived(run, 0.1), archived(planned("cnn2-random"), 0.2)
-    several = archived(run, 9.0, summary={"seeds": 4})
-    elsewhere = archived(run, 9.0, environment=HERE | {"processor": "slow"})
-    another = archived(planned("cnn2-zero", "train.batch_size=64"), 9.0)
+def test_a_step_is_measured_once_for_each_network_setting_and_machine(measured, tmp_path):
+    def step(name: str, *overrides: str, **here) -> estimate.StepTime:
+        return estimate.step_time(tmp_path, planned(name, *overrides).config, HERE | here, lambda text: None)
 
-    def step(*archives: Archive) -> estimate.StepTime | None:
-        return estimate.step(run, archives, measured, HERE)
-
-    assert step(other, same, same) == estimate.StepTime(0.1, 3.0, "2 runs of cnn2-zero")
-    assert step(other, several, elsewhere, another) == estimate.StepTime(0.2, 3.0, "1 run of cnn2")
-    assert step(several, elsewhere) == estimate.StepTime(0.4, 2.0, "measured steps of cnn2")
-    assert estimate.step(run, [], measured, HERE | {"cpu_count": 8}) is None
-    assert estimate.step(planned("vgg19-full"), [same], measured, HERE) is None
+    assert [step(name) for name in ("cnn2-full", "cnn2-zero", "vgg19-full")] == [(0.4, 2.0)] * 3
+    assert measured == ["cnn2", "vgg19"]
+    step("cnn2-random", "train.batch_size=64")
+    step("cnn2-random", cpu_count=8)
+    assert measured == ["cnn2", "vgg19", "cnn2", "cnn2"]
+    for _ in range(2):
+        step("cnn2-zero", "train.batch_size=64", "train.epochs=9")
+    assert len(measured) == 4
 
 
 def test_what_is_left_of_a_run_is_steps_validations_and_compiling():
     run = planned("cnn2-zero", "train.epochs=6", "train.validate_every=2")
-    step = estimate.StepTime(0.3, 5.0, "")
+    step = (0.3, 5.0)
     whole = estimate.seconds(run, step, 0, validation_images=1280)
     assert whole == pytest.approx(6 * 4 * 0.3 + 3 * 10 * 0.1 + 3 * 5)
     assert estimate.seconds(run, step, 5, validation_images=1280) == pytest.approx(4 * 0.3 + 10 * 0.1 + 3 * 5)
 
 
-@pytest.mark.parametrize("content", ["{", '{"a": 1}', '[{"step_seconds": 1}]'])
-def test_measured_steps_that_cannot_be_read_are_measured_again(content, tmp_path: Path):
+@pytest.mark.parametrize("content", ["{", '[{"step_seconds": 1}]', '"no table"'])
+def test_measured_steps_that_cannot_be_read_are_measured_again(content, measured, tmp_path: Path):
     (tmp_path / estimate.STEPS).write_text(content)
-    assert estimate.read(tmp_path) == []
-    estimate.add(tmp_path, planned().config, 0.4, 2.0, HERE)
-    assert [each["step_seconds"] for each in json.loads((tmp_path / estimate.STEPS).read_text())] == [0.4]
+    estimate.step_time(tmp_path, planned().config, HERE, lambda text: None)
+    assert measured == ["cnn2"]
+    assert json.loads((tmp_path / estimate.STEPS).read_text()) == {"cnn2, 128, float32, cpu, fast, 2": [0.4, 2.0]}

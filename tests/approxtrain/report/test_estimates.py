@@ -11,6 +11,10 @@ from approxtrain.report.estimates import Estimate, binomial_sd, estimate, paired
 from approxtrain.report.row_results import MARGIN, judge
 
 
+def around(mean: float, half_width: float, n: int) -> Estimate:
+    return Estimate(mean, mean - half_width, mean + half_width, n)
+
+
 def test_the_interval_of_three_values_is_that_of_a_table_of_student_s_t():
     found = estimate([90.0, 91.0, 92.0])
     assert found is not None
@@ -30,7 +34,7 @@ def test_the_interval_is_scipy_s():
 
 
 def test_one_value_has_no_interval_and_none_is_nothing():
-    assert estimate([91.0]) == Estimate(91.0, None, 1)
+    assert estimate([91.0]) == Estimate(91.0, None, None, 1)
     assert estimate([91.0]).low is None  # type: ignore[union-attr]
     assert estimate([]) is None
 
@@ -67,13 +71,13 @@ ERROR = 1.959964 * math.sqrt(2) * binomial_sd(91.8)
 @pytest.mark.parametrize(
     ("ours", "paper", "word"),
     [
-        (Estimate(-1.4, 0.2, 5), -1.5, "agrees"),
-        (Estimate(-1.4, 0.2, 5), 0.5, "differs"),
-        (Estimate(-1.4, 0.0, 2), -1.4 + 1.01 * ERROR, "differs"),
-        (Estimate(-1.4, 0.0, 2), -1.4 + 0.99 * ERROR, "agrees"),
-        (Estimate(-1.4, 0.9, 3), -1.5, "inconclusive"),  # could be anything within more than a point
-        (Estimate(-9.0, 0.9, 3), -1.5, "differs"),  # but not this
-        (Estimate(-9.0, None, 1), -1.5, "inconclusive"),  # one pair
+        (around(-1.4, 0.2, 5), -1.5, "agrees"),
+        (around(-1.4, 0.2, 5), 0.5, "differs"),
+        (around(-1.4, 0.0, 2), -1.4 + 1.01 * ERROR, "differs"),
+        (around(-1.4, 0.0, 2), -1.4 + 0.99 * ERROR, "agrees"),
+        (around(-1.4, 0.9, 3), -1.5, "inconclusive"),  # could be anything within more than a point
+        (around(-9.0, 0.9, 3), -1.5, "differs"),  # but not this
+        (Estimate(-9.0, None, None, 1), -1.5, "inconclusive"),  # one pair
     ],
 )
 def test_a_verdict_weighs_both_errors(ours, paper, word):
@@ -81,7 +85,7 @@ def test_a_verdict_weighs_both_errors(ours, paper, word):
 
 
 def test_a_verdict_says_how_far_apart_and_how_sure():
-    found = judge(Estimate(-1.4, 0.3, 5), -1.0, 91.8)
+    found = judge(around(-1.4, 0.3, 5), -1.0, 91.8)
     assert found.why == f"0.40 points apart, error {math.hypot(0.3, ERROR):.2f}, the paper's alone 0.76"
     assert math.hypot(0.3, ERROR) < MARGIN
-    assert judge(Estimate(-1.4, None, 1), -1.0, 91.8).why == "one seed"
+    assert judge(Estimate(-1.4, None, None, 1), -1.0, 91.8).why == "one seed"

@@ -9,12 +9,12 @@ import pytest
 
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
-from approxtrain.report import drawing, inputs, other_runs, row_results, table1
+from approxtrain.report import drawing, inputs, row_results, table1
 from approxtrain.report.compose import compose
 from approxtrain.report.document import Picture
 from approxtrain.report.inputs import BenchFile, Inputs
 from approxtrain.report.row_results import RowResult
-from approxtrain.report.selection import Selection, by_row, select
+from approxtrain.report.selection import Selection, by_row, select, why_left_out
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 
@@ -28,13 +28,13 @@ def chosen(table: str, runs: list[Archive]) -> Selection:
 
 
 def rows(table: str, runs: list[Archive], steps: tuple[BenchFile, ...] = ()) -> dict[str, RowResult]:
-    return {result.row.name: result for result in row_results.results(chosen(table, runs), steps)}
+    return {result.runs.row.name: result for result in row_results.results(chosen(table, runs), steps)}
 
 
 def cells(table: str, runs: list[Archive]) -> dict[str, dict[str, str]]:
     """Row → heading → what the first table of its section says there; nothing is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "curves", lambda *arguments, **options: None)
+        patch.setattr(drawing, "curves", lambda *arguments: [])
         patch.setattr(drawing, "picture", lambda *arguments: Picture("none", "", b"", b"", []))
         text = compose(Inputs(runs, [], [])).document.markdown
     section = text.partition(f"## {experiments.get(table).title}")[2]
@@ -137,7 +137,7 @@ def test_runs_of_other_images_or_epochs_are_not_averaged_with_the_rest(make_run)
     assert selection.full.finished == {0: real[0]}
     assert {run.name for run in selection.archives} == {run.name for run in real}
     assert sorted(map(id, selection.left_out)) == sorted(map(id, others))
-    reasons = [run.why for run in other_runs.left_over([*others, *real], [selection])]
+    reasons = [why_left_out(run, [selection]) for run in others]
     assert reasons[:5] == ["Table 2 is of cifar10-jpeg75, 8 epochs"] * 5
     assert reasons[5:] == ["Table 2 has runs with other settings, images or program"] * 2
 
@@ -145,13 +145,13 @@ def test_runs_of_other_images_or_epochs_are_not_averaged_with_the_rest(make_run)
 def test_a_run_of_no_row_is_told_too(make_run):
     own = make_run("cnn2-zero", overrides=("schedule.params={}", "schedule.name=schedule3"))
     assert by_row([own]) == {}
-    assert [run.why for run in other_runs.left_over([own], [])] == ["no row of the paper"]
+    assert row_results.other_run(own, [])["why"] == "no row of the paper"
 
 
 def test_the_speed_up_is_the_paper_s_and_of_the_same_seeds(three):
     found = rows("table3", three)["resnet20-schedule1-zero"].speed_up
     assert found is not None
-    assert (found.value, found.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
+    assert (found.percent.mean, found.percent.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
 
 
 def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_run):
@@ -159,7 +159,7 @@ def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_ru
     every_other = {"step_ms": {"median": 100.0, "mean": 90.0, "q1": 80.0, "q3": 100.0, "n": 3119}}  # 80, 100, 80, …
     found = rows("table2", [exact, replace(zero, summary=zero.summary | every_other)])["cnn2-zero"].speed_up
     assert found is not None
-    assert found.value == pytest.approx(10)
+    assert found.percent.mean == pytest.approx(10)
 
 
 def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine(make_run):
@@ -168,7 +168,7 @@ def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine
     moved = replace(moved, epochs=slow, summary=moved.summary | {"measured_from_step": 6 * 390})
     found = rows("table2", [make_run("cnn2-full", step_ms=100), moved])["cnn2-zero"].speed_up
     assert found is not None
-    assert found.value == pytest.approx(10)
+    assert found.percent.mean == pytest.approx(10)
 
 
 def test_times_of_two_machines_are_not_held_against_each_other(make_run):
@@ -200,8 +200,8 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     zero, approx = (found[f"resnet20-schedule1-{name}"].speed_up for name in ("zero", "approx-paper"))
     assert zero is not None
     assert approx is not None
-    assert zero.value == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
-    assert (zero.n, zero.source) == (steps[0].content["rounds"], file.name)
+    assert zero.percent.mean == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
+    assert (zero.percent.n, zero.source) == (steps[0].content["rounds"], file.name)
     assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
     assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
     elsewhere = BenchFile(file.name, steps[0].content | {"environment": {"device": "NVIDIA H200"}})
@@ -212,12 +212,14 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
 
 def test_resnet20_is_held_against_the_smaller_network(three, make_run):
     runs = [*three, *(make_run("resnet14-full", seed, best=0.908, epochs=30, step_ms=75) for seed in range(3))]
-    selection = chosen("table3", runs)
-    result, gain, step, record = row_results.against_smaller(row_results.results(selection, ()))[0]
-    assert step is not None
-    assert (result.row.name, gain.mean, step.mean) == ("resnet20-full", pytest.approx(1), pytest.approx(100 / 75))
-    assert (gain.half_width, record["step_ratio_n"]) == (pytest.approx(0.4968, abs=1e-3), 3)
-    assert row_results.against_smaller(list(rows("table3", three).values())) == []
+    found = rows("table3", runs)
+    full, smaller = found["resnet20-full"], found["resnet14-full"]
+    assert full.above_smaller is not None
+    assert full.step_over_smaller is not None
+    assert (full.above_smaller.mean, full.step_over_smaller.mean) == (pytest.approx(1), pytest.approx(100 / 75))
+    assert (full.above_smaller.half_width, full.record["step_over_resnet14_n"]) == (pytest.approx(0.4968, abs=1e-3), 3)
+    for result in (smaller, rows("table3", three)["resnet20-full"]):
+        assert (result.above_smaller, result.step_over_smaller) == (None, None)
 
 
 def test_table_1_is_read_from_bench_kernel():

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from approxtrain import data, models
-from approxtrain.errors import InterruptedRun, LockedError
+from approxtrain.bench import step_bench
+from approxtrain.config import dump
+from approxtrain.errors import ConfigError, InterruptedRun, LockedError
 from approxtrain.models import Model
-from approxtrain.paper import execute as executing
-from approxtrain.paper import experiments, planning
-from approxtrain.paper.budget import BUDGETS
-from approxtrain.paper.execute import execute
-from approxtrain.paper.planning import PlannedRun
-from approxtrain.paper.run_store import RunStore, StoredRun
+from approxtrain.paper import estimate, experiments, planning
+from approxtrain.paper.execute import execute, find
+from approxtrain.paper.planning import BUDGETS, PlannedRun
 from approxtrain.run import archive, marks, record
+from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
-from approxtrain.training.signals import Interruption
 
 pytestmark = pytest.mark.gate
 
@@ -74,7 +77,7 @@ def run(dataset, tmp_path):
 
     def do(planned: PlannedRun, stop_after: int | None = None):
         counted = Count(stop_after)
-        return execute(planned, RunStore(tmp_path), dataset, lambda folder: counted), counted.steps
+        return execute(planned, tmp_path, dataset, counted), counted.steps
 
     return do
 
@@ -83,7 +86,7 @@ def run(dataset, tmp_path):
 def trained(runs, dataset, tmp_path_factory) -> Path:
     """The folder of a reproduction with one finished run, that of ZERO."""
     folder, counted = tmp_path_factory.mktemp("trained"), Count()
-    execute(runs()[ZERO], RunStore(folder), dataset, lambda path: counted)
+    execute(runs()[ZERO], folder, dataset, counted)
     assert counted.steps == 12
     return folder
 
@@ -105,26 +108,19 @@ def jsons(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.json"))
 
 
-def folders(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "runs").iterdir() if path.is_dir())
-
-
 def test_a_run_leaves_its_archive_and_is_not_trained_again_without_its_folder(first, runs, run, tmp_path):
     planned = runs()[ZERO]
     assert (first.status, first.name, first.identity) == ("finished", planned.name, planned.identity)
-    assert RunStore(tmp_path).contents() == [StoredRun(first, None)]
+    assert find(tmp_path, planned) == first
     shutil.rmtree(tmp_path / "runs")
+    assert find(tmp_path, planned) == first
     assert run(planned) == (first, 0)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / f"{planned.name}.json").rename(tmp_path / "elsewhere/renamed.json")
-    assert run(planned) == (first, 0)
-    assert jsons(tmp_path) == []
+    assert jsons(tmp_path) == [f"{planned.name}.json"]
 
 
 def test_an_archive_that_is_gone_is_written_again_from_the_folder(first, runs, run, tmp_path):
     planned = runs()[ZERO]
     (tmp_path / f"{planned.name}.json").unlink()
-    (tmp_path / "runs" / planned.name).rename(tmp_path / "runs/renamed")
     assert run(planned) == (first, 0)
     assert archive.read(tmp_path / f"{planned.name}.json") == first
 
@@ -144,58 +140,60 @@ def test_an_interrupted_run_goes_on_where_it_was_saved_with_its_images_where_the
     with pytest.raises(InterruptedRun):
         run(planned, stop_after=1)
     assert jsons(tmp_path) == []
-    (stored,) = RunStore(tmp_path).find([planned])
-    assert stored is not None
-    assert (stored.ended, stored.archive.message) == (False, "1 of 2 epochs")
+    found = find(tmp_path, planned)
+    assert found is not None
+    assert (found.status, found.message) == ("unfinished", "1 of 2 epochs")
     moved = shutil.copytree(pictures, tmp_path / "moved")
     ended, steps = run(runs(f"data.dir={moved}")[ZERO])
     assert steps == 6
     assert figures(ended) == figures(archive.read(trained / f"{planned.name}.json"))
 
 
-def test_a_run_that_diverges_is_archived_as_such_not_tried_again_and_not_written_over_another(
-    first, runs, run, tmp_path
-):
-    mine, other = runs()[ZERO], runs("optimizer.learning_rate=1e30")[ZERO]
-    assert mine.name == other.name
-    lost, _ = run(other)
+def test_a_run_that_diverges_is_archived_as_such_and_not_tried_again(runs, run, tmp_path):
+    planned = runs("optimizer.learning_rate=1e30")[ZERO]
+    lost, _ = run(planned)
     assert (lost.status, lost.message[:17]) == ("diverged", "diverged at step ")
-    assert jsons(tmp_path) == [f"{mine.name}-2.json", f"{mine.name}.json"]
-    assert folders(tmp_path) == [mine.name, f"{mine.name}-2"]
-    assert [run(each) for each in (mine, other)] == [(first, 0), (lost, 0)]
-    (tmp_path / f"{mine.name}-2.json").unlink()
-    assert run(other) == (lost, 0)
+    assert run(planned) == (lost, 0)
+    (tmp_path / f"{planned.name}.json").unlink()
+    assert run(planned) == (lost, 0)
 
 
-def test_a_program_of_another_trajectory_runs_everything_anew(first, runs, monkeypatch, tmp_path):
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_name_that_another_run_has_is_an_error_and_nothing_is_written_over(
+    archived, first, runs, run, dataset, tmp_path, monkeypatch
+):
     planned = runs()[ZERO]
-    assert RunStore(tmp_path).find([planned]) == [StoredRun(first, None)]
+    if not archived:
+        (tmp_path / f"{planned.name}.json").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "run.lock"}
+    with pytest.raises(ConfigError, match=r"of another configuration: choose another --out"):
+        run(runs("optimizer.learning_rate=0.1")[ZERO])
+    with pytest.raises(ConfigError, match=r"on other images: choose another --out"):
+        run(replace(planned, data=planned.data | {"sha256": "0" * 64}))
     monkeypatch.setattr(marks, "TRAJECTORY", marks.TRAJECTORY + 1)
-    assert RunStore(tmp_path).find([planned]) == [None]
+    with pytest.raises(ConfigError, match=r"of a program that computes other trajectories: choose another --out"):
+        run(planned)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "run.lock"}
+    assert after == before
 
 
-def test_a_folder_that_was_claimed_and_never_begun_is_used_again_but_not_by_two_at_once(runs, tmp_path):
-    store, planned = RunStore(tmp_path), runs()[ZERO]
-    for _ in range(2):
-        folder, config = store.claim(planned)
-        assert config == planned.config
-        with folder, pytest.raises(LockedError, match=planned.name):
-            store.claim(planned)
-    with RunFolder.create(tmp_path / "runs/by-hand"):
-        store.claim(planned)[0].close()  # a lock on another folder is no matter
-    assert folders(tmp_path) == ["by-hand", planned.name]
+def test_a_run_that_lost_the_note_of_how_it_began_is_another_one(runs, run, tmp_path):
+    planned = runs()[ZERO]
+    with pytest.raises(InterruptedRun):
+        run(planned, stop_after=1)
+    (tmp_path / "runs" / planned.name / marks.BEGUN).unlink()
+    with pytest.raises(ConfigError, match="choose another --out"):
+        run(planned)
+    assert jsons(tmp_path) == []
 
 
-@pytest.mark.long
-def test_seeds_that_were_trained_at_once_are_recognised(runs, run, dataset, tmp_path):
-    from approxtrain.config import with_train
-    from approxtrain.training.loop import Run
-
-    one, two = runs()[ZERO], runs("train.seed=1")[ZERO]
-    with RunFolder.create(tmp_path / "runs/together") as folder:
-        Run(with_train(one.config, seeds=2, seeds_by="map"), folder, Listener(), dataset).train()
-    assert [run(each)[1] for each in (one, two)] == [0, 0]
-    assert jsons(tmp_path) == [f"{one.name}.json", f"{two.name}.json"]
+def test_a_folder_that_was_made_and_never_begun_is_used_but_not_by_two_at_once(runs, run, tmp_path):
+    planned = runs()[ZERO]
+    with RunFolder.create(tmp_path / "runs" / planned.name), pytest.raises(LockedError, match=planned.name):
+        run(planned)
+    (tmp_path / "runs" / planned.name / "config.toml").write_text(dump(runs("train.seed=1")[ZERO].config))
+    with RunFolder.create(tmp_path / "runs/by-hand"):  # a lock on another folder is no matter
+        assert run(planned)[1] == 12
 
 
 @pytest.mark.long
@@ -209,15 +207,20 @@ def test_runs_of_one_seed_begin_with_the_same_weights_batches_and_augmentation(r
             first.extend(losses if step == 1 else [])
 
     for planned in (*runs().values(), runs("train.seed=1")[ZERO]):
-        execute(planned, RunStore(tmp_path), dataset, lambda folder: First())
+        execute(planned, tmp_path, dataset, First())
     zero, random, another_seed = first
     assert zero == random != another_seed
 
 
-def test_a_signal_ends_the_measuring_of_a_step_after_the_call_that_is_under_way():
+def test_a_signal_ends_the_measuring_of_a_step_after_the_call_that_is_under_way(runs, monkeypatch, tmp_path):
     called = []
-    interruption = Interruption()
-    interruption.signal_number = 2
+
+    def call() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        called.append(1)
+
+    monkeypatch.setattr(step_bench.StepBench, "contender", lambda *arguments: SimpleNamespace(call=call))
     with pytest.raises(InterruptedRun) as caught:
-        executing.timed(lambda: called.append(1), interruption)
+        estimate.step_time(tmp_path, runs()[ZERO].config, this_environment(), lambda text: None)
     assert (called, caught.value.signal_number) == ([1], 2)
+    assert list(tmp_path.iterdir()) == []
