@@ -135,7 +135,7 @@ def kernel_times(case: Case, function: Callable[..., Any]) -> dict[str, Any]:
     try:
         from jax.experimental.mosaic.gpu.profiler import Cupti
 
-        contender = compiled("form", case, ("x", "dy"), function)
+        contender = compiled("form", case, ("wgrad",), ("x", "dy"), function)
         profiled = Cupti(finalize=False).measure(contender.run, aggregate=False, iterations=PROFILED)
         calls: Any = profiled(*contender.load(draw(case, 0)))[1]
         if not calls:

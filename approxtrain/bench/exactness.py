@@ -11,7 +11,7 @@ compared again.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,15 @@ from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_contenders import OPERANDS, Inputs, KernelContender, draw
 from approxtrain_kernels import exact
 
-FACTORS = {"ours": 1.0, "xla": -1.0, "torch nchw": 2.0, "torch nhwc": -2.0, "method": -4.0}
+FACTORS = {
+    "ours": 1.0,
+    "xla": -1.0,
+    "torch nchw": 2.0,
+    "torch nhwc": -2.0,
+    "vjp full": 4.0,
+    "method": -4.0,
+    "vjp method": 0.5,
+}
 """Powers of two round nothing, and the largest keeps a float16 sum finite."""
 POISONS = 4
 
@@ -33,7 +41,8 @@ class Gate:
         self.errors: dict[str, float] = {}
         """Contender → the largest error so far, as a share of max |exact value|."""
         self._base = draw(case, seed)
-        self._exact: dict[str, np.ndarray] = {}
+        self._exact: dict[str, tuple[np.ndarray, ...]] = {}
+        self._of_base = cache(self._compute_of_base)
 
     def check(self, contender: KernelContender, other: Inputs) -> bool:
         """Whether it is right. `other` are inputs that are not the check's: those that will be timed."""
@@ -43,9 +52,9 @@ class Gate:
         operands = contender.load(fresh)
         _poison(self.case)
         computed = [contender.compute(operands) for _ in range(2)]
-        self._exact[name] = self._value(name, fresh)
-        for array in computed:
-            self._compare(name, array)
+        self._exact[name] = tuple(self._value(name, part, fresh) for part in contender.parts)
+        for arrays in computed:
+            self._compare(name, arrays)
         return self.right(name)
 
     def check_again(self, contender: KernelContender) -> bool:
@@ -61,22 +70,24 @@ class Gate:
         scaled = "w" if self.case.part == "forward" else "dy"
         return self._base | {scaled: self._base[scaled] * FACTORS[name]}
 
-    def _compare(self, name: str, array: np.ndarray) -> None:
-        error = relative_error(array, self._exact[name])
-        self.errors[name] = float(np.max([self.errors.get(name, 0.0), error]))  # NaN stays NaN
+    def _compare(self, name: str, arrays: tuple[np.ndarray, ...]) -> None:
+        worst = [relative_error(array, exact) for array, exact in zip(arrays, self._exact[name], strict=True)]
+        self.errors[name] = float(np.max([self.errors.get(name, 0.0), *worst]))  # NaN stays NaN
 
-    def _value(self, name: str, fresh: Inputs) -> np.ndarray:
+    def _value(self, name: str, part: str, fresh: Inputs) -> np.ndarray:
         """What the contender should have computed. Of a method from its own inputs, for it need not be linear, and with
         the numbers that it drew."""
-        if name == "method":
-            x, dy = _numbers(fresh["x"]), _numbers(fresh["dy"])
-            return self.case.method.oracle(x, dy, self.case.shape, fresh.get("key"))
-        return FACTORS[name] * self._exact_of_base
+        x, w, dy = (_numbers(fresh[each]) for each in ("x", "w", "dy"))
+        method, shape, key = self.case.method, self.case.shape, fresh.get("key")
+        if name in ("method", "vjp method") and part == "wgrad":
+            return method.oracle(x, dy, shape, key)
+        if name == "vjp method" and not method.exact_dgrad:
+            return method.dgrad_oracle(x, w, dy, shape, key)
+        return FACTORS[name] * self._of_base(part)
 
-    @cached_property
-    def _exact_of_base(self) -> np.ndarray:
-        operands = (_numbers(self._base[name]) for name in OPERANDS[self.case.part])
-        return getattr(exact, self.case.part)(*operands, self.case.shape)
+    def _compute_of_base(self, part: str) -> np.ndarray:
+        operands = (_numbers(self._base[name]) for name in OPERANDS[part])
+        return getattr(exact, part)(*operands, self.case.shape)
 
 
 def relative_error(array: np.ndarray, exact: np.ndarray) -> float:

@@ -60,11 +60,15 @@ class Case:
         return "ours" if self.method.name == "full" else "method"
 
     def cost(self, contender: str) -> tuple[float, float]:
-        """Operations, and bytes that have to be moved at least, of a contender of this case."""
+        """Operations, and bytes that have to be moved at least, of a contender; of a vjp, of its two parts together."""
         shape, size = self.shape, self.precision.itemsize
+        moved = size * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
         if contender == "method":
             return self.method.flops(shape), self.method.bytes(shape, size)
-        return shape.flops, size * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
+        if contender == "vjp method":
+            flops = self.method.flops(shape) + self.method.dgrad_flops(shape)
+            return flops, self.method.bytes(shape, size) + moved
+        return (2 * shape.flops, 2 * moved) if contender == "vjp full" else (shape.flops, moved)
 
 
 def cases(shapes: Sequence[str], dtypes: str, part: str, method: Method) -> tuple[Case, ...]:

@@ -3,7 +3,7 @@
     loop    enough calls a sample to last LOOP_SECONDS. On a CPU every call is waited for, because XLA may run calls
             that do not depend on each other at the same time; on a GPU they queue up and the last one is waited for.
     cupti   the driver's own record of when each kernel began and ended, summed over the kernels of a call: what the
-            host does in between does not count.
+            host does in between does not count. What is to be timed as a user meets it goes to the loop beside it.
 
 Contenders take turns, round by round. Before each sample there is one call that is not timed: what the contender
 before left running or left in the small caches is not this one's doing.
@@ -41,6 +41,8 @@ class TimedCall:
     wait: Callable[[Any], Any]
     queues: bool = False
     """Whether calls may be started before the one before is done; they then run in order."""
+    by_kernel: bool = False
+    """Whether CUPTI may time it, where there is CUPTI; otherwise the wall clock does."""
 
 
 class Loop:
@@ -88,17 +90,20 @@ class UnseenError(Exception):
 
 
 class Cupti:
-    """The driver's record of the kernels of a call."""
+    """The driver's record of the kernels of a call; calls that are not timed by kernel go to the loop."""
 
     name = "cupti"
-    summary = "kernel times by CUPTI, the driver's own record"
+    summary = "kernel times by CUPTI, the driver's own record; those inside a vjp by wall clock around queued calls"
     CALLS = 5
 
     def __init__(self, measure: Callable[..., Any]) -> None:
         self._measure = measure
-        self.calls: dict[str, int] = {}
+        self._loop = Loop()
+        self.calls = self._loop.calls
 
     def sample(self, call: TimedCall, turn: Turn) -> Sample:
+        if not call.by_kernel:
+            return self._loop.sample(call, turn)
         for _ in range(WARM_UP if call.name not in self.calls else 0):
             call.wait(call.run(next(turn)))
         self.calls[call.name] = self.CALLS

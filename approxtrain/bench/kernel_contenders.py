@@ -1,6 +1,7 @@
-"""Who takes part in a case: our exact form, XLA's own, and the method, each a compiled program.
+"""Who takes part in a case: our exact form, XLA's own, the method, and both gradients in one vjp, with `full` and with
+the method; each a compiled program.
 
-PyTorch's are in `torch_peer`. All of them take the same numbers and give the same array, so that one check does for
+PyTorch's are in `torch_peer`. All of them take the same numbers and give the same arrays, so that one check does for
 all.
 """
 
@@ -19,7 +20,7 @@ from jax import lax
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_clock import TimedCall
 from approxtrain.bench.machine import matmul_precision
-from approxtrain_kernels import ConvShape, Method, dense, weight_gradient
+from approxtrain_kernels import ConvShape, Method, conv, dense, weight_gradient
 from approxtrain_kernels.methods.full import Full
 
 ORDER = ("NHWC", "HWIO", "NHWC")
@@ -35,37 +36,45 @@ class KernelContender:
     """What is checked against float64, and then timed."""
 
     name: str
+    parts: tuple[str, ...]
+    """What it computes."""
     load: Callable[[Inputs], tuple[Any, ...]]
     """The operands, where and how it wants them."""
     run: Callable[..., Any]
     """Starts the work on the operands."""
     wait: Callable[[Any], Any]
     """Returns what `run` gave, once it is done."""
-    array: Callable[[Any], np.ndarray]
-    """That in float32: y or dx in NHWC, dw in HWIO."""
+    arrays: Callable[[Any], tuple[np.ndarray, ...]]
+    """That in float32, an array for each part: y and dx in NHWC, dw in HWIO."""
 
-    def compute(self, operands: tuple[Any, ...]) -> np.ndarray:
-        return self.array(self.wait(self.run(*operands)))
+    def compute(self, operands: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        return self.arrays(self.wait(self.run(*operands)))
 
     def timed(self, sets: Sequence[Inputs]) -> TimedCall:
         """Its call on each of several sets of inputs."""
         loaded = [self.load(inputs) for inputs in sets]
         queues = jax.default_backend() == "gpu"
-        return TimedCall(self.name, lambda number: self.run(*loaded[number]), self.wait, queues)
+        by_kernel = len(self.parts) == 1
+        return TimedCall(self.name, lambda number: self.run(*loaded[number]), self.wait, queues, by_kernel)
 
 
 def programs(case: Case) -> Iterator[KernelContender]:
     """The contenders of a case that jax computes, compiled one after the other."""
     shape, part = case.shape, case.part
-    yield compiled("ours", case, OPERANDS[part], _ours(shape, part))
-    yield compiled("xla", case, OPERANDS[part], _stock(shape, part))
+    yield compiled("ours", case, (part,), OPERANDS[part], _ours(shape, part))
+    yield compiled("xla", case, (part,), OPERANDS[part], _stock(shape, part))
     if case.subject == "method":
         # An operand of its own: numbers drawn from a constant would be drawn while the program is compiled.
         drawn = ("key",) if "key" in case.method.needs else ()
-        yield compiled("method", case, OPERANDS[part] + drawn, estimator(case.method, shape))
+        yield compiled("method", case, (part,), OPERANDS[part] + drawn, estimator(case.method, shape))
+        both, keys = ("dgrad", "wgrad"), ("x", "w", "dy")
+        yield compiled("vjp full", case, both, keys, _vjp(Full(), shape))
+        yield compiled("vjp method", case, both, keys + drawn, _vjp(case.method, shape))
 
 
-def compiled(name: str, case: Case, keys: tuple[str, ...], function: Callable[..., Any]) -> KernelContender:
+def compiled(
+    name: str, case: Case, parts: tuple[str, ...], keys: tuple[str, ...], function: Callable[..., Any]
+) -> KernelContender:
     """A jitted function of some of x, w and dy, compiled for the case's shapes and precision."""
     shapes = {"x": case.shape.x_shape, "w": case.shape.w_shape, "dy": case.shape.y_shape}
     with matmul_precision(case.precision):
@@ -74,10 +83,11 @@ def compiled(name: str, case: Case, keys: tuple[str, ...], function: Callable[..
         program = jax.jit(function).lower(*(arrays[key] for key in keys)).compile()
     return KernelContender(
         name,
+        parts,
         load=lambda inputs: tuple(inputs[key] for key in keys),
         run=program,
         wait=jax.block_until_ready,
-        array=lambda result: np.asarray(result, np.float32),
+        arrays=lambda result: tuple(np.asarray(array, np.float32) for array in jax.tree.leaves(result)),
     )
 
 
@@ -106,6 +116,16 @@ def _stock(shape: ConvShape, part: str) -> Callable[..., Any]:
         return jax.linear_transpose(lambda x: forward(x, w), image)(dy)[0]
 
     return {"forward": forward, "wgrad": wgrad, "dgrad": dgrad}[part]
+
+
+def _vjp(method: Method, shape: ConvShape) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(dx, dw) as a training step takes them. Neither needs y, so y is not computed."""
+
+    def gradients(x, w, dy, key=None):
+        convolution = partial(conv, strides=shape.strides, padding=shape.padding, method=method, key=key)
+        return jax.vjp(convolution, x, w)[1](dy)
+
+    return gradients
 
 
 def draw(case: Case, seed: int) -> Inputs:

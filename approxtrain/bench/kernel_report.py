@@ -15,7 +15,7 @@ from typing import Any
 from approxtrain.bench.kernel_cases import Case
 from approxtrain.bench.kernel_clock import LAYOUT, WHOLE, Clock, Sample
 from approxtrain.bench.machine import Machine
-from approxtrain.bench.timing import Times, ratio
+from approxtrain.bench.timing import Times, interval, ratio
 
 SCHEMA = 2
 TORCH = ("torch nchw", "torch nhwc")
@@ -51,6 +51,7 @@ class KernelTimes:
             "base_is": base,
             "ratio": ratio(self.times[subject], self.times[base]).as_json(),
             "ratios": self._other_ratios(),
+            "vjp_saves_ms": self._saved_in_a_vjp(),
             "layout_milliseconds": {name: [_layout_ms(one) for one in taken] for name, taken in by_kernel.items()},
             "kernels": {name: sorted(set().union(*taken)) for name, taken in by_kernel.items()},
             "contenders": {name: self._cost(name) for name in milliseconds},
@@ -69,9 +70,17 @@ class KernelTimes:
         return min((name for name in names if name in self.times), key=lambda name: self.times[name].median)
 
     def _other_ratios(self) -> dict[str, Any]:
-        """Our exact form over XLA's own and over the faster of PyTorch's two layouts."""
-        peers = [self._fastest(names) for names in (("xla",), TORCH) if self.times.keys() & set(names)]
-        return {f"ours/{peer}": ratio(self.times["ours"], self.times[peer]).as_json() for peer in peers}
+        """Our exact form over XLA's and the faster of PyTorch's two layouts; a vjp with the method over the exact."""
+        pairs = [("ours", self._fastest(names)) for names in (("xla",), TORCH) if self.times.keys() & set(names)]
+        pairs += [("vjp method", "vjp full")] if "vjp method" in self.times else []
+        return {f"{new}/{base}": ratio(self.times[new], self.times[base]).as_json() for new, base in pairs}
+
+    def _saved_in_a_vjp(self) -> dict[str, float] | None:
+        """Milliseconds that the method saves where a training step meets it, with the 95 % interval."""
+        if "vjp method" not in self.times:
+            return None
+        saved = interval(lambda new, full: 1e3 * (full - new), self.times["vjp method"], self.times["vjp full"])
+        return dict(zip(("value", "low", "high"), saved, strict=True))
 
     def _cost(self, name: str) -> dict[str, float]:
         flops, moved = self.case.cost(name)

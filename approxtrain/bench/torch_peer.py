@@ -53,10 +53,11 @@ def _peer(name: str, case: Case) -> KernelContender:
     names = ("x", "w") if part == "forward" else ("dy", "x", "w")  # backward reads the size of the one that it makes
     return KernelContender(
         name,
+        (part,),
         load=lambda inputs: tuple(layout.tensor(each, inputs[each]) for each in names),
         run=layout.forward if part == "forward" else layout.backward,
         wait=lambda result: result,  # on a CPU PyTorch returns when it is done
-        array=layout.array,
+        arrays=lambda result: (layout.array(result),),
     )
 
 

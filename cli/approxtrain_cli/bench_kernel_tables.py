@@ -1,4 +1,4 @@
-"""What `bench-kernel` prints, from the document that `--json` writes: Table 1, and the times of the exact forms."""
+"""What `bench-kernel` prints, from the document that `--json` writes: Table 1, the exact forms, the gain in a vjp."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ def tables(rows: Sequence[Row]) -> Iterator[str | Table]:
             yield table_1([row | row["also"]["hot"] for row in timed])
             yield f"\nexact forms, ms: {name}, cold cache"
             yield others(timed)
+        if in_a_vjp := [row for row in timed if row["vjp_saves_ms"]]:
+            yield f"\ninput and weight gradient in one jitted vjp, ms: {name}, cold cache"
+            yield both_gradients(in_a_vjp)
 
 
 def table_1(rows: Sequence[Row]) -> Table:
@@ -80,6 +83,18 @@ def others(rows: Sequence[Row]) -> Table:
     return table
 
 
+def both_gradients(rows: Sequence[Row]) -> Table:
+    """Where a training step meets the method: what it saves there."""
+    table = headed("shape", "full", "method", "saves", "speed-up", "spread", "verdict")
+    for row in rows:
+        saves, ratio = row["vjp_saves_ms"], row["ratios"]["vjp method/vjp full"]
+        saved = f"{saves['value']:.3g} ({saves['low']:.3g} to {saves['high']:.3g})"
+        times = (_ms(_median(row, name)) for name in ("vjp full", "vjp method"))
+        end = (_times_faster(ratio), f"{ratio['spread']:.0%}", ratio["verdict"])
+        table.add_row(describe(row["shape"]), *times, saved, *end)
+    return table
+
+
 def compared(changes: Iterable[Change]) -> Table:
     """Old and new time of the subject."""
     table = headed("shape", "dtype", "cache", "then", "now", "now/then", "spread", "verdict")
@@ -109,7 +124,10 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         "range over the median; share is of the bandwidth measured above; errors are against float64."
     )
     if not rows[0]["exact_dgrad"]:
-        yield "This method approximates the gradient of the input as well: its weight gradient alone is timed here."
+        yield (
+            "This method approximates the gradient of the input as well: the first table times its weight gradient "
+            "alone, the jitted vjp has both."
+        )
     by_wall_clock = [row for row in rows if subject(row) not in row["layout_milliseconds"]]
     if len(by_wall_clock) == len(rows):
         yield "layout: none, NHWC in and HWIO out; what a program moves inside is in its time."

@@ -41,8 +41,8 @@ def test_a_shape_is_a_line_of_the_table_and_every_sample_is_in_the_json(call, tm
     ended = call(*SHAPE, "--method", "approx", "--param", "k=2", "--json", tmp_path / "deep" / "bench.json")
     assert (ended.code, ended.err) == (0, "")
     assert "rows      wgrad by approx(k=2); float32, 3 interleaved rounds" in ended.out
-    table, hot, exact = lines(ended.out)
-    assert max(map(len, (table, hot, exact))) <= 100
+    table, hot, exact, both = lines(ended.out)
+    assert max(map(len, (table, hot, exact, both))) <= 100
     assert table.split()[-1] == "NOISY"  # of three rounds
     assert re.search(r" none +[\d.]+ +\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\) +\d+% +[\d.e+-]+ +\d+% \de-\d\d ", table)
     assert re.search(r"^measured  copy \d+\.\d GB/s, float32 products \d+ GFLOP/s, an empty call ", ended.out, re.M)
@@ -54,7 +54,7 @@ def test_a_shape_is_a_line_of_the_table_and_every_sample_is_in_the_json(call, tm
     assert written["machine"]["bandwidth_gb_s"] > 0
     (row,) = written["rows"]
     assert row["shape"]["in_channels"] == 3
-    names = {"dense", "ours", "xla", "method"}
+    names = {"dense", "ours", "xla", "method", "vjp full", "vjp method"}
     for times, cache in ((row, "cold"), (row["also"]["hot"], "hot")):
         assert times["cache"] == cache
         assert without_peers(times["milliseconds"]) == names
@@ -69,7 +69,7 @@ def test_each_dtype_has_its_tables_with_a_cold_and_a_hot_cache(call, small_machi
     assert (ended.code, ended.err) == (0, "")
     heads = re.findall(r"^(float32|bfloat16), (cold|hot) cache$", ended.out, re.M)
     assert heads == [("float32", "cold"), ("float32", "hot"), ("bfloat16", "cold"), ("bfloat16", "hot")]
-    assert len(lines(ended.out)) == 3 * 2
+    assert len(lines(ended.out)) == 4 * 2
 
 
 @pytest.mark.parametrize("part", ["forward", "dgrad"])

@@ -184,8 +184,9 @@ def test_it_is_checked_against_its_own_draw_and_timed(call, monkeypatch, tmp_pat
     assert "approximates the gradient of the input as well" in ended.out
     (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert (row["method"], row["failed"]) == ("sampled", [])
-    assert "method" in row["milliseconds"]
+    assert {"method", "vjp method"} <= row["milliseconds"].keys()
     assert 0 < row["relative_error"]["method"] < 1e-5
+    assert 0 < row["relative_error"]["vjp method"] < 1e-5
 
 
 def test_a_step_with_it_is_timed(call, small, images, tmp_path):

@@ -81,7 +81,14 @@ def test_a_form_of_approx_compiles_to_kernels_of_ours_that_do_not_spill_where_it
     dtype: str, shape: ConvShape, plan: Plan, target: Target, record
 ):
     chosen = plan.form == choose(shape, 1, dtype).form
-    program = target.compile(partial(estimate, shape=shape, k=1, plan=plan), *operands(shape, dtype))
+    what = {"shape": asdict(shape), "dtype": dtype, "plan": asdict(plan), "chosen": chosen, "error": ""}
+    try:
+        program = target.compile(partial(estimate, shape=shape, k=1, plan=plan), *operands(shape, dtype))
+    except jax.errors.JaxRuntimeError as error:
+        why = str(error).splitlines()[0]
+        nothing = {"kernels": [], "convolutions": {}, "launches": 0}
+        record["forms"].append(what | nothing | {"error": why, "problems": [f"it does not compile: {why}"]})
+        raise
     kernels = list(kernels_of(program, target))
     # A spill of a form that no layer takes is recorded, but harms nobody.
     problems = [f"{kernel.name} spills" for kernel in kernels if kernel.resources.spills and chosen]
@@ -89,7 +96,6 @@ def test_a_form_of_approx_compiles_to_kernels_of_ours_that_do_not_spill_where_it
         problems.append("no kernel of ours is in the program")
     elif plan.form != DENSE and program.convolutions["wgrad"]:
         problems.append("cuDNN's weight gradient is in the program")
-    what = {"shape": asdict(shape), "dtype": dtype, "plan": asdict(plan), "chosen": chosen}
     counts = {"convolutions": program.convolutions, "launches": len(program.launched)}
     record["forms"].append(
         what | {"kernels": [kernel.as_json() for kernel in kernels]} | counts | {"problems": problems}

@@ -26,7 +26,7 @@ class Clock:
         self.now, self.log = 0.0, []
         monkeypatch.setattr(kernel_clock.time, "perf_counter", lambda: self.now)
 
-    def call(self, name: str, seconds: float, *, queues: bool = False) -> TimedCall:
+    def call(self, name: str, seconds: float, *, queues: bool = False, by_kernel: bool = False) -> TimedCall:
         """A call takes `seconds`, when it is run, or in a queue when it is waited for."""
         waiting = []
 
@@ -41,7 +41,7 @@ class Clock:
             self.now += sum(waiting)
             waiting.clear()
 
-        return TimedCall(name, run, wait, queues)
+        return TimedCall(name, run, wait, queues, by_kernel)
 
 
 @pytest.fixture
@@ -94,12 +94,19 @@ class Driver:
 
 
 def test_cupti_adds_up_kernels_and_knows_those_that_change_a_layout(clock):
-    taken = take_turns([clock.call("a", 9.0, queues=True)], Cupti(Driver()), 2, 7)["a"]
+    taken = take_turns([clock.call("a", 9.0, queues=True, by_kernel=True)], Cupti(Driver()), 2, 7)["a"]
     assert taken == [{name: pytest.approx(ms / 1e3) for name, ms in Driver.KERNELS}] * 2
     layout = [name for name in taken[0] if kernel_clock.LAYOUT.search(name)]
     assert layout == ["loop_transpose_fusion", "cudnn::nhwcToNchwKernel"]
     numbers = [number for _, number in clock.log]
     assert numbers == [place % 7 for place in range(len(numbers))]  # its warm-up took another set
+
+
+def test_what_is_not_to_be_timed_by_kernel_is_timed_by_the_wall_clock_beside_cupti(clock):
+    cupti = Cupti(Driver())
+    taken = take_turns([clock.call("vjp full", 1.0, queues=True)], cupti, 2, 1)["vjp full"]
+    assert taken == [{WHOLE: 1.0}] * 2
+    assert cupti.calls == {"vjp full": 1}
 
 
 @pytest.mark.parametrize("kernels", [None, []])
@@ -108,7 +115,7 @@ def test_kernels_that_cupti_does_not_see_are_no_time_of_nought(kernels, clock):
         return lambda: (function(), kernels)
 
     with pytest.raises(UnseenError, match="a: no kernel"):
-        take_turns([clock.call("a", 1.0)], Cupti(blind), 2, 1)
+        take_turns([clock.call("a", 1.0, by_kernel=True)], Cupti(blind), 2, 1)
 
 
 def test_what_cupti_is_given_passes_for_a_jitted_function():
