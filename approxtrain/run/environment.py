@@ -12,18 +12,17 @@ from typing import Any
 from approxtrain.run import process
 
 
-def versions() -> dict[str, str]:
-    """Package → version, of all that a number may depend on."""
-    import approxtrain
+BITS_DEPEND_ON = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
+"""What must be the same for a resumed run to repeat the bits."""
 
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"approxtrain": approxtrain.__version__} | {name: metadata.version(name) for name in packages}
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def this_environment() -> dict[str, Any]:
     """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
     import jax
 
+    from approxtrain import __version__
     from approxtrain_kernels import native
 
     devices = jax.devices()
@@ -35,18 +34,12 @@ def this_environment() -> dict[str, Any]:
         "processor": _processor(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "versions": versions(),
+        "versions": {"approxtrain": __version__} | {name: metadata.version(name) for name in _PACKAGES},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
         "freed_memory_kept": process.freed_memory_kept,
         "git_commit": _git_commit(),
     }
-
-
-def place(environment: dict[str, Any]) -> dict[str, Any]:
-    """The part of an environment that must be the same for a resumed run to repeat the bits."""
-    names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
-    return {name: environment[name] for name in names}
 
 
 def _processor() -> str:

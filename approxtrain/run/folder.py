@@ -20,6 +20,7 @@ from approxtrain.errors import ConfigError, LockedError
 
 CONFIG = "config.toml"
 LOCK = "run.lock"
+CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
@@ -59,7 +60,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def refuse_moved(self) -> None:
         """Raise DiskError where the folder that was locked is not at its path any more."""

@@ -21,8 +21,8 @@ from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
-from approxtrain.run import curves, marks, record
-from approxtrain.run.environment import place, this_environment
+from approxtrain.run import archive, curves, divergence, record
+from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
@@ -56,9 +56,8 @@ class Run:
         )
         every = config.train.probe_every
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        self.environment = this_environment()
+        self.facts = saving.Facts(configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY)
         self.step_seconds: list[float] = []
-        self.decided_chunk: int | None = None
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -73,8 +72,6 @@ class Run:
         if (summary := self._summary_of_what_is_done(start)) is not None:
             return summary
         self._warn_of_a_chunk_without_effect()
-        trajectory = marks.begin(self.folder.path, written is not None, self.workload.data, self.environment)
-        self.decided_chunk = marks.begun(self.folder.path).get("chunk")
         first_epoch = start // self.workload.steps_per_epoch + 1
         with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
             try:
@@ -84,10 +81,10 @@ class Run:
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
                 self.folder.refuse_moved()
-                marks.diverge(self.folder.path, error)
+                divergence.note(self.folder.path, error)
                 raise
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
-        return self._summary(start, trajectory)
+        return self._summary(start)
 
     def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
         """The summary, where nothing is left to train and it says so; what was measured for it is kept."""
@@ -112,11 +109,11 @@ class Run:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        saved = saving.restore(self.folder, initial, self._facts(), self.listener)
-        return (initial, None) if saved is None else (saved.state, saved.written)
-
-    def _facts(self) -> saving.Facts:
-        return saving.Facts(configuration.plain(self.config), self.dataset.identity, place(self.environment))
+        saved = saving.restore(self.folder, initial, self.facts, self.listener)
+        if saved is None:
+            return initial, None
+        self.facts = saved.facts
+        return saved.state, saved.written
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
@@ -144,15 +141,14 @@ class Run:
 
     def _chunk(self, epoch: int) -> int:
         """Steps a call: as given, else single ones in the first epoch and then as was decided (`chunk.py`)."""
-        return self.config.train.chunk or (1 if epoch == 1 else self.decided_chunk or 1)
+        return self.config.train.chunk or (1 if epoch == 1 else self.facts.chunk or 1)
 
     def _decide_chunk(self, step_seconds: float) -> None:
         """At the end of the first epoch, once in the life of the run."""
-        if self.config.train.chunk is None and self.decided_chunk is None:
+        if self.config.train.chunk is None and self.facts.chunk is None:
             left = self.workload.total_steps - self.workload.steps_per_epoch
             several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
-            self.decided_chunk = several if len(self.dispatch.programs) == 1 else 1
-            marks.note(self.folder.path, chunk=self.decided_chunk)
+            self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
         self,
@@ -228,15 +224,15 @@ class Run:
         self.listener.step(step + 1, losses)
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
-        saving.save(self.folder, state, self._facts(), rows)
+        saving.save(self.folder, state, self.facts, rows)
 
-    def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
+    def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()
         train = self.config.train
         summary = {
             "model": self.workload.model.name,
             "schedule": self.config.schedule.title,
-            "data": self.workload.data,
+            "data": self.facts.data,
             "seed": train.seed,
             "seeds": train.seeds,
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
@@ -252,8 +248,8 @@ class Run:
             "compile_seconds": self.dispatch.compile_seconds,
             **({} if self.probe is None else self.probe.cost()),
             "config": configuration.digest(self.config),
-            "trajectory": trajectory,
-            "environment": self.environment,
+            "trajectory": self.facts.trajectory,
+            "environment": self.facts.environment,
         }
         record.summary(self.folder.path, summary)
         curves.plot(self.folder.path)

@@ -18,7 +18,7 @@ from approxtrain.paper.budget import BUDGETS
 from approxtrain.paper.execute import execute
 from approxtrain.paper.planning import PlannedRun
 from approxtrain.paper.run_store import RunStore, StoredRun
-from approxtrain.run import archive, marks, record
+from approxtrain.run import archive, record
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.signals import Interruption
@@ -172,7 +172,7 @@ def test_a_run_that_diverges_is_archived_as_such_not_tried_again_and_not_written
 def test_a_program_of_another_trajectory_runs_everything_anew(first, runs, monkeypatch, tmp_path):
     planned = runs()[ZERO]
     assert RunStore(tmp_path).find([planned]) == [StoredRun(first, None)]
-    monkeypatch.setattr(marks, "TRAJECTORY", marks.TRAJECTORY + 1)
+    monkeypatch.setattr(archive, "TRAJECTORY", archive.TRAJECTORY + 1)
     assert RunStore(tmp_path).find([planned]) == [None]
 
 

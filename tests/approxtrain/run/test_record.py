@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from approxtrain import disk
-from approxtrain.errors import ConfigError, DiskError
+from approxtrain.errors import CheckpointError, ConfigError, DiskError
 from approxtrain.run import curves, record
 from approxtrain.run.record import Record
 
@@ -78,6 +78,16 @@ def test_only_a_half_written_line_is_cut_when_nothing_is_later(tmp_path: Path) -
         file.write('{"kind": "train", "step": 6}')
     with Record(tmp_path, written):
         assert metrics.read_text() == '{"kind": "train", "step": 3}\n'
+
+
+@pytest.mark.parametrize("damaged", ['{"step": 6, "lo', "[6]", '{"kind": "train"}', ""])
+def test_a_damaged_line_is_an_error_unless_it_is_the_last_one_and_cut_short(tmp_path: Path, damaged: str) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(f'{{"step": 3}}\n{damaged}')
+    assert record.rows(file) == [{"step": 3}]
+    file.write_text(f'{{"step": 3}}\n{damaged}\n{{"step": 9}}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl` is damaged: line 2 is no row of a run"):
+        record.rows(file)
 
 
 def test_a_row_is_on_file_at_once_and_its_numbers_are_exact(tmp_path: Path) -> None:
