@@ -11,7 +11,6 @@ from typing import Any
 
 from approxtrain.run import process
 
-
 BITS_DEPEND_ON = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
 """What must be the same for a resumed run to repeat the bits."""
 

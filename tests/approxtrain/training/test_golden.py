@@ -75,8 +75,8 @@ class Losses(Listener):
 
 
 MEANT = (
-    "If that is meant, raise TRAJECTORY in approxtrain/run/archive.py, so that `approxtrain reproduce` takes no old run "
-    "for a new one, and put here what is found now:"
+    "If that is meant, raise TRAJECTORY in approxtrain/run/archive.py, so that `approxtrain reproduce` takes no old "
+    "run for a new one, and put here what is found now:"
 )
 
 
