@@ -19,7 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from approxtrain import config_errors, models
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, suggestion
 from approxtrain.schedule.config import ScheduleConfig
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _read(source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        hint = config_errors.suggestion(Path(source).stem, names)
+        hint = suggestion(Path(source).stem, names)
         raise ConfigError(
             f"{source!r} is neither a preset nor a TOML file.{hint} The presets are {', '.join(names)}."
         ) from None

@@ -6,7 +6,6 @@ checked by `Schedule.from_config`. The grammar is explained by example in docs/s
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from approxtrain.errors import suggestion
 from approxtrain.schedule.named import named
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
@@ -39,8 +39,7 @@ def make(name: str, params: dict[str, Any]) -> Method:
 
 def _choices(name: str, known: Iterable[str]) -> str:
     known = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{', '.join(known)}." + (f" Did you mean {close[0]!r}?" if close else "")
+    return f"{', '.join(known)}.{suggestion(name, known)}"
 
 
 def _known_method(name: str) -> str:
@@ -77,12 +76,6 @@ class LayerRange(Section):
     stop: Count | None = None
     every: Count = 1
 
-    @model_validator(mode="after")
-    def _ordered(self) -> LayerRange:
-        if self.stop is not None and self.stop < self.start:
-            raise ValueError(f"`stop` (={self.stop}) lies before `start` (={self.start}), and it is inclusive.")
-        return self
-
 
 class StepRange(Section):
     """Global steps start, start + every, … below stop; without end where stop is left out."""
@@ -91,12 +84,6 @@ class StepRange(Section):
     stop: Count | None = None
     every: Count = 1
 
-    @model_validator(mode="after")
-    def _ordered(self) -> StepRange:
-        if self.stop is not None and self.stop <= self.start:
-            raise ValueError(f"`stop` (={self.stop}) must be above `start` (={self.start}): it is exclusive.")
-        return self
-
 
 class EpochRange(Section):
     """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out."""
@@ -104,14 +91,8 @@ class EpochRange(Section):
     from_: Count = Field(1, alias="from")
     to: Count | None = None
 
-    @model_validator(mode="after")
-    def _ordered(self) -> EpochRange:
-        if self.to is not None and self.to < self.from_:
-            raise ValueError(f"`to` (={self.to}) lies before `from` (={self.from_}), and it is inclusive.")
-        return self
 
-
-class Cell(Section):
+class MethodTable(Section):
     """A method with its parameters."""
 
     method: MethodName
@@ -121,7 +102,7 @@ class Cell(Section):
         return make(self.method, self.params)
 
 
-class Rule(Cell):
+class Rule(MethodTable):
     """Puts one method into the cells that all of its conditions select; one left out selects everything."""
 
     layers: LayerRange | LayerNumbers | None = None
@@ -152,7 +133,7 @@ class ScheduleConfig(Section):
     params: Params = {}
     until_epoch: Count | None = None
     rules: tuple[Rule, ...] | None = None
-    cells: dict[str, Cell] = {}
+    cells: dict[str, MethodTable] = {}
     grid: tuple[Row, ...] | None = None
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     dispatch: Literal["auto", "switch", "host"] = "auto"

@@ -137,6 +137,6 @@ def choose_mode(mode: str, columns: int) -> str:
 
 def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:
     """`schedule.index(step)`, computed inside a compiled program from the schedule's static table."""
-    starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table())
+    starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table)
     phase = jnp.searchsorted(starts, step, side="right") - 1
     return table[offsets[phase] + (step - starts[phase]) % periods[phase]]

@@ -95,8 +95,8 @@ def test_every_column_is_what_the_rules_say(rules, until_epoch, far):
         raise
     period = lcm(*(r.get("steps", {}).get("every", 1) for r in rules))
     looked_at = [*range(2 * period + 60), far]
-    starts, periods, offsets, table = schedule.index_table()
-    assert all(part.dtype == np.int32 for part in schedule.index_table())
+    starts, periods, offsets, table = schedule.index_table
+    assert all(part.dtype == np.int32 for part in schedule.index_table)
     for step in looked_at:
         assert schedule.column(step) == naive_column(rules, step, until_epoch)
         phase = np.flatnonzero(starts <= step)[-1]
@@ -113,11 +113,11 @@ def test_visits_count_columns_and_the_cells_that_they_have(rules, first, count):
     except ConfigError:
         assume(False)
         raise
-    expected = np.zeros((len(LAYERS), len(schedule.cells)), np.int64)
+    expected = np.zeros((len(LAYERS), len(schedule.methods)), np.int64)
     columns = np.zeros(len(schedule.columns), np.int64)
     for step in range(first, first + count):
         columns[schedule.index(step)] += 1
         for layer, method in enumerate(schedule.column(step)):
-            expected[layer, schedule.cells.index(method)] += 1
+            expected[layer, schedule.methods.index(method)] += 1
     np.testing.assert_array_equal(schedule.visits(first, first + count), expected)
     np.testing.assert_array_equal(schedule.column_visits(first, first + count), columns)

@@ -140,9 +140,9 @@ def test_two_rules_that_agree_need_no_order():
     assert rules({"layers": [1, 2]}, {"layers": [2, 3]}) == rules({"layers": [1, 2, 3]})
 
 
-def test_cells_hold_only_what_is_used_and_begin_with_full():
+def test_its_methods_are_only_those_in_use_and_begin_with_full():
     made = rules({"method": "random"}, {"order": 1}, {"order": 2, "method": "approx", "params": {"k": 4}, "stride": 2})
-    assert made.cells == (FULL, ZERO, make("approx", k=4))
+    assert made.methods == (FULL, ZERO, make("approx", k=4))
 
 
 def test_stride_and_path_select_layers_together():
@@ -152,7 +152,7 @@ def test_stride_and_path_select_layers_together():
 
 def test_cells_of_a_grid_may_hide_behind_names():
     made = build(grid=[["a4", "zero"]] * 5, cells={"a4": {"method": "approx", "params": {"k": 4}}})
-    assert made.cells == (FULL, make("approx", k=4), ZERO)
+    assert made.methods == (FULL, make("approx", k=4), ZERO)
 
 
 # What is refused
@@ -169,6 +169,8 @@ def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
     assert "no layer meets all" in both
     assert "stride 2: 2, 4" in both
     assert "1 conv1" in both
+    (turned,) = problems({"layers": {"start": 3, "stop": 2}})
+    assert "no layer meets all" in turned
 
 
 def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
@@ -183,6 +185,10 @@ def test_a_rule_that_covers_no_step_is_an_error_that_shows_the_windows():
     assert "`epochs` begin at step 20" in problem
     (late,) = problems({"epochs": {"from": 3}}, until_epoch=2)
     assert "`until_epoch` ends before step 20" in late
+    (turned,) = problems({"epochs": {"from": 3, "to": 2}})
+    assert "it covers no step. `epochs` begin at step 20, before step 20" in turned
+    (empty,) = problems({"steps": {"start": 3, "stop": 3}})
+    assert "it covers no step. `steps` are 3, 4, ... below 3" in empty
 
 
 def test_two_rules_that_disagree_without_an_order_are_an_error_with_layer_and_step():
@@ -261,28 +267,12 @@ def test_a_negative_step_is_refused():
         Schedule.named("full", CNN5).index(-1)
 
 
-@pytest.mark.parametrize(
-    ("cells", "phases"),
-    [
-        ((ZERO,), ((0, np.zeros((1, 1), np.int8)),)),
-        ((FULL,), ((1, np.zeros((1, 1), np.int8)),)),
-        ((FULL,), ((0, np.zeros((1, 1), np.int8)), (0, np.zeros((1, 1), np.int8)))),
-        ((FULL,), ((0, np.ones((1, 1), np.int8)),)),
-        ((FULL,), ((0, np.zeros((2, 1), np.int8)),)),
-        ((FULL,), ((0, np.zeros((1, 1), np.int32)),)),
-    ],
-)
-def test_a_table_that_contradicts_itself_is_refused(cells, phases):
-    with pytest.raises(ValueError, match=r"`cells`|`phases`|mask"):
-        Schedule(("conv1",), cells, phases)
-
-
 def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
     code = (
         "import sys; import approxtrain.schedule.picture; from approxtrain import Schedule, models;"
         "from approxtrain.schedule import cost;"
         "layers = models.get('resnet20').layers; made = Schedule.named('schedule1', layers);"
-        "cost.phase_costs(made, layers, 128); made.index_table();"
+        "cost.phase_costs(made, layers, 128); made.index_table;"
         "print(sorted({'jax', 'flax', 'optax', 'matplotlib'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
