@@ -7,8 +7,6 @@ Later wins: the defaults below, then the preset or file, then `dotted.key=value`
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -148,12 +146,6 @@ def with_train(config: Config, **train: Any) -> Config:
 def dump(config: Config) -> str:
     """TOML with every value spelled out; `load` reads it back to an equal Config."""
     return tomli_w.dumps(plain(config))
-
-
-def digest(config: Config) -> str:
-    """SHA-256 of the configuration, independent of the order of its keys."""
-    canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def presets() -> list[tuple[str, str]]:

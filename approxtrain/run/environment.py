@@ -43,12 +43,7 @@ def this_environment() -> dict[str, Any]:
 
 def _processor() -> str:
     """The processor's own name; on Linux `platform.processor` knows only the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return process.cpuinfo("model name").partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 def _git_commit() -> str | None:

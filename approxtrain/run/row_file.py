@@ -25,15 +25,10 @@ class Vouched(NamedTuple):
 
 
 class RowFile:
-    """The file at `path`, open to append to.
+    """The file at `path`, open to append to, of which the rows `kept` (`vouched_part`) stay and what follows is cut."""
 
-    It begins with the rows that `vouched` stands for; what comes after them is cut off. Raises CheckpointError, and
-    leaves the file as it is, where they are not in it as they were.
-    """
-
-    def __init__(self, path: Path, vouched: Vouched | None) -> None:
+    def __init__(self, path: Path, kept: bytes) -> None:
         self._path = path
-        kept = vouched_part(path, vouched)
         with disk.explained(path):
             if path.exists() and path.stat().st_size != len(kept):
                 disk.write(path, kept)

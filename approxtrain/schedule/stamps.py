@@ -12,8 +12,7 @@ from itertools import combinations, groupby
 from math import gcd
 
 from approxtrain.models.description import ConvLayer
-from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
-from approxtrain.schedule.named import named
+from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make, named
 from approxtrain_kernels.method import Method
 
 

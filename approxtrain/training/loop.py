@@ -27,8 +27,7 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
-from approxtrain.training.chunk import steps_a_call
-from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener
 from approxtrain.training.pending import PendingCalls, spread
@@ -66,17 +65,17 @@ class Run:
         """
         state, written = self._restore()
         self.folder.refuse_moved()
-        disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
-        self.listener.begin(self.workload, start)
-        if (summary := self._summary_of_what_is_done(start)) is not None:
-            return summary
-        self._warn_of_a_chunk_without_effect()
         first_epoch = start // self.workload.steps_per_epoch + 1
         with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
+            disk.write(self.folder.config, configuration.dump(self.config))
+            self.listener.begin(self.workload, start)
+            if (summary := self._summary_of_what_is_done(start)) is not None:
+                return summary
+            self._warn_of_a_chunk_without_effect()
             try:
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
-                    self._save(state, rows)
+                    saving.save(self.folder, state, self.facts, rows)
                 for epoch in range(first_epoch, self.config.train.epochs + 1):
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
@@ -109,11 +108,8 @@ class Run:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        saved = saving.restore(self.folder, initial, self.facts, self.listener)
-        if saved is None:
-            return initial, None
-        self.facts = saved.facts
-        return saved.state, saved.written
+        state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
+        return state, written
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
@@ -134,13 +130,13 @@ class Run:
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._decide_chunk(seconds / steps)
-        self._save(state, rows)
+        saving.save(self.folder, state, self.facts, rows)
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
 
     def _chunk(self, epoch: int) -> int:
-        """Steps a call: as given, else single ones in the first epoch and then as was decided (`chunk.py`)."""
+        """Steps a call: as given, else single ones in the first epoch and then as was decided (`steps_a_call`)."""
         return self.config.train.chunk or (1 if epoch == 1 else self.facts.chunk or 1)
 
     def _decide_chunk(self, step_seconds: float) -> None:
@@ -191,7 +187,7 @@ class Run:
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step < last:
                 with pending.paused():
-                    self._save(state, rows)
+                    saving.save(self.folder, state, self.facts, rows)
                     self._stop_if_signalled(step, interruption)
         pending.drain()
         seconds = time.perf_counter() - begin - pending.paused_seconds
@@ -223,9 +219,6 @@ class Run:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
 
-    def _save(self, state: TrainState, rows: record.Record) -> None:
-        saving.save(self.folder, state, self.facts, rows)
-
     def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()
         train = self.config.train
@@ -246,12 +239,10 @@ class Run:
             "chunk": self.dispatch.span(0),
             "columns": len(self.workload.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
-            **({} if self.probe is None else self.probe.cost()),
-            "config": configuration.digest(self.config),
             "trajectory": self.facts.trajectory,
             "environment": self.facts.environment,
         }
-        record.summary(self.folder.path, summary)
+        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         curves.plot(self.folder.path)
         return summary
 

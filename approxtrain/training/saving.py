@@ -25,14 +25,6 @@ class Facts(NamedTuple):
     """Steps a call, where the run has decided them itself."""
 
 
-class Found(NamedTuple):
-    """What a run goes on from."""
-
-    state: TrainState
-    facts: Facts
-    written: record.Written
-
-
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:
     """Save a checkpoint of `state`, which vouches for the rows that are written by now."""
     folder.refuse_moved()
@@ -41,16 +33,17 @@ def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record
     divergence.forget(folder.path, step)
 
 
-def restore(folder: RunFolder, like: TrainState, facts: Facts, listener: Listener) -> Found | None:
-    """What the newest usable checkpoint in `folder` holds; None for a run that has not begun. `facts` are of this run.
+def restore(
+    folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
+) -> tuple[TrainState, Facts, record.Written | None]:
+    """What to go on from: state, facts and rows of the newest usable checkpoint; what is given, and no rows, at first.
 
     Raises CheckpointError, DataError or ConfigError, with nothing changed, where this is not the run that was saved.
     """
     checkpoint.clean(folder.checkpoints)
-    found = checkpoint.load_latest(folder.checkpoints, like)
+    found = checkpoint.load_latest(folder.checkpoints, initial)
     if found is None:
-        record.refuse_changed(folder.path, None)
-        return None
+        return initial, facts, None
     state, meta, skipped = found
     for line in skipped:
         listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
@@ -60,10 +53,9 @@ def restore(folder: RunFolder, like: TrainState, facts: Facts, listener: Listene
             f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
             f"there now is {facts.data['name']} ({facts.data['sha256'][:12]}…). Bring the first back (`data.dir`)."
         )
-    written = record.Written.of_json(meta["rows"])
-    record.refuse_changed(folder.path, written)
     before, here = meta["environment"], facts.environment
     if changed := [name for name in BITS_DEPEND_ON if before.get(name) != here[name]]:
         listener.warn(f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit.")
     trajectory = facts.trajectory if meta["trajectory"] == facts.trajectory else archive.UNKNOWN
-    return Found(state, facts._replace(trajectory=trajectory, chunk=meta["chunk"]), written)
+    facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"])
+    return state, facts, record.Written.of_json(meta["rows"])
