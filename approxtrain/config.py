@@ -29,6 +29,9 @@ Count = Annotated[int, Field(ge=1)]
 
 SEEDS = 2**32
 
+RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
+"""What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
+
 
 class Section(BaseModel):
     """A table of the file: exact types, no unknown key, not changed once read."""
@@ -173,6 +176,29 @@ def steps_per_epoch(config: Config, dataset: Dataset | None = None) -> int:
 def plain(config: Config) -> dict[str, Any]:
     """The configuration as nested tables, every value spelled out."""
     return _without_empty_tables(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
+    old, new, epochs = dict(_flat(before)), dict(_flat(after)), "train.epochs"
+    problems = [
+        f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
+        f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in RESUMABLE
+    ]
+    if new[epochs] < old[epochs]:
+        problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _without_empty_tables(node: Any) -> Any:

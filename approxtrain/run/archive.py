@@ -114,6 +114,8 @@ def of_folder(path: Path) -> list[Archive]:
     archives = []
     for seed in config.train.all_seeds:
         single = configuration.with_train(config, seed=seed, seeds=1, seeds_by=None)
+        # where the images lay says nothing about the run, and something about its machine
+        single = single.model_copy(update={"data": single.data.model_copy(update={"dir": None})})
         rows_of_seed = [row for row in rows if row.get("seed", seed) == seed]
         archives.append(
             Archive(
@@ -122,7 +124,7 @@ def of_folder(path: Path) -> list[Archive]:
                 message=message,
                 identity=identity(single, known["data"], known["trajectory"]) if known["data"] else "",
                 trajectory=known["trajectory"],
-                config=configuration.plain(_without_folder(single)),
+                config=configuration.plain(single),
                 data=known["data"],
                 epochs=_epochs(rows_of_seed, timing),
                 summary=_of_seed(summary, seed),
@@ -175,11 +177,6 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
 def _worth(archive: Archive) -> tuple[int, bool]:
     """Sort key: the archive that tells most comes first."""
     return STATUSES.index(archive.status), not archive.probes
-
-
-def _without_folder(config: Config) -> Config:
-    """Where the images lay says nothing about the run, and something about its machine."""
-    return config.model_copy(update={"data": config.data.model_copy(update={"dir": None})})
 
 
 def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:

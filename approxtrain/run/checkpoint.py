@@ -145,7 +145,7 @@ def _refuse_non_finite(arrays: dict[str, np.ndarray], step: int) -> None:
 
 def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Both files of a checkpoint, flushed to the disk."""
-    np.savez(folder / _ARRAYS, **arrays)
+    np.savez(folder / _ARRAYS, **arrays)  # pyright: ignore[reportArgumentType]
     content = {"format": _FORMAT, "step": step, "arrays": _describe(arrays), "sha256": _sha256(folder / _ARRAYS)}
     content["meta"] = meta
     (folder / _META).write_text(_to_json({"seal": _seal(content), **content}))
@@ -197,11 +197,10 @@ def _sealed(path: Path, step: int) -> dict[str, Any]:
         raise _Unusable(f"{_META} is missing")
     try:
         content = json.loads((path / _META).read_bytes())
-        whole = content.pop("seal") == _seal(content) and content["format"] == _FORMAT
+        if content.pop("seal") != _seal(content) or content["format"] != _FORMAT:
+            raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise _Unusable(f"{_META} is damaged, or another version of approxtrain wrote it")
+        raise _Unusable(f"{_META} is damaged, or another version of approxtrain wrote it") from None
     if content["step"] != step:
         raise _Unusable(f"{_META} is that of step {content['step']}")
     return content

@@ -40,20 +40,16 @@ class IndexTable(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Which method each layer uses at each step. Compared and hashed by value: a static argument."""
+    """Which method each layer uses at each step. Compared by value."""
 
     layers: tuple[str, ...]
     """Paths of the convolutions in forward order."""
     methods: tuple[Method, ...]
     """The distinct ones with their parameters; 0 is `full`."""
     phases: tuple[tuple[int, np.ndarray], ...]
-    """First step f and int8 mask [layers, period] into `methods`: step s has its column (s − f) mod period."""
+    """First step f and int16 mask [layers, period] into `methods`: step s has its column (s − f) mod period."""
     frozen_prefix: bool = False
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
-
-    def __post_init__(self) -> None:
-        for _, mask in self.phases:
-            mask.flags.writeable = False
 
     @classmethod
     def from_config(cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> Schedule:
@@ -153,13 +149,10 @@ class Schedule:
         table = [number[tuple(column)] for _, mask in self.phases for column in mask.T.tolist()]
         return IndexTable(*(np.asarray(values, np.int32) for values in (self._starts, periods, offsets, table)))
 
-    @cached_property
-    def _value(self) -> tuple[object, ...]:
-        masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.methods, masks, self.frozen_prefix)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._value == other._value
 
-    def __hash__(self) -> int:
-        return hash(self._value)
+    @property
+    def _value(self) -> tuple[object, ...]:
+        masks = [(first, mask.tolist()) for first, mask in self.phases]
+        return (self.layers, self.methods, masks, self.frozen_prefix)

@@ -35,16 +35,6 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """A method that is no faster than `full` on a device, in some layers of the schedule."""
-
-    method: str
-    device: str
-    why: str
-    layers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class PhaseView:
     """A phase with its last step and the cost of one period."""
 
@@ -122,8 +112,8 @@ class Summary:
         return [value / sum(flops) for value in flops]
 
     @cached_property
-    def doubts(self) -> tuple[Doubt, ...]:
-        """Cells of this run that save nothing on some device: one entry for each method, device and reason."""
+    def saves_nothing(self) -> list[dict[str, Any]]:
+        """Methods of this run that are no faster than `full`: `method`, `device`, `why`, and the `layers`."""
         layers_by_reason: dict[tuple[str, str, str], list[int]] = {}
         visits = self.schedule.visits(0, self.steps)
         for layer, counts in zip(self.model.layers, visits.tolist(), strict=True):
@@ -131,7 +121,10 @@ class Summary:
             for method, count in zip(self.schedule.methods, counts, strict=True):
                 for device, why in method.saves_nothing(shape).items() if count else ():
                     layers_by_reason.setdefault((method.label, device, why), []).append(layer.number)
-        return tuple(Doubt(*reason, tuple(layers)) for reason, layers in layers_by_reason.items())
+        return [
+            {"method": method, "device": device, "why": why, "layers": layers}
+            for (method, device, why), layers in layers_by_reason.items()
+        ]
 
     def when(self, phase: PhaseView) -> str:
         """The steps of a phase, and the epochs in which they lie."""
@@ -174,7 +167,7 @@ class Summary:
                 "layers": [prefix(column) for column in self.schedule.columns],
                 "run_cost": _cost(self.with_prefix),
             },
-            "saves_nothing": [asdict(doubt) for doubt in self.doubts],
+            "saves_nothing": self.saves_nothing,
         }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from approxtrain.config import refuse_changes
 from approxtrain.errors import DataError
 from approxtrain.run import archive, checkpoint, divergence, record
 from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.folder import RunFolder
-from approxtrain.run.resume import refuse_changes
 from approxtrain.training.events import Listener
 from approxtrain.training.step import TrainState
 

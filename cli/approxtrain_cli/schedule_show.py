@@ -175,6 +175,6 @@ def _figures(summary: Summary) -> Iterator[str]:
             f"schedule.frozen_prefix=true would save {other.dgrad_share_saved:.1%} of the step's FLOPs in dgrads; "
             f"largest possible speed-up then {other.largest_speed_up:.1%}"
         )
-    for doubt in summary.doubts:
-        layers = f"layer{'s' if len(doubt.layers) > 1 else ''} {', '.join(map(str, doubt.layers))}"
-        yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}"
+    for found in summary.saves_nothing:
+        layers = f"layer{'s' if len(found['layers']) > 1 else ''} {', '.join(map(str, found['layers']))}"
+        yield f"{found['method']} saves no time on {found['device']} in {layers}, {found['why']}"

@@ -71,9 +71,8 @@ def _start(config: Config, out: Path | None) -> None:
 
 
 def _resume(path: Path, overrides: list[str]) -> None:
-    from approxtrain.config import load, plain
+    from approxtrain.config import load, plain, refuse_changes
     from approxtrain.run.folder import RunFolder
-    from approxtrain.run.resume import refuse_changes
 
     with RunFolder.open(path) as folder:
         before = load(str(folder.config))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from math import lcm
 
-import numpy as np
 import pytest
 
 from approxtrain import models
@@ -179,16 +178,18 @@ def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
         assert problem.startswith("`schedule.rules.0.layers`: there is no layer 6. The model has 5 layers: 1 conv1, ")
 
 
-def test_a_rule_that_covers_no_step_is_an_error_that_shows_the_windows():
+def test_a_rule_that_covers_no_step_is_an_error_that_shows_why():
     (problem,) = problems({"steps": {"start": 5, "stop": 10, "every": 2}, "epochs": {"from": 3}})
-    assert problem.startswith("`schedule.rules.0`: it covers no step. `steps` are 5, 7, ... below 10; ")
-    assert "`epochs` begin at step 20" in problem
+    assert problem.startswith(
+        "`schedule.rules.0`: it covers no step: by its `steps` and `epochs` the first would be 21"
+    )
+    assert "all lie below 10 (steps count from 0, an epoch has 10)" in problem
     (late,) = problems({"epochs": {"from": 3}}, until_epoch=2)
-    assert "`until_epoch` ends before step 20" in late
+    assert "the first would be 20, and by these or `until_epoch` all lie below 20" in late
     (turned,) = problems({"epochs": {"from": 3, "to": 2}})
-    assert "it covers no step. `epochs` begin at step 20, before step 20" in turned
+    assert "the first would be 20, and by these or `until_epoch` all lie below 20" in turned
     (empty,) = problems({"steps": {"start": 3, "stop": 3}})
-    assert "it covers no step. `steps` are 3, 4, ... below 3" in empty
+    assert "the first would be 3, and by these or `until_epoch` all lie below 3" in empty
 
 
 def test_two_rules_that_disagree_without_an_order_are_an_error_with_layer_and_step():
@@ -246,20 +247,12 @@ def test_a_batch_larger_than_the_training_set_is_an_error():
 # The table
 
 
-def test_schedules_are_compared_and_hashed_by_value():
+def test_schedules_are_compared_by_value():
     one, other = Schedule.named("schedule2", CNN5, "zero"), Schedule.named("schedule2", CNN5, "zero")
     assert one == other
-    assert hash(one) == hash(other)
     assert one != Schedule.named("schedule2", CNN5)
     assert one != Schedule.named("schedule3", CNN5, "zero")
     assert Schedule.named("schedule3", CNN5, "zero") != build(name="schedule3", method="zero", frozen_prefix=True)
-
-
-def test_masks_are_int8_and_cannot_be_changed():
-    ((first, mask),) = Schedule.named("schedule2", CNN5).phases
-    assert (first, mask.dtype) == (0, np.int8)
-    with pytest.raises(ValueError, match="read-only"):
-        mask[0, 0] = 1
 
 
 def test_a_negative_step_is_refused():
