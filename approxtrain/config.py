@@ -120,11 +120,8 @@ class Config(Section):
 def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of preset or TOML file `source` (None: the quickstart), changed by `overrides`.
 
-    A `source` that reads KEY=VALUE is an override of the quickstart: `train train.epochs=1` is understood.
     Raises ConfigError with every problem found: syntax, unknown keys, wrong types and values, unknown names.
     """
-    if source is not None and is_override(source):
-        source, overrides = None, [source, *overrides]
     table = _read(source or DEFAULT_PRESET)
     problems = [problem for override in overrides for problem in _override(table, override)]
     try:
@@ -139,6 +136,13 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
 def is_override(text: str) -> bool:
     """Whether an argument reads KEY=VALUE."""
     return re.match(r"[\w.-]+\s*=", text) is not None
+
+
+def split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """[CONFIG] [KEY=VALUE]..., as a command is given them → (CONFIG or None, overrides): what `load` takes."""
+    if not arguments or is_override(arguments[0]):
+        return None, list(arguments)
+    return arguments[0], list(arguments[1:])
 
 
 def with_train(config: Config, **train: Any) -> Config:

@@ -122,9 +122,10 @@ class Run:
         training = [(loss / count, right / (count * batch)) for loss, right in zip(losses, correct, strict=True)]
         rate = {"learning_rate": float(np.asarray(self.task.learning_rate(step - 1)))}  # of the last step
         report: dict[str, Any] = {"step": step, "epoch": epoch}
-        report |= self._rows(rows, "train", step, epoch, training, **rate) | rate
+        report |= self._rows(rows, {"kind": "train"} | report, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
-            validation = self._rows(rows, "validation", step, epoch, self.evaluate(state))
+            where = {"kind": "validation", "step": step, "epoch": epoch}
+            validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
@@ -147,19 +148,13 @@ class Run:
             self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
-        self,
-        rows: record.Record,
-        kind: str,
-        step: int,
-        epoch: int,
-        figures: Sequence[tuple[float, float]],
-        **more: float,
+        self, rows: record.Record, row: dict[str, Any], figures: Sequence[tuple[float, float]], **more: float
     ) -> dict[str, float]:
-        """Write a row for each seed, of its loss and accuracy. → these over the seeds."""
+        """Write `row` for each seed, with its loss and accuracy and `more`. → these two over the seeds."""
         for seed, (loss, accuracy) in zip(self.seeds, figures, strict=True):
             # TensorBoard gives a seed a curve of its own; single runs are compared by curves of one name
             which = {"seed": seed} if len(self.seeds) > 1 else {}
-            rows.row(kind=kind, step=step, epoch=epoch, **which, loss=loss, accuracy=accuracy, **more)
+            rows.row(**row, **which, loss=loss, accuracy=accuracy, **more)
         losses, accuracies = zip(*figures, strict=True)
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 

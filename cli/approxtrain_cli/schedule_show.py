@@ -23,11 +23,9 @@ TILE = 3
 
 
 def schedule_show(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="A preset or a TOML file. [default: quickstart]")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As in schedule.method=zero.")
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     image: Annotated[
@@ -41,9 +39,9 @@ def schedule_show(
     approxtrain schedule-show resnet20-schedule1-approx schedule.name=schedule3 schedule.method=zero
     approxtrain schedule-show figure3 --image figure3.png
     """
-    from approxtrain.config import load
+    from approxtrain.config import load, split
 
-    summary = summarise(load(config, overrides or []))
+    summary = summarise(load(*split(arguments or [])))
     if image is not None:
         from approxtrain.schedule.picture import draw
 

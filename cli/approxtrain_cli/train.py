@@ -32,10 +32,10 @@ def train(
     approxtrain train my.toml train.epochs=3 --out DIR    your own file, changed a little
     approxtrain train --resume DIR                        go on, bit for bit
     """
+    from approxtrain.config import load, split
+
     source, overrides = split(arguments or [])
     if resume is None:
-        from approxtrain.config import load
-
         config = load(source, overrides)
         if dry_run:
             _show(config)
@@ -48,15 +48,6 @@ def train(
         )
     else:
         _resume(resume, overrides)
-
-
-def split(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """[CONFIG] [KEY=VALUE]... → (CONFIG or None, overrides)."""
-    from approxtrain.config import is_override
-
-    first = arguments[0] if arguments else None
-    source = first if first is not None and not is_override(first) else None
-    return source, arguments[1:] if source is not None else arguments
 
 
 def _start(config: Config, out: Path | None) -> None:

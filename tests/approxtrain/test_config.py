@@ -59,10 +59,10 @@ def test_no_source_means_the_quickstart():
     assert config.load() == config.load("quickstart")
 
 
-def test_a_source_that_reads_key_value_changes_the_quickstart():
-    assert config.load("train.epochs=1", ["train.seed=4"]) == config.load(
-        "quickstart", ["train.epochs=1", "train.seed=4"]
-    )
+def test_a_first_argument_that_reads_key_value_changes_the_quickstart():
+    assert config.split(["train.epochs=1", "train.seed=4"]) == (None, ["train.epochs=1", "train.seed=4"])
+    assert config.split(["cnn2-full", "train.seed=4"]) == ("cnn2-full", ["train.seed=4"])
+    assert config.split([]) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -234,5 +234,5 @@ def test_a_batch_larger_than_the_training_set_is_refused():
 
 def test_a_long_table_given_as_the_first_argument_is_an_override_and_no_file_name():
     grid = "[" + ", ".join(['["full", "zero"]'] * 5) + "]"
-    found = config.load(f"schedule={{ grid = {grid}, max_columns = 2 }}" + " " * 300)
+    found = config.load(*config.split([f"schedule={{ grid = {grid}, max_columns = 2 }}" + " " * 300]))
     assert found.schedule.grid == (("full", "zero"),) * 5
