@@ -148,12 +148,12 @@ class Run:
             self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
-        self, rows: record.Record, row: dict[str, Any], figures: Sequence[tuple[float, float]], **more: float
+        self, rows: record.Record, row: dict[str, Any], figures: Sequence[tuple[float, float]], **more: Any
     ) -> dict[str, float]:
         """Write `row` for each seed, with its loss and accuracy and `more`. → these two over the seeds."""
         for seed, (loss, accuracy) in zip(self.seeds, figures, strict=True):
             # TensorBoard gives a seed a curve of its own; single runs are compared by curves of one name
-            which = {"seed": seed} if len(self.seeds) > 1 else {}
+            which: dict[str, Any] = {"seed": seed} if len(self.seeds) > 1 else {}
             rows.row(**row, **which, loss=loss, accuracy=accuracy, **more)
         losses, accuracies = zip(*figures, strict=True)
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
