@@ -90,6 +90,8 @@ def _only_used(cells: list[Method], phases: list[tuple[int, np.ndarray]]) -> tup
     seen = np.concatenate([[0], *(mask.T.ravel() for _, mask in phases)])
     values, first = np.unique(seen, return_index=True)
     used = values[np.argsort(first)]
-    number = np.zeros(len(cells), np.int16)
+    if len(used) > 127:
+        raise ValueError(f"it uses {len(used)} different methods and parameters; a mask can hold 127.")
+    number = np.zeros(len(cells), np.int8)
     number[used] = np.arange(len(used))
     return tuple(cells[i] for i in used), tuple((start, number[mask]) for start, mask in phases)

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.phases import phases_of
 from approxtrain.schedule.stamps import resolve
 from approxtrain_kernels.method import Method
-from approxtrain_kernels.methods import all_methods
+from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
 
@@ -40,16 +41,28 @@ class IndexTable(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Which method each layer uses at each step. Compared by value."""
+    """Which method each layer uses at each step. Compared and hashed by value: a static argument."""
 
     layers: tuple[str, ...]
     """Paths of the convolutions in forward order."""
-    methods: tuple[Method, ...]
-    """The distinct ones with their parameters; 0 is `full`."""
+    cells: tuple[Method, ...]
+    """The distinct methods with their parameters; 0 is `full`."""
     phases: tuple[tuple[int, np.ndarray], ...]
-    """First step f and int16 mask [layers, period] into `methods`: step s has its column (s − f) mod period."""
+    """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
     frozen_prefix: bool = False
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
+
+    def __post_init__(self) -> None:
+        starts = [first for first, _ in self.phases]
+        if self.cells[:1] != (make("full"),):
+            raise ValueError("`cells` must begin with full.")
+        if starts[:1] != [0] or any(a >= b for a, b in pairwise(starts)):
+            raise ValueError(f"`phases` must begin at step 0 and then later and later, not at {starts}.")
+        for _, mask in self.phases:
+            fits = mask.ndim == 2 and mask.shape[0] == len(self.layers) and mask.shape[1] > 0
+            if not fits or mask.dtype != np.int8 or mask.min() < 0 or mask.max() >= len(self.cells):
+                raise ValueError("a mask must be int8 [layers, period] of indices into `cells`.")
+            mask.flags.writeable = False
 
     @classmethod
     def from_config(cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> Schedule:
@@ -60,10 +73,10 @@ class Schedule:
         if problems:
             raise ConfigError(problems)
         try:
-            methods, phases = phases_of(stamps, len(layers))
+            cells, phases = phases_of(stamps, len(layers))
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
-        schedule = cls(tuple(layer.path for layer in layers), methods, phases, config.frozen_prefix)
+        schedule = cls(tuple(layer.path for layer in layers), cells, phases, config.frozen_prefix)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
@@ -73,7 +86,7 @@ class Schedule:
                 f"schedule.max_columns={count}."
             )
         if config.frozen_prefix and not any(map(prefix, schedule.columns)):
-            if len(methods) == 1:
+            if len(cells) == 1:
                 return replace(schedule, frozen_prefix=False)  # the exact baseline, by schedule.method=full
             names = " or ".join(f"`{name}`" for name, kind in all_methods().items() if not kind.needs)
             raise ConfigError(
@@ -101,8 +114,8 @@ class Schedule:
         return int(table[int(offsets[phase]) + (step - int(starts[phase])) % int(periods[phase])])
 
     def visits(self, first: int, stop: int) -> np.ndarray:
-        """How often each layer uses each method in the steps first ≤ s < stop: int64 [layers, methods], exact."""
-        total = np.zeros((len(self.layers), len(self.methods)), np.int64)
+        """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
+        total = np.zeros((len(self.layers), len(self.cells)), np.int64)
         for column, count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
             total[np.arange(len(column)), column] += count
         return total
@@ -125,12 +138,12 @@ class Schedule:
         """Label of each method → its share of all layers in the first `steps` steps."""
         visits = self.visits(0, steps).sum(0)
         shares = (visits / visits.sum()).tolist()
-        return {method.label: share for method, share in zip(self.methods, shares, strict=True)}
+        return {method.label: share for method, share in zip(self.cells, shares, strict=True)}
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The distinct columns in order of first use: the steps that have to be compiled."""
-        return tuple(tuple(self.methods[number] for number in column) for column in self._distinct)
+        return tuple(tuple(self.cells[number] for number in column) for column in self._distinct)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -152,7 +165,10 @@ class Schedule:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._value == other._value
 
-    @property
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @cached_property
     def _value(self) -> tuple[object, ...]:
-        masks = [(first, mask.tolist()) for first, mask in self.phases]
-        return (self.layers, self.methods, masks, self.frozen_prefix)
+        masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
+        return (self.layers, self.cells, masks, self.frozen_prefix)

@@ -98,9 +98,9 @@ class Summary:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """One for each of `schedule.methods`, all letters different."""
+        """One for each of `schedule.cells`, all letters different."""
         keys: list[Key] = []
-        for method in self.schedule.methods:
+        for method in self.schedule.cells:
             same = sum(key.label.partition("(")[0] == method.name for key in keys)
             letter = FULL[0] if method.name == "full" else _letter(method, {key.letter for key in keys})
             keys.append(Key(method.label, letter, _colour(method, same)))
@@ -118,7 +118,7 @@ class Summary:
         visits = self.schedule.visits(0, self.steps)
         for layer, counts in zip(self.model.layers, visits.tolist(), strict=True):
             shape = replace(layer.shape, batch=self.batch)
-            for method, count in zip(self.schedule.methods, counts, strict=True):
+            for method, count in zip(self.schedule.cells, counts, strict=True):
                 for device, why in method.saves_nothing(shape).items() if count else ():
                     layers_by_reason.setdefault((method.label, device, why), []).append(layer.number)
         return [
@@ -151,7 +151,7 @@ class Summary:
             "layers": [*map(_layer, self.model.layers, self.layer_shares())],
             "cells": [
                 {"method": m.name, "params": m.params, **asdict(key)}
-                for m, key in zip(self.schedule.methods, self.keys, strict=True)
+                for m, key in zip(self.schedule.cells, self.keys, strict=True)
             ],
             "cell_shares": self.schedule.shares(self.steps),
             "columns": [[method.label for method in column] for column in self.schedule.columns],

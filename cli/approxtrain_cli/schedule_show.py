@@ -160,7 +160,7 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"dispatch                      {summary.config.dispatch}"
     yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
     if run.dgrad_replaced:
-        inexact = ", ".join(method.label for method in summary.schedule.methods if not method.exact_dgrad)
+        inexact = ", ".join(method.label for method in summary.schedule.cells if not method.exact_dgrad)
         yield f"dgrad FLOPs replaced          {run.dgrad_share_replaced:.1%} of the step's, by {inexact}"
     if summary.schedule.frozen_prefix:
         yield f"dgrad FLOPs saved             {run.dgrad_share_saved:.1%} of the step's, by the frozen prefix"

@@ -120,8 +120,8 @@ class Coarse(Pooled):
 )
 def test_a_dgrad_is_replaced_once_and_only_where_it_is_computed(letters, saved, replaced):
     made, layers = prefixed("cnn5", letters.replace("C", "P"))
-    cells = tuple(Coarse() if cell.name == "pooled" else cell for cell in made.methods)
-    found = cost(replace(made, methods=cells, frozen_prefix=bool(saved)), layers, 128, 0, 3)
+    cells = tuple(Coarse() if cell.name == "pooled" else cell for cell in made.cells)
+    found = cost(replace(made, cells=cells, frozen_prefix=bool(saved)), layers, 128, 0, 3)
     plain = cost(replace(made, frozen_prefix=bool(saved)), layers, 128, 0, 3)
     flops = [3 * 128 * layer.shape.flops for layer in layers]
     assert found.dgrad_saved == plain.dgrad_saved == sum(flops[number - 1] for number in saved)

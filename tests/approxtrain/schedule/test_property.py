@@ -113,11 +113,11 @@ def test_visits_count_columns_and_the_cells_that_they_have(rules, first, count):
     except ConfigError:
         assume(False)
         raise
-    expected = np.zeros((len(LAYERS), len(schedule.methods)), np.int64)
+    expected = np.zeros((len(LAYERS), len(schedule.cells)), np.int64)
     columns = np.zeros(len(schedule.columns), np.int64)
     for step in range(first, first + count):
         columns[schedule.index(step)] += 1
         for layer, method in enumerate(schedule.column(step)):
-            expected[layer, schedule.methods.index(method)] += 1
+            expected[layer, schedule.cells.index(method)] += 1
     np.testing.assert_array_equal(schedule.visits(first, first + count), expected)
     np.testing.assert_array_equal(schedule.column_visits(first, first + count), columns)

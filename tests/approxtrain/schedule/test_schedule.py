@@ -7,6 +7,7 @@ import subprocess
 import sys
 from math import lcm
 
+import numpy as np
 import pytest
 
 from approxtrain import models
@@ -141,7 +142,7 @@ def test_two_rules_that_agree_need_no_order():
 
 def test_its_methods_are_only_those_in_use_and_begin_with_full():
     made = rules({"method": "random"}, {"order": 1}, {"order": 2, "method": "approx", "params": {"k": 4}, "stride": 2})
-    assert made.methods == (FULL, ZERO, make("approx", k=4))
+    assert made.cells == (FULL, ZERO, make("approx", k=4))
 
 
 def test_stride_and_path_select_layers_together():
@@ -151,7 +152,7 @@ def test_stride_and_path_select_layers_together():
 
 def test_cells_of_a_grid_may_hide_behind_names():
     made = build(grid=[["a4", "zero"]] * 5, cells={"a4": {"method": "approx", "params": {"k": 4}}})
-    assert made.methods == (FULL, make("approx", k=4), ZERO)
+    assert made.cells == (FULL, make("approx", k=4), ZERO)
 
 
 # What is refused
@@ -247,17 +248,41 @@ def test_a_batch_larger_than_the_training_set_is_an_error():
 # The table
 
 
-def test_schedules_are_compared_by_value():
+def test_schedules_are_compared_and_hashed_by_value():
     one, other = Schedule.named("schedule2", CNN5, "zero"), Schedule.named("schedule2", CNN5, "zero")
     assert one == other
+    assert hash(one) == hash(other)
     assert one != Schedule.named("schedule2", CNN5)
     assert one != Schedule.named("schedule3", CNN5, "zero")
     assert Schedule.named("schedule3", CNN5, "zero") != build(name="schedule3", method="zero", frozen_prefix=True)
 
 
+def test_masks_are_int8_and_cannot_be_changed():
+    ((first, mask),) = Schedule.named("schedule2", CNN5).phases
+    assert (first, mask.dtype) == (0, np.int8)
+    with pytest.raises(ValueError, match="read-only"):
+        mask[0, 0] = 1
+
+
 def test_a_negative_step_is_refused():
     with pytest.raises(ValueError, match="step"):
         Schedule.named("full", CNN5).index(-1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "phases"),
+    [
+        ((ZERO,), ((0, np.zeros((1, 1), np.int8)),)),
+        ((FULL,), ((1, np.zeros((1, 1), np.int8)),)),
+        ((FULL,), ((0, np.zeros((1, 1), np.int8)), (0, np.zeros((1, 1), np.int8)))),
+        ((FULL,), ((0, np.ones((1, 1), np.int8)),)),
+        ((FULL,), ((0, np.zeros((2, 1), np.int8)),)),
+        ((FULL,), ((0, np.zeros((1, 1), np.int32)),)),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(cells, phases):
+    with pytest.raises(ValueError, match=r"`cells`|`phases`|mask"):
+        Schedule(("conv1",), cells, phases)
 
 
 def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
