@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from approxtrain.errors import suggestion
 from approxtrain.models.description import (
     BatchNorm,
     Conv,
@@ -36,9 +35,7 @@ def get(name: str) -> Model:
         return {"cnn2": cnn2, "cnn5": cnn5, "vgg19": vgg19}[name]()
     if name in names():
         return resnet(int(name.removeprefix("resnet")))
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{hint}")
+    raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{suggestion(name, names())}")
 
 
 def cnn2() -> Model:

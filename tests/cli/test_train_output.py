@@ -15,7 +15,7 @@ def assert_trained(folder: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["epochs"] == 2
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if row["kind"] == "train"] == [1, 2]
-    assert (folder / "checkpoints" / "step-00000010" / "MANIFEST.json").is_file()
+    assert (folder / "checkpoints" / "step-00000010" / "arrays.npz").is_file()
 
 
 def test_a_reader_that_goes_away_ends_no_run_and_is_mentioned_once(start, images, tmp_path):
