@@ -12,8 +12,6 @@ a group are first copied to where there is one. The weights are first packed in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -23,20 +21,13 @@ from llvmlite import ir
 from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, pieces, share_of, vectors_of
 from approxtrain_kernels.native.conv_tiling import Axis, Box, ConvTiling, Panel
-from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.native.kernel import Size
 
 
-@dataclass(frozen=True)
-class Conv(Kernel):
+class Conv(ConvTiling):
     """y `[N, Ho, Wo, Co]` from x `[N, H, W, Ci]` and w `[Kh, Kw, Ci, Co]`; with `backward`, dx from dy and w."""
 
-    backward: bool = False
-
     sums_over_batch = False
-
-    @cached_property
-    def tiling(self) -> ConvTiling:
-        return ConvTiling(self.shape, self.threads, self.lanes, self.backward)
 
     @property
     def name(self) -> str:
@@ -53,7 +44,7 @@ class Conv(Kernel):
 
     def module(self) -> ir.Module:
         module = ir.Module("conv")
-        _slice(module, self.tiling)
+        _slice(module, self)
         Function(module, "combine", [FLOATS, FLOATS]).build.ret_void()  # each slice has its own share of the target
         return module
 

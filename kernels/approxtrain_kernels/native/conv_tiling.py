@@ -12,8 +12,9 @@ from itertools import pairwise, product
 from math import ceil, prod
 from typing import NamedTuple
 
-from approxtrain_kernels.geometry import ConvShape, Pair
+from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.native.kernel import Kernel
 from approxtrain_kernels.native.wgrad_tiling import most_rows
 
 GROUP_BYTES = 2**19
@@ -80,12 +81,9 @@ class Panel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ConvTiling:
+class ConvTiling(Kernel):
     """The tiling of the forward of `shape`, or with `backward` of its input gradient."""
 
-    shape: ConvShape
-    threads: int
-    lanes: int
     backward: bool = False
 
     @property

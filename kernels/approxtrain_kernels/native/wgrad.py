@@ -16,8 +16,6 @@ With `scatter_top1` it is that of `approx` in its dense form: dO is 0 but for on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -28,35 +26,19 @@ from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native import argmax_and_sum, pack
 from approxtrain_kernels.native.argmax_and_sum import ArgmaxAndSum
 from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, share_of, vectors_of
-from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 Tiles = dict[tuple[int, int], ir.Function]
 """(rows, columns) → function."""
 
 
-@dataclass(frozen=True)
-class Wgrad(Kernel):
+class Wgrad(WgradTiling):
     """dw `[Kh, Kw, Ci, Co]` from x `[N, H, W, Ci]` and dy `[N, Ho, Wo, Co]`."""
-
-    r: int = 1
-    """With r > 1: of dy with each block of r×r replaced by its mean."""
-    scatter_top1: bool = False
-    """Of dy with all but the largest entry of each plane set to 0, which carries the sum of its plane."""
-
-    sums_over_batch = True
-
-    @cached_property
-    def tiling(self) -> WgradTiling:
-        return WgradTiling(self.shape, self.threads, self.lanes, self.r, self.scatter_top1)
 
     @property
     def name(self) -> str:
         return "scatter_top1" if self.scatter_top1 else "wgrad"
-
-    @property
-    def operands(self) -> dict[str, Size]:
-        return {"x": self.shape.x_shape, "dy": self.shape.y_shape}
 
     @property
     def result(self) -> Size:
@@ -67,15 +49,15 @@ class Wgrad(Kernel):
         return (*super().sizes, self.r)
 
     def module(self) -> ir.Module:
-        module, tiling = ir.Module("wgrad"), self.tiling
+        module = ir.Module("wgrad")
         tiles = {
-            (rows, columns): _tile(module, tiling, rows, columns)
-            for _, rows, _ in tiling.rows
-            for _, columns, _ in tiling.blocks
+            (rows, columns): _tile(module, self, rows, columns)
+            for _, rows, _ in self.rows
+            for _, columns, _ in self.blocks
         }
-        largest = argmax_and_sum.functions(module, tiling) if self.scatter_top1 else {}
-        _slice(module, tiling, tiles, largest)
-        combine(module, tiling)
+        largest = argmax_and_sum.functions(module, self) if self.scatter_top1 else {}
+        _slice(module, self, tiles, largest)
+        combine(module, self)
         return module
 
 
