@@ -133,6 +133,30 @@ def share_of(
     return Share(share, first, last, low, high, is_last, build.select(is_last, number(1), number(0)))
 
 
+@contextmanager
+def groups(code: Function, share: Share, size: int) -> Iterator[tuple[Any, Any]]:
+    """`with groups(code, share, size) as (start, count)`: the body runs for each group of up to `size` images."""
+    build = code.build
+    many = build.sdiv(build.add(build.sub(share.last, share.first), number(size - 1)), number(size))
+    with code.loop(many) as (turn, _):
+        start = build.add(share.first, code.times(turn, size))
+        yield start, code.smaller(build.sub(share.last, start), number(size))
+
+
+def blocks(code: Function, share: Share, channels: int, size: int) -> Iterator[tuple[int, Any]]:
+    """(channels, the first of them) of the slice's blocks: of those of `size` channels, then of the rest.
+
+    What is written until the next is asked for runs for each block of a kind.
+    """
+    build = code.build
+    for first, columns, _ in pieces(channels, size):
+        low, count = share.low, build.sub(share.high, share.low)
+        if columns < size:
+            low, count = number(0), share.rest
+        with code.loop(count) as (block, _):
+            yield columns, build.add(number(first), code.times(build.add(low, block), columns))
+
+
 def bound(code: Function, share: Any, step: int, size: int, shares: int) -> Any:
     """Where share number `share` + `step`, of `shares` about equal ones, begins in `size`."""
     after = code.build.add(share, number(step))

@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from approxtrain_kernels.native import argmax_and_sum
 from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, number, pieces, share_of
+from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, blocks, groups, number, pieces, share_of
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad import combine, own_sums
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
@@ -90,29 +90,23 @@ def _add_pixel(code: Function, tiling: WgradTiling, to: Any, pixel: Any, value: 
 def _slice(module: ir.Module, tiling: TopkWgrad, largest: ArgmaxAndSum, add_patches: ir.Function) -> None:
     """A share of the images and of the output channels, group by group."""
     shape = tiling.shape
-    co, patch, columns_of_whole = shape.out_channels, prod(tiling.result[1:]), tiling.tile[1]
+    co, patch = shape.out_channels, prod(tiling.result[1:])
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
     share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
     total = own_sums(code, tiling, share, dw, workspace)  # [Co, patch]
     sums = code.at(workspace, tiling.partial_sums, code.times(slice_number, tiling.scratch))  # [group, Co]
     positions = build.bitcast(code.at(sums, tiling.group * co), POSITIONS)  # [group, Co]
-    begin = code.times(share.low, columns_of_whole)
-    end = build.select(share.is_last, number(co), code.times(share.high, columns_of_whole))
+    begin = code.times(share.low, tiling.tile[1])
+    end = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     code.clear(code.at(total, code.times(begin, patch)), code.times(build.sub(end, begin), patch))
-    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
-    with code.loop(groups) as (turn, _):
-        start = build.add(share.first, code.times(turn, tiling.group))
-        count = code.smaller(build.sub(share.last, start), number(tiling.group))
+    with groups(code, share, tiling.group) as (start, count):
         with code.loop(count) as (n, _):
             image = code.at(dy, code.times(build.add(start, n), prod(shape.y_shape[1:])))
-            for first, columns, _many in tiling.blocks:
-                whole = columns == columns_of_whole
-                with code.loop(build.sub(share.high, share.low) if whole else share.rest) as (block, _):
-                    channel = code.times(build.add(share.low, block), columns) if whole else number(first)
-                    entry = build.add(code.times(n, co), channel)
-                    pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
-                    build.call(largest[columns], [code.at(image, channel), *pointers])
+            for columns, channel in blocks(code, share, co, tiling.tile[1]):
+                entry = build.add(code.times(n, co), channel)
+                pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
+                build.call(largest[columns], [code.at(image, channel), *pointers])
         images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
         with code.loop(build.sub(end, begin)) as (offset, _):
             channel = build.add(begin, offset)

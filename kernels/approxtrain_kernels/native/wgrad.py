@@ -25,7 +25,17 @@ from llvmlite import ir
 from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native import argmax_and_sum, pack
 from approxtrain_kernels.native.argmax_and_sum import ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, share_of, vectors_of
+from approxtrain_kernels.native.builder import (
+    FLOATS,
+    INDEX,
+    Function,
+    Share,
+    blocks,
+    groups,
+    number,
+    share_of,
+    vectors_of,
+)
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
@@ -104,10 +114,7 @@ def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: Argmax
     high = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     with code.loop(number(weights // co)) as (row, _):  # dW as [Kh·Kw·Ci, Co]
         code.clear(code.at(total, code.times(row, co), low), build.sub(high, low))
-    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
-    with code.loop(groups) as (turn, _):
-        start = build.add(share.first, code.times(turn, tiling.group))
-        count = code.smaller(build.sub(share.last, start), number(tiling.group))
+    with groups(code, share, tiling.group) as (start, count):
         x_group, dy_group = pack.group(code, tiling, largest, scratch, x, dy, start, count)
         _taps(code, tiling, tiles, Group(x_group, dy_group, total, count, share))
     build.ret_void()
@@ -150,18 +157,13 @@ def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: P
     dy = code.at(group.dy, (p * tiling.outputs[1] + q) * co)
     dw = code.at(group.dw, (i * tiling.shape.kernel_size[1] + j) * ci * co)
     size = (group.images, number(height), number(width))
-    for first, columns, _ in tiling.blocks:
-        low, count = group.share.low, build.sub(group.share.high, group.share.low)
-        if columns != tiling.tile[1]:
-            low, count = number(0), group.share.rest
-        with code.loop(count) as (block, _):
-            channel = build.add(number(first), code.times(build.add(low, block), columns))
-            dy_block, dw_block = code.at(dy, channel), code.at(dw, channel)
-            for line, rows, many in tiling.rows:
-                with code.loop(number(many)) as (tile, _):
-                    at = build.add(number(line), code.times(tile, rows))
-                    arguments = [code.at(x, at), dy_block, code.at(dw_block, code.times(at, co)), *size]
-                    build.call(tiles[rows, columns], arguments)
+    for columns, channel in blocks(code, group.share, co, tiling.tile[1]):
+        dy_block, dw_block = code.at(dy, channel), code.at(dw, channel)
+        for line, rows, many in tiling.rows:
+            with code.loop(number(many)) as (tile, _):
+                at = build.add(number(line), code.times(tile, rows))
+                arguments = [code.at(x, at), dy_block, code.at(dw_block, code.times(at, co)), *size]
+                build.call(tiles[rows, columns], arguments)
 
 
 def combine(module: ir.Module, tiling: WgradTiling) -> None:
