@@ -16,7 +16,7 @@ from approxtrain_kernels import seam
 from approxtrain_kernels.geometry import Padding, conv_shape, pair
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
-from approxtrain_kernels.native.primitive import varying_alike
+from approxtrain_kernels.primitives import varying_alike
 
 AXES = {"x": "[N, H, W, Ci]", "w": "[Kh, Kw, Ci, Co]", "dy": "[N, Ho, Wo, Co]"}
 

@@ -6,8 +6,8 @@ The threads that run the slices are XLA's: `entry.ll` hands them over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from llvmlite import ir
 
@@ -70,7 +70,3 @@ class Kernel(ABC):
         """
         numbers = "_".join(map(str, self.sizes))
         return f"approxtrain_{self.name}_{numbers}_{self.slices}_{self.workspace}"
-
-    def of_batch(self, batch: int) -> Self:
-        """The same kernel for another number of images."""
-        return replace(self, shape=replace(self.shape, batch=batch))
