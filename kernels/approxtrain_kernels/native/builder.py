@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from approxtrain_kernels.geometry import pieces
+
 FLOAT, INDEX, BYTE, BIT = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 FLOATS = FLOAT.as_pointer()
 
@@ -161,13 +163,6 @@ def bound(code: Function, share: Any, step: int, size: int, shares: int) -> Any:
     """Where share number `share` + `step`, of `shares` about equal ones, begins in `size`."""
     after = code.build.add(share, number(step))
     return code.build.sdiv(code.times(after, size), number(shares))
-
-
-def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
-    """(first, size, how many) of the whole pieces of `size`, and of what is left."""
-    whole, rest = divmod(size, piece)
-    kinds = ((0, piece, whole), (whole * piece, rest, 1))
-    return [kind for kind in kinds if kind[1] * kind[2]]
 
 
 def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from approxtrain_kernels.geometry import Pair
+from approxtrain_kernels.geometry import Pair, pieces
 from approxtrain_kernels.native.builder import (
     FLOATS,
     INDEX,
@@ -26,7 +26,6 @@ from approxtrain_kernels.native.builder import (
     blocks,
     groups,
     number,
-    pieces,
     share_of,
     vectors_of,
 )

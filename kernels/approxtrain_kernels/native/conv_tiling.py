@@ -12,8 +12,7 @@ from itertools import pairwise, product
 from math import ceil, prod
 from typing import NamedTuple
 
-from approxtrain_kernels.geometry import Pair
-from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.geometry import Pair, pieces
 from approxtrain_kernels.native.kernel import Kernel
 from approxtrain_kernels.native.wgrad_tiling import most_rows
 
@@ -89,14 +88,12 @@ class ConvTiling(Kernel):
     @property
     def source(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is read."""
-        _, *size = self.shape.y_shape if self.backward else self.shape.x_shape
-        return size[0], size[1], size[2]
+        return (self.shape.y_shape if self.backward else self.shape.x_shape)[1:]
 
     @property
     def target(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is written."""
-        _, *size = self.shape.x_shape if self.backward else self.shape.y_shape
-        return size[0], size[1], size[2]
+        return (self.shape.x_shape if self.backward else self.shape.y_shape)[1:]
 
     @property
     def step(self) -> Pair:

@@ -16,8 +16,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from approxtrain_kernels.geometry import pieces
 from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import INDEX, Function, number, pieces, vectors_of
+from approxtrain_kernels.native.builder import INDEX, Function, number, vectors_of
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 TOGETHER, FEW_TERMS = 4, 16

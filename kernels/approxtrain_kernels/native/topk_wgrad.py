@@ -15,9 +15,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from approxtrain_kernels.geometry import pieces
 from approxtrain_kernels.native import argmax_and_sum
 from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, blocks, groups, number, pieces, share_of
+from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, blocks, groups, number, share_of
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad import combine, own_sums
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
-from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.geometry import pieces
 from approxtrain_kernels.native.kernel import Kernel, Size
 
 GROUP_BYTES = 2**19
