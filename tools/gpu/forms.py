@@ -19,7 +19,7 @@ from approxtrain.bench.kernel_contenders import compiled, draw, estimator
 from approxtrain_kernels import ConvShape
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.pallas.choose import choose, full, plans
-from approxtrain_kernels.pallas.devices import device_of
+from approxtrain_kernels.pallas.model import device_of
 from approxtrain_kernels.pallas.wgrad import estimate
 
 PROFILED = 10

@@ -67,7 +67,7 @@ class Approx(Method):
 
     def estimate(self, x, dy, *, shape, key):
         from approxtrain_kernels import dense, sparse
-        from approxtrain_kernels.pallas import platform
+        from approxtrain_kernels.pallas import wgrad
 
         _, ho, wo, _ = shape.y_shape
         if self.k >= ho * wo:
@@ -79,7 +79,7 @@ class Approx(Method):
         elif self.implementation == "xla":
             dw = self._by_xla(x, dy, shape)
         else:
-            dw = platform.or_refused(x, dy, shape, self.k, self.implementation)
+            dw = wgrad.or_refused(x, dy, shape, self.k, self.implementation)
         scale = self.factor(shape)
         return dw if scale == 1.0 else dw * scale
 
@@ -88,7 +88,7 @@ class Approx(Method):
         from jax import lax
 
         from approxtrain_kernels import native
-        from approxtrain_kernels.pallas import platform
+        from approxtrain_kernels.pallas import wgrad
 
         def without_kernels(x, dy):
             by_xla = partial(self._by_xla, shape=shape)
@@ -97,7 +97,7 @@ class Approx(Method):
             on_cpu = partial(native.topk_wgrad, shape=shape, gather=self.gathers(shape))
             return lax.platform_dependent(x, dy, cpu=on_cpu, default=by_xla)
 
-        return platform.where_they_run(x, dy, shape, self.k, without_kernels)
+        return wgrad.where_they_run(x, dy, shape, self.k, without_kernels)
 
     def _by_xla(self, x, dy, shape):
         from approxtrain_kernels import sparse
@@ -112,7 +112,7 @@ class Approx(Method):
 
     def saves_nothing(self, shape):
         from approxtrain_kernels.pallas.choose import choose
-        from approxtrain_kernels.pallas.devices import DEFAULT
+        from approxtrain_kernels.pallas.model import DEFAULT
 
         reasons = {}
         if not self.gathers(shape):
