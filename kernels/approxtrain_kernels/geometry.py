@@ -98,9 +98,8 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair) -
         if padding.upper() == "SAME":
             h, w = (_same(n, k, s) for n, k, s in zip(size, kernel, strides, strict=True))
             return (h, w)
-        raise ValueError(f"`padding` (={padding!r}) must be 'SAME', 'VALID' or ((lo, hi), (lo, hi)).")
     try:
-        pairs = [tuple(map(index, side)) for side in padding]
+        pairs = [] if isinstance(padding, str) else [tuple(map(index, side)) for side in padding]
     except TypeError:
         pairs = []
     if len(pairs) != 2 or any(len(p) != 2 or min(p) < 0 for p in pairs):

@@ -54,15 +54,12 @@ class Approx(Method):
             raise ValueError(f"`implementation` (={self.implementation!r}) must be one of {names}, or None.")
 
     def flops(self, shape):
-        n, ho, wo, co = shape.y_shape
-        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
-        look = 3 * n * ho * wo * co  # |dO|, compare, add
-        return look + 2 * n * co * taps * min(self.k, ho * wo)
+        n, ho, wo, _ = shape.y_shape
+        look = 3 * prod(shape.y_shape)  # |dO|, compare, add
+        return look + 2 * n * prod(shape.w_shape) * min(self.k, ho * wo)
 
     def bytes(self, shape, itemsize):
-        n, _, _, co = shape.y_shape
-        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
-        touched = min(prod(shape.x_shape), n * co * taps * self.k)
+        touched = min(prod(shape.x_shape), shape.batch * prod(shape.w_shape) * self.k)
         return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, key):

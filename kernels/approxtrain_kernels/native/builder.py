@@ -24,19 +24,21 @@ def number(value: int) -> ir.Constant:
 class Function:
     """A function `name(arguments) → void` under construction; `build` is llvmlite's builder, at the function's end.
 
-    `inline=False` keeps LLVM from compiling the function anew at each place that calls it.
+    `inline=False` keeps LLVM from compiling the function anew at each place that calls it; `apart` says that the memory
+    behind no pointer overlaps that behind another.
     """
 
-    def __init__(self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True) -> None:
+    def __init__(
+        self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True, apart: bool = False
+    ) -> None:
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         if not inline:
             self.function.attributes.add("noinline")
+        self.arguments: Sequence[Any] = self.function.args
+        for pointer in [argument for argument in self.arguments if apart and argument.type == FLOATS]:
+            pointer.add_attribute("noalias")
         self.build = ir.IRBuilder(self.function.append_basic_block())
         self.module = module
-
-    @property
-    def arguments(self) -> Sequence[Any]:
-        return self.function.args
 
     @contextmanager
     def loop(self, count: Any, carried: Sequence[Any] = ()) -> Iterator[tuple[Any, list[Any]]]:
@@ -73,9 +75,6 @@ class Function:
 
     def times(self, index: Any, size: int) -> Any:
         return self.build.mul(index, number(size))
-
-    def smaller(self, a: Any, b: Any) -> Any:
-        return self.build.select(self.build.icmp_signed("<", a, b), a, b)
 
     def copy(self, to: Any, source: Any, floats: Any) -> None:
         kinds = [FLOATS, FLOATS, INDEX, BIT]
@@ -142,7 +141,8 @@ def groups(code: Function, share: Share, size: int) -> Iterator[tuple[Any, Any]]
     many = build.sdiv(build.add(build.sub(share.last, share.first), number(size - 1)), number(size))
     with code.loop(many) as (turn, _):
         start = build.add(share.first, code.times(turn, size))
-        yield start, code.smaller(build.sub(share.last, start), number(size))
+        left = build.sub(share.last, start)
+        yield start, build.select(build.icmp_signed("<", left, number(size)), left, number(size))
 
 
 def blocks(code: Function, share: Share, channels: int, size: int) -> Iterator[tuple[int, Any]]:

@@ -66,10 +66,8 @@ def _tile(module: ir.Module, tiling: ConvTiling, box: Box, channels: int, adds: 
     name = f"tile{box.images}x{box.rows}x{box.columns}x{channels}{'adds' if adds else ''}"
     if name in module.globals:
         return module.globals[name]
-    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 2], inline=False)
+    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 2], inline=False, apart=True)
     build, (source, w, target, rows, line) = code.build, code.arguments
-    for pointer in (source, w, target):
-        pointer.add_attribute("noalias")
     vectors = vectors_of(channels, tiling.lanes)
     (height, width), (ht, wt, ct) = tiling.plane, tiling.target
     pixels = [(n, p, q) for n in range(box.images) for p in range(box.rows) for q in range(box.columns)]
@@ -159,10 +157,8 @@ def _pack_columns(module: ir.Module, tiling: ConvTiling, columns: int) -> ir.Fun
 
 def _pack_transposed(module: ir.Module, tiling: ConvTiling, columns: int) -> ir.Function:
     """pack_transposed(to, w): to `[Co, columns]` from `columns` rows of w `[Ci, Co]`."""
-    code = Function(module, f"pack_transposed{columns}", [FLOATS, FLOATS], inline=False)
+    code = Function(module, f"pack_transposed{columns}", [FLOATS, FLOATS], inline=False, apart=True)
     (to, w), length = code.arguments, tiling.source[2]
-    for pointer in (to, w):
-        pointer.add_attribute("noalias")
     with code.loop(number(length)) as (c, _), code.loop(number(columns)) as (v, _):
         value = code.build.load(code.at(w, code.times(v, length), c))
         code.build.store(value, code.at(to, code.times(c, columns), v))

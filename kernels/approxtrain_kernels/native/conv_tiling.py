@@ -52,10 +52,6 @@ class Box(NamedTuple):
     rows: int
     columns: int
 
-    @property
-    def pixels(self) -> int:
-        return prod(self)
-
 
 class Panel(NamedTuple):
     """The taps of a phase that a tile takes at once, and the pixels of the phase that it takes them for.
@@ -181,7 +177,7 @@ class ConvTiling(Kernel):
         for vectors in range(1, min(4, ceil(channels / self.lanes)) + 1):
             loads = 0.0
             for _, size, many in pieces(channels, vectors * self.lanes):
-                pixels = self.box(size, rows.length, columns.length).pixels
+                pixels = prod(self.box(size, rows.length, columns.length))
                 loads += many * (1 + ceil(size / self.lanes) / pixels)
             candidates.append((loads, vectors * self.lanes))
         return min(candidates)[1]

@@ -74,10 +74,8 @@ class Wgrad(WgradTiling):
 def _tile(module: ir.Module, tiling: WgradTiling, rows: int, columns: int) -> ir.Function:
     """tile(x, dy, dw, images, height, width): dw `[rows, columns]` += the sum over so many pixels of the images."""
     co, ci, (sh, sw) = tiling.shape.out_channels, tiling.shape.in_channels, tiling.strides
-    code = Function(module, f"tile{rows}x{columns}", [*[FLOATS] * 3, *[INDEX] * 3], inline=False)
+    code = Function(module, f"tile{rows}x{columns}", [*[FLOATS] * 3, *[INDEX] * 3], inline=False, apart=True)
     build, (x, dy, dw, images, height, width) = code.build, code.arguments
-    for pointer in (x, dy, dw):
-        pointer.add_attribute("noalias")
     vectors = vectors_of(columns, tiling.lanes)
     pointers = [code.vector(dw, r * co + first, vector) for r in range(rows) for first, vector in vectors]
     totals = [ir.Constant(vector, [0.0] * vector.count) for _ in range(rows) for _, vector in vectors]
@@ -169,10 +167,8 @@ def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: P
 def combine(module: ir.Module, tiling: WgradTiling) -> None:
     """combine(dw, workspace): dw += the dW of the other shares of the images, one after the other."""
     weights = prod(tiling.shape.w_shape)
-    code = Function(module, "combine", [FLOATS, FLOATS])
+    code = Function(module, "combine", [FLOATS, FLOATS], apart=True)
     build, (dw, workspace) = code.build, code.arguments
-    for pointer in (dw, workspace):
-        pointer.add_attribute("noalias")
     with code.loop(number(weights)) as (index, _):
         pointer = code.at(dw, index)
         total = build.load(pointer)
