@@ -18,17 +18,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import Pair, pieces
-from approxtrain_kernels.native.builder import (
-    FLOATS,
-    INDEX,
-    Function,
-    Share,
-    blocks,
-    groups,
-    number,
-    share_of,
-    vectors_of,
-)
+from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, vectors_of
 from approxtrain_kernels.native.conv_tiling import Axis, Box, ConvTiling, Panel
 from approxtrain_kernels.native.kernel import Size
 
@@ -102,7 +92,7 @@ def _slice(module: ir.Module, tiling: ConvTiling) -> None:
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     slice_number, source, w, target, workspace = code.arguments
     batch, whole_blocks = tiling.shape.batch, tiling.blocks[0][2]
-    share = share_of(code, slice_number, batch, whole_blocks, tiling.image_shares, tiling.channel_shares)
+    share = Share(code, slice_number, batch, whole_blocks, tiling.image_shares, tiling.channel_shares)
     scratch = code.at(workspace, code.times(slice_number, tiling.scratch))
     images = code.at(scratch, tiling.packed)
     if tiling.packs:
@@ -110,7 +100,7 @@ def _slice(module: ir.Module, tiling: ConvTiling) -> None:
         w = scratch
     if tiling.copies:
         code.clear(images, number(tiling.group * tiling.image))
-    with groups(code, share, tiling.group) as (start, count):
+    with share.groups(tiling.group) as (start, count):
         read = code.at(source, code.times(start, prod(tiling.source)))
         if tiling.copies:
             _copy(code, tiling, images, read, count)
@@ -134,7 +124,7 @@ def _pack(code: Function, tiling: ConvTiling, to: Any, w: Any, share: Share) -> 
     begin, size = code.times(share.low, tiling.columns), tiling.weights // tiling.target[2]
     tap_size, next_channel = shape.in_channels * shape.out_channels, shape.out_channels if tiling.backward else 1
     taps = [(i, j) for rows, columns in tiling.phases for i in rows.taps for j in columns.taps]
-    for columns, channel in blocks(code, share, tiling.target[2], tiling.columns):
+    for columns, channel in share.blocks(tiling.target[2], tiling.columns):
         pack = (_pack_transposed if tiling.backward else _pack_columns)(code.module, tiling, columns)
         block_to = code.at(to, code.times(build.sub(channel, begin), size))
         read = code.at(w, code.times(channel, next_channel))
@@ -179,7 +169,7 @@ def _copy(code: Function, tiling: ConvTiling, to: Any, images: Any, count: Any) 
 def _group(code: Function, tiling: ConvTiling, group: Group, share: Share) -> None:
     """All tiles of a group: by blocks of channels, by phases, by rows of taps that are taken at once."""
     build, begin = code.build, code.times(share.low, tiling.columns)
-    for size, channel in blocks(code, share, tiling.target[2], tiling.columns):
+    for size, channel in share.blocks(tiling.target[2], tiling.columns):
         w = group.w
         if tiling.packs:
             w = code.at(w, code.times(build.sub(channel, begin), tiling.weights // tiling.target[2]))

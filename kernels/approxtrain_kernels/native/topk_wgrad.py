@@ -18,7 +18,7 @@ from llvmlite import ir
 from approxtrain_kernels.geometry import pieces
 from approxtrain_kernels.native import argmax_and_sum
 from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, blocks, groups, number, share_of
+from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, Share, number
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad import combine, own_sums
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
@@ -94,17 +94,17 @@ def _slice(module: ir.Module, tiling: TopkWgrad, largest: ArgmaxAndSum, add_patc
     co, patch = shape.out_channels, prod(tiling.result[1:])
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
-    share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
+    share = Share(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
     total = own_sums(code, tiling, share, dw, workspace)  # [Co, patch]
     sums = code.at(workspace, tiling.partial_sums, code.times(slice_number, tiling.scratch))  # [group, Co]
     positions = build.bitcast(code.at(sums, tiling.group * co), POSITIONS)  # [group, Co]
     begin = code.times(share.low, tiling.tile[1])
     end = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     code.clear(code.at(total, code.times(begin, patch)), code.times(build.sub(end, begin), patch))
-    with groups(code, share, tiling.group) as (start, count):
+    with share.groups(tiling.group) as (start, count):
         with code.loop(count) as (n, _):
             image = code.at(dy, code.times(build.add(start, n), prod(shape.y_shape[1:])))
-            for columns, channel in blocks(code, share, co, tiling.tile[1]):
+            for columns, channel in share.blocks(co, tiling.tile[1]):
                 entry = build.add(code.times(n, co), channel)
                 pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
                 build.call(largest[columns], [code.at(image, channel), *pointers])

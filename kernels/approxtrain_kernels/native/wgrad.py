@@ -25,17 +25,7 @@ from llvmlite import ir
 from approxtrain_kernels.geometry import Pair
 from approxtrain_kernels.native import argmax_and_sum, pack
 from approxtrain_kernels.native.argmax_and_sum import ArgmaxAndSum
-from approxtrain_kernels.native.builder import (
-    FLOATS,
-    INDEX,
-    Function,
-    Share,
-    blocks,
-    groups,
-    number,
-    share_of,
-    vectors_of,
-)
+from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, vectors_of
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
@@ -104,7 +94,7 @@ def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: Argmax
     co, weights = shape.out_channels, prod(shape.w_shape)
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
-    share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
+    share = Share(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
     total = own_sums(code, tiling, share, dw, workspace)
     scratch = code.at(workspace, tiling.partial_sums, code.times(slice_number, tiling.scratch))
     pack.borders(code, tiling, scratch)
@@ -112,7 +102,7 @@ def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: Argmax
     high = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     with code.loop(number(weights // co)) as (row, _):  # dW as [Kh·Kw·Ci, Co]
         code.clear(code.at(total, code.times(row, co), low), build.sub(high, low))
-    with groups(code, share, tiling.group) as (start, count):
+    with share.groups(tiling.group) as (start, count):
         x_group, dy_group = pack.group(code, tiling, largest, scratch, x, dy, start, count)
         _taps(code, tiling, tiles, Group(x_group, dy_group, total, count, share))
     build.ret_void()
@@ -155,7 +145,7 @@ def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: P
     dy = code.at(group.dy, (p * tiling.outputs[1] + q) * co)
     dw = code.at(group.dw, (i * tiling.shape.kernel_size[1] + j) * ci * co)
     size = (group.images, number(height), number(width))
-    for columns, channel in blocks(code, group.share, co, tiling.tile[1]):
+    for columns, channel in group.share.blocks(co, tiling.tile[1]):
         dy_block, dw_block = code.at(dy, channel), code.at(dw, channel)
         for line, rows, many in tiling.rows:
             with code.loop(number(many)) as (tile, _):
