@@ -16,8 +16,7 @@ from typing import Any
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import pieces
-from approxtrain_kernels.native import argmax_and_sum
-from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
+from approxtrain_kernels.native.argmax_and_sum import POSITIONS, argmax_and_sum
 from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, Share, number
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad import combine, own_sums
@@ -46,8 +45,7 @@ class TopkWgrad(WgradTiling):
 
     def module(self) -> ir.Module:
         module = ir.Module("topk_wgrad")
-        largest = argmax_and_sum.functions(module, self)
-        _slice(module, self, largest, _add_patches(module, self))
+        _slice(module, self, _add_patches(module, self))
         combine(module, self)
         return module
 
@@ -88,7 +86,7 @@ def _add_pixel(code: Function, tiling: WgradTiling, to: Any, pixel: Any, value: 
             code.build.store(code.multiply_add(value, read, code.build.load(pointer, align=4)), pointer, align=4)
 
 
-def _slice(module: ir.Module, tiling: TopkWgrad, largest: ArgmaxAndSum, add_patches: ir.Function) -> None:
+def _slice(module: ir.Module, tiling: TopkWgrad, add_patches: ir.Function) -> None:
     """A share of the images and of the output channels, group by group."""
     shape = tiling.shape
     co, patch = shape.out_channels, prod(tiling.result[1:])
@@ -107,7 +105,7 @@ def _slice(module: ir.Module, tiling: TopkWgrad, largest: ArgmaxAndSum, add_patc
             for columns, channel in share.blocks(co, tiling.tile[1]):
                 entry = build.add(code.times(n, co), channel)
                 pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
-                build.call(largest[columns], [code.at(image, channel), *pointers])
+                build.call(argmax_and_sum(module, tiling, columns), [code.at(image, channel), *pointers])
         images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
         with code.loop(build.sub(end, begin)) as (offset, _):
             channel = build.add(begin, offset)

@@ -23,14 +23,10 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import Pair
-from approxtrain_kernels.native import argmax_and_sum, pack
-from approxtrain_kernels.native.argmax_and_sum import ArgmaxAndSum
+from approxtrain_kernels.native import pack
 from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, vectors_of
 from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
-
-Tiles = dict[tuple[int, int], ir.Function]
-"""(rows, columns) → function."""
 
 
 class Wgrad(WgradTiling):
@@ -50,13 +46,7 @@ class Wgrad(WgradTiling):
 
     def module(self) -> ir.Module:
         module = ir.Module("wgrad")
-        tiles = {
-            (rows, columns): _tile(module, self, rows, columns)
-            for _, rows, _ in self.rows
-            for _, columns, _ in self.blocks
-        }
-        largest = argmax_and_sum.functions(module, self) if self.scatter_top1 else {}
-        _slice(module, self, tiles, largest)
+        _slice(module, self)
         combine(module, self)
         return module
 
@@ -64,7 +54,10 @@ class Wgrad(WgradTiling):
 def _tile(module: ir.Module, tiling: WgradTiling, rows: int, columns: int) -> ir.Function:
     """tile(x, dy, dw, images, height, width): dw `[rows, columns]` += the sum over so many pixels of the images."""
     co, ci, (sh, sw) = tiling.shape.out_channels, tiling.shape.in_channels, tiling.strides
-    code = Function(module, f"tile{rows}x{columns}", [*[FLOATS] * 3, *[INDEX] * 3], inline=False, apart=True)
+    name = f"tile{rows}x{columns}"
+    if name in module.globals:
+        return module.globals[name]
+    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 3], inline=False, apart=True)
     build, (x, dy, dw, images, height, width) = code.build, code.arguments
     vectors = vectors_of(columns, tiling.lanes)
     pointers = [code.vector(dw, r * co + first, vector) for r in range(rows) for first, vector in vectors]
@@ -88,7 +81,7 @@ def _tile(module: ir.Module, tiling: WgradTiling, rows: int, columns: int) -> ir
     return code.function
 
 
-def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: ArgmaxAndSum) -> None:
+def _slice(module: ir.Module, tiling: WgradTiling) -> None:
     """A share of the images and of the output channels, group by group."""
     shape = tiling.shape
     co, weights = shape.out_channels, prod(shape.w_shape)
@@ -103,8 +96,8 @@ def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: Argmax
     with code.loop(number(weights // co)) as (row, _):  # dW as [Kh·Kw·Ci, Co]
         code.clear(code.at(total, code.times(row, co), low), build.sub(high, low))
     with share.groups(tiling.group) as (start, count):
-        x_group, dy_group = pack.group(code, tiling, largest, scratch, x, dy, start, count)
-        _taps(code, tiling, tiles, Group(x_group, dy_group, total, count, share))
+        x_group, dy_group = pack.group(code, tiling, scratch, x, dy, start, count)
+        _taps(code, tiling, Group(x_group, dy_group, total, count, share))
     build.ret_void()
 
 
@@ -125,17 +118,17 @@ class Group(NamedTuple):
     share: Share
 
 
-def _taps(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group) -> None:
+def _taps(code: Function, tiling: WgradTiling, group: Group) -> None:
     """All tiles of the slice for one group of images, tap by tap, or by rows of taps."""
     kh, kw = tiling.shape.kernel_size
     for i in range(kh):
         for j in range(kw) if tiling.by_tap else [0]:
             rows, columns = tiling.reach(0, i), tiling.reach(1, j) if tiling.by_tap else (0, tiling.outputs[1])
             if rows[1] > 0 and columns[1] > 0:
-                _tap(code, tiling, tiles, group, (i, j), (rows, columns))
+                _tap(code, tiling, group, (i, j), (rows, columns))
 
 
-def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: Pair, reach: tuple[Pair, Pair]) -> None:
+def _tap(code: Function, tiling: WgradTiling, group: Group, tap: Pair, reach: tuple[Pair, Pair]) -> None:
     """The tiles of one tap, or row of taps, over the outputs that it reaches: (first, count) of rows and of columns."""
     (i, j), ((p, height), (q, width)) = tap, reach
     build, ci, co = code.build, tiling.shape.in_channels, tiling.shape.out_channels
@@ -151,7 +144,7 @@ def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: P
             with code.loop(number(many)) as (tile, _):
                 at = build.add(number(line), code.times(tile, rows))
                 arguments = [code.at(x, at), dy_block, code.at(dw_block, code.times(at, co)), *size]
-                build.call(tiles[rows, columns], arguments)
+                build.call(_tile(code.module, tiling, rows, columns), arguments)
 
 
 def combine(module: ir.Module, tiling: WgradTiling) -> None:
