@@ -16,13 +16,14 @@ _HOLDOUT_SEED = 2019
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images are uint8 [n,32,32,3] (rows, columns, red-green-blue), labels int32 [n]."""
+    """Images are uint8 [n,32,32,3] (rows, columns, red-green-blue), labels int32 [n] into `class_names`."""
 
     name: str
     source: str
     """Where the images came from: a path, or "drawn by approxtrain"."""
     sha256: str
     """Digest (`fingerprint`) of all decoded images and labels, holdout or not, however they were packed."""
+    class_names: tuple[str, ...]
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray

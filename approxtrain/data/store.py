@@ -69,7 +69,7 @@ def read(name: str, directory: str | Path | None = None) -> Dataset:
 def draw() -> Dataset:
     """The embedded data set, drawn now."""
     arrays = shapes.draw()
-    return Dataset(DRAWN, "drawn by approxtrain", fingerprint(*arrays), *arrays)
+    return Dataset(DRAWN, "drawn by approxtrain", fingerprint(*arrays), shapes.CLASSES, *arrays)
 
 
 def count_train(name: str, directory: str | Path | None) -> int:
@@ -137,7 +137,7 @@ def _dataset(name: str, batches: cifar.Batches) -> Dataset:
             f"{failed.expected}, and is {failed.actual}. {remedy}"
         )
     arrays = cifar.decode(batches)
-    return Dataset(name, str(batches.path), fingerprint(*arrays), *arrays)
+    return Dataset(name, str(batches.path), fingerprint(*arrays), cifar.CLASSES, *arrays)
 
 
 def _own_checks(batches: cifar.Batches) -> list[cifar.Check]:

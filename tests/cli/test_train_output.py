@@ -18,6 +18,7 @@ def assert_trained(folder: Path) -> None:
     assert (folder / "checkpoints" / "step-00000010" / "arrays.npz").is_file()
 
 
+@pytest.mark.gate
 def test_a_reader_that_goes_away_ends_no_run_and_is_mentioned_once(start, images, tmp_path):
     process = start(*TRAIN, *images, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == "starting jax …\n"

@@ -31,6 +31,7 @@ def test_the_layout_is_that_of_cifar10_images(drawn: Dataset) -> None:
     assert drawn.test_images.shape == (shapes.TEST, 32, 32, 3)
     assert drawn.train_images.dtype == drawn.test_images.dtype == np.uint8
     assert drawn.train_labels.dtype == drawn.test_labels.dtype == np.int32
+    assert len(drawn.class_names) == 10
     assert (drawn.name, drawn.source, drawn.validation) == ("shapes", "drawn by approxtrain", "test")
     assert data.train_size(CONFIG) == shapes.TRAIN
 
