@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import approxtrain_kernels  # noqa: F401  (sets the XLA flag that jaxlib 0.10.x needs, before jax starts)
 
 if TYPE_CHECKING:
-    from approxtrain import models
     from approxtrain.schedule import Schedule
 
-__all__ = ["Schedule", "models"]
+__all__ = ["Schedule"]
 __version__ = "0.1.0"
 
 
@@ -24,8 +23,4 @@ def __getattr__(name: str) -> Any:
         from approxtrain.schedule import Schedule
 
         return Schedule
-    if name == "models":
-        import approxtrain.models
-
-        return approxtrain.models
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

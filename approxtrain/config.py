@@ -7,8 +7,6 @@ Later wins: the defaults below, then the preset or file, then `dotted.key=value`
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -19,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from approxtrain import config_errors, models
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, suggestion
 from approxtrain.schedule.config import ScheduleConfig
 
 if TYPE_CHECKING:
@@ -30,6 +28,9 @@ DEFAULT_PRESET = "quickstart"
 Count = Annotated[int, Field(ge=1)]
 
 SEEDS = 2**32
+
+RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
+"""What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 
 class Section(BaseModel):
@@ -143,11 +144,8 @@ class Config(Section):
 def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of preset or TOML file `source` (None: the quickstart), changed by `overrides`.
 
-    A `source` that reads KEY=VALUE is an override of the quickstart: `train train.epochs=1` is understood.
     Raises ConfigError with every problem found: syntax, unknown keys, wrong types and values, unknown names.
     """
-    if source is not None and is_override(source):
-        source, overrides = None, [source, *overrides]
     table = _read(source or DEFAULT_PRESET)
     problems = [problem for override in overrides for problem in _override(table, override)]
     try:
@@ -164,6 +162,13 @@ def is_override(text: str) -> bool:
     return re.match(r"[\w.-]+\s*=", text) is not None
 
 
+def split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """[CONFIG] [KEY=VALUE]..., as a command is given them → (CONFIG or None, overrides): what `load` takes."""
+    if not arguments or is_override(arguments[0]):
+        return None, list(arguments)
+    return arguments[0], list(arguments[1:])
+
+
 def with_train(config: Config, **train: Any) -> Config:
     """`config` with other values in its [train] table."""
     return config.model_copy(update={"train": config.train.model_copy(update=train)})
@@ -172,12 +177,6 @@ def with_train(config: Config, **train: Any) -> Config:
 def dump(config: Config) -> str:
     """TOML with every value spelled out; `load` reads it back to an equal Config."""
     return tomli_w.dumps(plain(config))
-
-
-def digest(config: Config) -> str:
-    """SHA-256 of the configuration, independent of the order of its keys."""
-    canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def presets() -> list[tuple[str, str]]:
@@ -207,6 +206,29 @@ def plain(config: Config) -> dict[str, Any]:
     return _without_empty_tables(config.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
+def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
+    old, new, epochs = dict(_flat(before)), dict(_flat(after)), "train.epochs"
+    problems = [
+        f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
+        f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in RESUMABLE
+    ]
+    if new[epochs] < old[epochs]:
+        problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _without_empty_tables(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _without_empty_tables(value) for key, value in node.items() if value != {}}
@@ -227,7 +249,7 @@ def _read(source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        hint = config_errors.suggestion(Path(source).stem, names)
+        hint = suggestion(Path(source).stem, names)
         raise ConfigError(
             f"{source!r} is neither a preset nor a TOML file.{hint} The presets are {', '.join(names)}."
         ) from None

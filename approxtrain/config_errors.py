@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from approxtrain.errors import suggestion
 
 Path = tuple[str | int, ...]
 
@@ -43,12 +44,6 @@ def explain(error: ValidationError, model: type[BaseModel], table: dict[str, Any
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", ")")) else f"{text}."
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for the nearest of `known`, and nothing where none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _path(finding: ErrorDetails, table: dict[str, Any]) -> Path:

@@ -90,12 +90,3 @@ def explained(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         advice = _ADVICE.get(error.errno or 0, "Check the disk")
         raise DiskError(f"`{path}` cannot be written: {reason}. {advice}.") from error
-
-
-def as_os_error(error: Exception) -> OSError:
-    """The OSError behind an error of a library that gives the reason in words only."""
-    text = str(error)
-    for code in _ADVICE:
-        if os.strerror(code) in text:
-            return OSError(code, os.strerror(code))
-    return OSError(None, text.partition("\n")[0])

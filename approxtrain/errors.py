@@ -5,6 +5,9 @@ The exit codes are part of the command line's contract.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ApproxtrainError(Exception):
     """Base of the errors that the command line prints as one message."""
@@ -66,3 +69,9 @@ class InterruptedRun(ApproxtrainError):
         super().__init__(message)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" for the nearest of `known`, and nothing where none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -39,7 +39,7 @@ from approxtrain_cli.bench_step_tables import tables
 from approxtrain_kernels import ConvShape
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.pallas.choose import choose, full, plans
-from approxtrain_kernels.pallas.devices import device_of
+from approxtrain_kernels.pallas.model import device_of
 from approxtrain_kernels.pallas.wgrad import estimate
 from approxtrain_kernels.shapes import PAPER
 

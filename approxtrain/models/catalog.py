@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -146,9 +145,7 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Model:
     """The network of that name; ValueError names what there is."""
     if name not in ENTRIES:
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{hint}")
+        raise ValueError(f"no model is called {name!r}; there are {', '.join(names())}.{suggestion(name, names())}")
     entry = ENTRIES[name]
     model = Model(name, entry.summary, f"{HERE}.{entry.target}", entry.arguments)
     return model.on(LARGE, 1000) if entry.summary.endswith("ImageNet") else model

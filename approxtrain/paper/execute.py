@@ -15,7 +15,7 @@ from approxtrain import config, disk
 from approxtrain.data import Dataset
 from approxtrain.errors import ConfigError, DivergedError
 from approxtrain.paper.planning import PlannedRun
-from approxtrain.run import archive, marks
+from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 from approxtrain.run.folder import CONFIG, RunFolder
 from approxtrain.training.events import Listener
@@ -45,7 +45,7 @@ def find(root: Path, planned: PlannedRun) -> Archive | None:
     if found.identity == planned.identity:
         return found
     difference = "of another configuration" if found.data.get("sha256") == planned.data["sha256"] else "on other images"
-    if found.trajectory != marks.TRAJECTORY:
+    if found.trajectory != archive.TRAJECTORY:
         difference = "of a program that computes other trajectories"
     raise ConfigError(f"`{path}` is another run, {difference}: choose another --out.")
 

@@ -22,12 +22,26 @@ from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.errors import ConfigError
-from approxtrain.run import marks, record
-from approxtrain.run.folder import CONFIG
+from approxtrain.run import checkpoint, divergence, record
+from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
 KIND, SCHEMA = "approxtrain run", 1
 DEPTH = 2
 """Levels below a folder that `load_all` looks for runs in: DIR/NAME.json and DIR/runs/NAME."""
+
+TRAJECTORY = 1
+"""The number of the trajectories that this program computes.
+
+Two runs of one configuration on the same images take the same steps, up to rounding, if this number is the same. It is
+part of a run's identity, by which `reproduce` knows what it need not run again; the commit is recorded, but most
+commits change no trajectory.
+
+Raise it by hand when the losses of tests/approxtrain/training/test_golden.py change by more than their tolerance, and
+when the default of a key of the configuration changes.
+"""
+
+UNKNOWN = 0
+"""The trajectory number of a run that programs of different numbers went on with: equal to no program's."""
 
 ELSEWHERE = {
     "data": ("dir",),
@@ -73,7 +87,7 @@ class Archive:
         return self.config["train"]["seed"]
 
 
-def identity(config: Config, data: dict[str, Any], number: int | None = None) -> str:
+def identity(config: Config, data: dict[str, Any], trajectory: int | None = None) -> str:
     """SHA-256 over what a run computes: configuration, name and SHA-256 of the data set, trajectory number
     (this program's, where none is given).
 
@@ -82,7 +96,7 @@ def identity(config: Config, data: dict[str, Any], number: int | None = None) ->
     """
     plainest = config.model_copy(update={name: _reset(getattr(config, name), keys) for name, keys in ELSEWHERE.items()})
     table = plainest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    what = [table, data["name"], data["sha256"], marks.TRAJECTORY if number is None else number]
+    what = [table, data["name"], data["sha256"], TRAJECTORY if trajectory is None else trajectory]
     return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -93,25 +107,28 @@ def of_folder(path: Path) -> list[Archive]:
     config = configuration.load(str((path / CONFIG).absolute()))
     rows, timing = (_numbers(record.rows(path / name)) for name in (record.METRICS, record.TIMING))
     summary = _summary(path, config, rows)
-    begun = {"data": {}, "trajectory": marks.UNKNOWN, "environment": {}} | marks.begun(path)
+    nothing = {"data": {}, "trajectory": UNKNOWN, "environment": {}}
+    known = summary or checkpoint.latest_meta(path / CHECKPOINTS) or nothing
     done = max((row["epoch"] for row in rows if row["kind"] == "train"), default=0)
-    status, message = _status(summary, marks.diverged(path), done, config.train.epochs)
+    status, message = _status(summary, divergence.noted(path), done, config.train.epochs)
     archives = []
     for seed in config.train.all_seeds:
         single = configuration.with_train(config, seed=seed, seeds=1, seeds_by=None)
+        # where the images lay says nothing about the run, and something about its machine
+        single = single.model_copy(update={"data": single.data.model_copy(update={"dir": None})})
         rows_of_seed = [row for row in rows if row.get("seed", seed) == seed]
         archives.append(
             Archive(
                 name=path.name + (f"-seed{seed}" if config.train.seeds > 1 else ""),
                 status=status,
                 message=message,
-                identity=identity(single, begun["data"], begun["trajectory"]) if begun["data"] else "",
-                trajectory=begun["trajectory"],
-                config=configuration.plain(_without_folder(single)),
-                data=begun["data"],
+                identity=identity(single, known["data"], known["trajectory"]) if known["data"] else "",
+                trajectory=known["trajectory"],
+                config=configuration.plain(single),
+                data=known["data"],
                 epochs=_epochs(rows_of_seed, timing),
                 summary=_of_seed(summary, seed),
-                environment=begun["environment"],
+                environment=known["environment"],
                 probes=[row for row in rows_of_seed if row["kind"] == "probe"],
             )
         )
@@ -155,11 +172,6 @@ def load_all(paths: Iterable[Path]) -> list[Archive]:
 def _worth(archive: Archive) -> tuple[int, bool]:
     """Sort key: the archive that tells most comes first."""
     return STATUSES.index(archive.status), not archive.probes
-
-
-def _without_folder(config: Config) -> Config:
-    """Where the images lay says nothing about the run, and something about its machine."""
-    return config.model_copy(update={"data": config.data.model_copy(update={"dir": None})})
 
 
 def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:

@@ -1,44 +1,50 @@
-"""Checkpoints that are whole or refused: Orbax stores the arrays, a manifest of our own vouches for them.
+"""Checkpoints that are whole or refused: NumPy stores the arrays, and every byte is vouched for.
 
-    FOLDER/step-00000390/state/          the arrays, written by Orbax
-                         meta.json       what the caller wants back besides them
-                         MANIFEST.json   the arrays' paths, shapes and types; size and SHA-256 of every file
+    FOLDER/step-00000390/arrays.npz   the arrays, each by its path in the tree
+                         meta.json    a seal (the SHA-256 of the rest), format, step, the arrays' paths, shapes and
+                                      types, the SHA-256 of arrays.npz, and what the caller wants back besides them
 
-Orbax restores a flipped bit without a word (200 of 200 tried), so every byte is compared with the manifest
-before Orbax is asked. A checkpoint is written under a `.tmp-` name and renamed once it is complete and on
-the disk: what bears a `step-` name was once whole, and a kill at any moment costs at most the checkpoint
-being written. "Newest" is the highest step in a name, never a time stamp.
-
-What was written is read back, as a resume would, before an older one is deleted for it.
+A checkpoint is written under a `.tmp-` name, read back as a resume would, and renamed once it is complete and on the
+disk: what bears a `step-` name was once whole, and a kill at any moment costs at most the checkpoint being written.
+"Newest" is the highest step in a name, never a time stamp. Imports no jax.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from approxtrain import disk
 from approxtrain.errors import CheckpointError, DivergedError
-from approxtrain.run import array_store, manifest
 
 KEEP = 2
 """Checkpoints kept: the newest, and one to fall back to."""
 
+_ARRAYS, _META, _FORMAT = "arrays.npz", "meta.json", 3
 _NAME = re.compile(r"step-(\d{8,})")
-_TEMPORARY, _REPLACED = ".tmp-", ".old-"
+_TEMPORARY = ".tmp-"
 
 PyTree = Any
+
+
+class _Unusable(Exception):
+    """Why a checkpoint is passed over."""
 
 
 def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
     """Write `state` and `meta` as the checkpoint after `step` steps; returns its folder.
 
     `state` is any pytree of jax or numpy arrays; they are stored bit for bit. A checkpoint of the same step
-    is replaced. Once it is in place and was read back, older ones but the newest are deleted, and so are later
-    ones: a run that saves step 20 while there is a step 30 could not use that and fell back.
+    is replaced. Once it is in place, older ones but the newest are deleted, and so are later ones: a run that saves
+    step 20 while there is a step 30 could not use that and fell back.
 
     Raises DivergedError, before anything is touched, where an array holds NaN or infinity; DiskError where
     the checkpoint cannot be written, CheckpointError where it does not come back as it was, and then the
@@ -49,19 +55,21 @@ def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
     target = folder / f"step-{step:08d}"
     temporary = folder / f"{_TEMPORARY}{target.name}"
     with disk.explained(target):
+        if not folder.is_dir():
+            folder.mkdir()  # not its parents: a run's folder that has gone must not appear again
+            disk.sync(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            folder.mkdir(exist_ok=True)  # not its parents: a run's folder that has gone must not appear again
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            array_store.write(temporary / "state", list(arrays.values()))
-            (temporary / "meta.json").write_text(manifest.to_json(meta))
-            manifest.write(temporary, step, _describe(arrays))
-            aside = _put_in_place(temporary, target)
+            _write(temporary, step, arrays, meta)
+            _refuse_unless_it_comes_back(temporary, target, step, arrays, meta)
+            if target.exists():  # it could not be used, else the run would have gone on from there
+                shutil.rmtree(target)
+            temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _refuse_unless_it_comes_back(target, step, arrays, meta, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        disk.sync(folder)
         found = _found(folder)
         kept = [target, *(path for number, path in found if number < step)][:KEEP]
         for _, path in found:
@@ -74,19 +82,21 @@ def load_latest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], lis
     """(state, meta, skipped) of the newest checkpoint that is whole, or None where there is no checkpoint
     at all.
 
-    `like` gives the structure, shapes and types to expect: arrays or `jax.ShapeDtypeStruct`s. A leaf comes
-    back as a numpy array where `like` has one, else as a jax array. `skipped` says which newer checkpoints
-    were passed over, and why. Deletes nothing.
+    `like` gives the structure, shapes and types to expect: arrays or `jax.ShapeDtypeStruct`s. `skipped` says which
+    newer checkpoints were passed over, and why. Deletes nothing.
 
     Raises CheckpointError, which lists each checkpoint with its reason, where none can be used.
     """
+    import jax
+    import jax.numpy as jnp
+
     skipped: list[str] = []
     leaves = _leaves(like)
     for step, path in _found(folder):
         try:
             arrays, meta = _load(path, step, leaves)
-            return _as_like(like, arrays), meta, skipped
-        except (manifest.Unusable, array_store.Unreadable, OSError) as problem:
+            return jax.tree.unflatten(jax.tree.structure(like), map(jnp.array, arrays)), meta, skipped
+        except (_Unusable, OSError) as problem:
             skipped.append(f"{path.name}: {problem}")
     if not skipped:
         return None
@@ -97,14 +107,18 @@ def load_latest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], lis
     )
 
 
+def latest_meta(folder: Path) -> dict[str, Any] | None:
+    """The `meta` of the newest checkpoint whose meta.json is whole, its arrays unread; None where there is none."""
+    for step, path in _found(folder):
+        with contextlib.suppress(_Unusable, OSError):
+            return _sealed(path, step)["meta"]
+    return None
+
+
 def clean(folder: Path) -> None:
-    """Remove what a killed `save` left behind. Call it with the run folder locked, before `load_latest`."""
+    """Remove what a killed `save` left behind. Call it with the run folder locked."""
     with disk.explained(folder):
-        for path in folder.glob(f"{_REPLACED}step-*"):
-            original = folder / path.name.removeprefix(_REPLACED)
-            if not original.exists():  # killed between the two renames of _put_in_place
-                path.rename(original)
-        for path in [*folder.glob(f"{_TEMPORARY}*"), *folder.glob(f"{_REPLACED}*")]:
+        for path in folder.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(path)
 
 
@@ -116,9 +130,8 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
 
 
-def _refuse_non_finite(arrays: dict[str, Any], step: int) -> None:
+def _refuse_non_finite(arrays: dict[str, np.ndarray], step: int) -> None:
     import jax.numpy as jnp
-    import numpy as np
 
     for path, array in arrays.items():
         # jnp's issubdtype, because to numpy bfloat16 is no float
@@ -130,60 +143,80 @@ def _refuse_non_finite(arrays: dict[str, Any], step: int) -> None:
             )
 
 
-def _put_in_place(temporary: Path, target: Path) -> Path:
-    """Give `temporary` its final name. A folder cannot be renamed over another, so an old one steps aside. → where."""
-    aside = target.with_name(f"{_REPLACED}{target.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    if target.exists():
-        target.rename(aside)
-    temporary.rename(target)
-    disk.sync(target.parent)
-    return aside
+def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Both files of a checkpoint, flushed to the disk."""
+    np.savez(folder / _ARRAYS, **arrays)  # pyright: ignore[reportArgumentType]
+    content = {"format": _FORMAT, "step": step, "arrays": _describe(arrays), "sha256": _sha256(folder / _ARRAYS)}
+    content["meta"] = meta
+    (folder / _META).write_text(_to_json({"seal": _seal(content), **content}))
+    for path in (folder / _ARRAYS, folder / _META, folder):
+        disk.sync(path)
 
 
 def _refuse_unless_it_comes_back(
-    target: Path, step: int, arrays: dict[str, Any], meta: dict[str, Any], aside: Path
+    folder: Path, target: Path, step: int, arrays: dict[str, np.ndarray], meta: dict[str, Any]
 ) -> None:
-    """Read the checkpoint `target` as a resume does; where it is not what was to be saved, take it away again."""
+    """Read the checkpoint in `folder`, which is to become `target`, as a resume does."""
     try:
-        found, found_meta = _load(target, step, arrays)
-        changed = [path for (path, array), back in zip(arrays.items(), found, strict=True) if _bits_differ(array, back)]
-        if changed or found_meta != json.loads(manifest.to_json(meta)):
-            raise manifest.Unusable(f"{changed[0] if changed else 'meta.json'} comes back changed")
-    except (manifest.Unusable, array_store.Unreadable, OSError) as problem:
-        shutil.rmtree(target, ignore_errors=True)
-        if aside.exists():
-            aside.rename(target)
+        found, found_meta = _load(folder, step, arrays)
+        for (path, array), back in zip(arrays.items(), found, strict=True):
+            if array.tobytes() != back.tobytes():  # as bytes: a zero of the other sign would pass as equal
+                raise _Unusable(f"{path} comes back changed")
+        if found_meta != json.loads(_to_json(meta)):
+            raise _Unusable(f"{_META} comes back changed")
+    except (_Unusable, OSError) as problem:
         raise CheckpointError(
             f"The checkpoint `{target}` was written, but does not come back as it was: {problem}. It was removed, and "
             "earlier ones are kept. Check the disk and the memory, then go on with `approxtrain train --resume`."
         ) from problem
 
 
-def _load(path: Path, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _load(path: Path, step: int, leaves: dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]]:
     """(numpy arrays of the shapes and types of `leaves`, meta) of the checkpoint in `path`, verified."""
-    manifest.verify(path, step, _describe(leaves))
-    meta = json.loads((path / "meta.json").read_bytes())
-    return array_store.read(path / "state", list(leaves.values())), meta
+    content = _sealed(path, step)
+    for stored, wanted in zip(content["arrays"], _describe(leaves), strict=False):
+        if stored != wanted:
+            raise _Unusable(f"it holds {_words(*stored)} where this run has {_words(*wanted)}")
+    if len(content["arrays"]) != len(leaves):
+        raise _Unusable(f"it holds {len(content['arrays'])} arrays where this run has {len(leaves)}")
+    if not (path / _ARRAYS).is_file():
+        raise _Unusable(f"{_ARRAYS} is missing")
+    if _sha256(path / _ARRAYS) != content["sha256"]:
+        raise _Unusable(f"{_ARRAYS} is damaged: its SHA-256 is not the one in {_META}")
+    try:
+        with np.load(path / _ARRAYS) as stored:
+            # a view, because NumPy reads bfloat16 back as bytes without a type
+            return [stored[name].view(leaf.dtype) for name, leaf in leaves.items()], content["meta"]
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _Unusable(f"{_ARRAYS} cannot be read: {error}") from error
 
 
-def _as_like(like: PyTree, arrays: list[Any]) -> PyTree:
-    """`arrays` in the tree `like`, on the device where that has no numpy array."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
+def _sealed(path: Path, step: int) -> dict[str, Any]:
+    """What meta.json of the checkpoint of `step` in `path` says, its seal checked."""
+    if not (path / _META).is_file():
+        raise _Unusable(f"{_META} is missing")
+    try:
+        content = json.loads((path / _META).read_bytes())
+        if content.pop("seal") != _seal(content) or content["format"] != _FORMAT:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _Unusable(f"{_META} is damaged, or another version of approxtrain wrote it") from None
+    if content["step"] != step:
+        raise _Unusable(f"{_META} is that of step {content['step']}")
+    return content
 
-    on_host = [isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(like)]
-    leaves = [array if here else jnp.array(array) for here, array in zip(on_host, arrays, strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_to_json(content).encode()).hexdigest()
 
 
-def _bits_differ(array: Any, other: Any) -> bool:
-    import numpy as np
+def _to_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
-    # as bytes: a zero of the other sign would pass as equal
-    ours, theirs = (np.ravel(each).view(np.uint8) for each in (array, other))
-    return not np.array_equal(ours, theirs)
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
@@ -193,13 +226,16 @@ def _leaves(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _on_host(state: PyTree) -> dict[str, Any]:
+def _on_host(state: PyTree) -> dict[str, np.ndarray]:
     """Path → numpy array."""
     import jax
-    import numpy as np
 
     return {path: np.asarray(leaf) for path, leaf in _leaves(jax.device_get(state)).items()}
 
 
 def _describe(leaves: dict[str, Any]) -> list[list[Any]]:
     return [[path, list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()]
+
+
+def _words(path: str, shape: list[int], dtype: str) -> str:
+    return f"{path} {dtype}[{','.join(map(str, shape))}]"

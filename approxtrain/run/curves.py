@@ -67,13 +67,11 @@ def schedule_title(schedule: dict[str, Any]) -> str:
 
 def _by_seed(found: list[dict[str, Any]]) -> list[dict[str, list[float]]]:
     """One series a seed, accuracies in percent; a single one where the rows bear no seed."""
-    seeds = dict.fromkeys(row.get("seed") for row in found)
-    return [_series([row for row in found if row.get("seed") == seed]) for seed in seeds]
-
-
-def _series(found: list[dict[str, Any]]) -> dict[str, list[float]]:
-    series = {name: [float(row[name]) for row in found] for name in ("epoch", "loss", "accuracy")}
-    return series | {"accuracy": [100 * share for share in series["accuracy"]]}
+    scales = {"epoch": 1, "loss": 1, "accuracy": 100}
+    return [
+        {name: [scale * float(row[name]) for row in found if row.get("seed") == seed] for name, scale in scales.items()}
+        for seed in dict.fromkeys(row.get("seed") for row in found)
+    ]
 
 
 def _best(validation: list[dict[str, list[float]]]) -> str:

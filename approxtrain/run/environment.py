@@ -11,19 +11,17 @@ from typing import Any
 
 from approxtrain.run import process
 
+BITS_DEPEND_ON = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
+"""What must be the same for a resumed run to repeat the bits."""
 
-def versions() -> dict[str, str]:
-    """Package → version, of all that a number may depend on."""
-    import approxtrain
-
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"approxtrain": approxtrain.__version__} | {name: metadata.version(name) for name in packages}
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def this_environment() -> dict[str, Any]:
     """Where a number was measured: device, machine, versions, flags, commit. Starts jax's backend."""
     import jax
 
+    from approxtrain import __version__
     from approxtrain_kernels import native
 
     devices = jax.devices()
@@ -35,7 +33,7 @@ def this_environment() -> dict[str, Any]:
         "processor": _processor(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "versions": versions(),
+        "versions": {"approxtrain": __version__} | {name: metadata.version(name) for name in _PACKAGES},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
         "freed_memory_kept": process.freed_memory_kept,
@@ -43,20 +41,9 @@ def this_environment() -> dict[str, Any]:
     }
 
 
-def place(environment: dict[str, Any]) -> dict[str, Any]:
-    """The part of an environment that must be the same for a resumed run to repeat the bits."""
-    names = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
-    return {name: environment[name] for name in names}
-
-
 def _processor() -> str:
     """The processor's own name; on Linux `platform.processor` knows only the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return process.cpuinfo("model name").partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 def _git_commit() -> str | None:

@@ -20,6 +20,7 @@ from approxtrain.errors import ConfigError, LockedError
 
 CONFIG = "config.toml"
 LOCK = "run.lock"
+CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
@@ -59,7 +60,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def refuse_moved(self) -> None:
         """Raise DiskError where the folder that was locked is not at its path any more."""
@@ -81,10 +82,9 @@ def default_path(*parts: str, seed: int, seeds: int = 1, root: Path = Path("runs
 
     `default_path("cnn2", "schedule1", seed=0)` is runs/cnn2-schedule1-s0-20260131T142205Z; of four seeds it has s0-3.
     """
+    which = f"s{seed}" if seeds == 1 else f"s{seed}-{seed + seeds - 1}"
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = re.sub(
-        r"[^\w.+-]+", "-", "-".join([*parts, f"s{seed}", *([str(seed + seeds - 1)] if seeds > 1 else []), stamp])
-    )
+    name = re.sub(r"[^\w.+-]+", "-", "-".join([*parts, which, stamp]))
     path, number = root / name, 2
     while path.exists():
         path, number = root / f"{name}-{number}", number + 1

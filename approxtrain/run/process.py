@@ -66,9 +66,14 @@ def _cache_folder() -> Path:
 
 def _processor_kind() -> str:
     """Eight digits for what the processor can do."""
+    known = filter(None, [platform.machine(), cpuinfo("flags", "Features")])
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:8]
+
+
+def cpuinfo(*keys: str) -> str:
+    """The first line of Linux' /proc/cpuinfo that begins with one of `keys`; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
-        lines = []
-    abilities = [line for line in lines if line.startswith(("flags", "Features"))][:1]
-    return hashlib.sha256("\n".join([platform.machine(), *abilities]).encode()).hexdigest()[:8]
+        return ""
+    return next((line for line in lines if line.startswith(keys)), "")

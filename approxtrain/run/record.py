@@ -50,12 +50,12 @@ class Record:
     """
 
     def __init__(self, folder: Path, written: Written | None = None) -> None:
-        refuse_changed(folder, written)  # both, before one is cut
+        metrics, timing = folder / METRICS, folder / TIMING
+        kept = vouched_part(metrics, written and written.metrics), vouched_part(timing, written and written.timing)
         self._folder = folder
         self._purge_step = None if written is None else written.step + 1
         self._tensorboard: Any = None
-        self._metrics = RowFile(folder / METRICS, written and written.metrics)
-        self._timing = RowFile(folder / TIMING, written and written.timing)
+        self._metrics, self._timing = RowFile(metrics, kept[0]), RowFile(timing, kept[1])
 
     def row(self, *, kind: str, step: int, **values: Any) -> None:
         """Append {"kind", "step", **values} to metrics.jsonl; the numbers go to TensorBoard as well."""
@@ -99,18 +99,6 @@ class Record:
                     filename_suffix=f".{self._purge_step or 0:08d}",  # else two of one second clash
                 )
         return self._tensorboard
-
-
-def summary(folder: Path, values: dict[str, Any]) -> Path:
-    """Write `values` as summary.json, readable and in one step; returns its path."""
-    disk.write_json(folder / SUMMARY, plain(values), make_folder=False)
-    return folder / SUMMARY
-
-
-def refuse_changed(folder: Path, written: Written | None) -> None:
-    """CheckpointError unless the rows in `folder` begin with those that `written` vouches for; None: if any are."""
-    vouched_part(folder / METRICS, written and written.metrics)
-    vouched_part(folder / TIMING, written and written.timing)
 
 
 def plain(value: Any) -> Any:

@@ -25,15 +25,10 @@ class Vouched(NamedTuple):
 
 
 class RowFile:
-    """The file at `path`, open to append to.
+    """The file at `path`, open to append to, of which the rows `kept` (`vouched_part`) stay and what follows is cut."""
 
-    It begins with the rows that `vouched` stands for; what comes after them is cut off. Raises CheckpointError, and
-    leaves the file as it is, where they are not in it as they were.
-    """
-
-    def __init__(self, path: Path, vouched: Vouched | None) -> None:
+    def __init__(self, path: Path, kept: bytes) -> None:
         self._path = path
-        kept = vouched_part(path, vouched)
         with disk.explained(path):
             if path.exists() and path.stat().st_size != len(kept):
                 disk.write(path, kept)
@@ -74,15 +69,19 @@ class RowFile:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file, without a last line that was cut short; none where there is no file."""
+    """The rows of a .jsonl file, without a last line that was cut short; none where there is no file.
+
+    Raises CheckpointError where another line is damaged.
+    """
     found = []
-    for line in _content(path).splitlines(keepends=True):
+    for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):  # what a kill cut short has no end
         try:
-            row = json.loads(line)
-        except ValueError:  # what a kill or a power cut left unreadable
-            continue
-        if line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
-            found.append(row)
+            found.append(json.loads(line))
+            found[-1]["step"]
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(
+                f"`{path}` is damaged: line {number} is no row of a run. Bring the file back from a backup."
+            ) from None
     return found
 
 

@@ -3,15 +3,7 @@
 `ScheduleConfig` is what the TOML says, `Schedule` the table that training follows, `named()` the catalogue.
 """
 
-from approxtrain.schedule.config import ScheduleConfig
-from approxtrain.schedule.named import Named, named
-from approxtrain.schedule.schedule import Column, IndexTable, Schedule
+from approxtrain.schedule.config import ScheduleConfig, named
+from approxtrain.schedule.schedule import Column, Schedule
 
-__all__ = [
-    "Column",
-    "IndexTable",
-    "Named",
-    "Schedule",
-    "ScheduleConfig",
-    "named",
-]
+__all__ = ["Column", "Schedule", "ScheduleConfig", "named"]

@@ -1,4 +1,5 @@
-"""The `[schedule]` section of a configuration: what its TOML may say, checked as far as that needs no model.
+"""The `[schedule]` section of a configuration: what its TOML may say, checked as far as that needs no model; and the
+named schedules, which `named.toml` defines in the same grammar.
 
 What needs the model (a layer number out of range, a rule that matches nothing, two rules that disagree) is
 checked by `Schedule.from_config`. The grammar is explained by example in docs/schedules.md.
@@ -6,8 +7,11 @@ checked by `Schedule.from_config`. The grammar is explained by example in docs/s
 
 from __future__ import annotations
 
-import difflib
+import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,9 +25,36 @@ from pydantic import (
     model_validator,
 )
 
-from approxtrain.schedule.named import named
+from approxtrain.errors import suggestion
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
+
+
+@dataclass(frozen=True)
+class NamedSchedule:
+    """One entry: rules (TOML tables without a method of their own), or a literal grid of method names."""
+
+    name: str
+    summary: str
+    rules: tuple[dict[str, Any], ...] = ()
+    grid: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def takes_method(self) -> bool:
+        """Whether `schedule.method` says what the rules put into their cells."""
+        return bool(self.rules)
+
+
+@cache
+def named() -> dict[str, NamedSchedule]:
+    """Name → definition, in the order of the file."""
+    text = resources.files("approxtrain.schedule").joinpath("named.toml").read_text(encoding="utf-8")
+    return {
+        name: NamedSchedule(
+            name, table["summary"], tuple(table.get("rules", ())), tuple(map(tuple, table.get("grid", ())))
+        )
+        for name, table in tomllib.loads(text).items()
+    }
 
 
 def make(name: str, params: dict[str, Any]) -> Method:
@@ -39,8 +70,7 @@ def make(name: str, params: dict[str, Any]) -> Method:
 
 def _choices(name: str, known: Iterable[str]) -> str:
     known = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{', '.join(known)}." + (f" Did you mean {close[0]!r}?" if close else "")
+    return f"{', '.join(known)}.{suggestion(name, known)}"
 
 
 def _known_method(name: str) -> str:
@@ -77,12 +107,6 @@ class LayerRange(Section):
     stop: Count | None = None
     every: Count = 1
 
-    @model_validator(mode="after")
-    def _ordered(self) -> LayerRange:
-        if self.stop is not None and self.stop < self.start:
-            raise ValueError(f"`stop` (={self.stop}) lies before `start` (={self.start}), and it is inclusive.")
-        return self
-
 
 class StepRange(Section):
     """Global steps start, start + every, … below stop; without end where stop is left out."""
@@ -91,12 +115,6 @@ class StepRange(Section):
     stop: Count | None = None
     every: Count = 1
 
-    @model_validator(mode="after")
-    def _ordered(self) -> StepRange:
-        if self.stop is not None and self.stop <= self.start:
-            raise ValueError(f"`stop` (={self.stop}) must be above `start` (={self.start}): it is exclusive.")
-        return self
-
 
 class EpochRange(Section):
     """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out."""
@@ -104,14 +122,8 @@ class EpochRange(Section):
     from_: Count = Field(1, alias="from")
     to: Count | None = None
 
-    @model_validator(mode="after")
-    def _ordered(self) -> EpochRange:
-        if self.to is not None and self.to < self.from_:
-            raise ValueError(f"`to` (={self.to}) lies before `from` (={self.from_}), and it is inclusive.")
-        return self
 
-
-class Cell(Section):
+class MethodTable(Section):
     """A method with its parameters."""
 
     method: MethodName
@@ -121,7 +133,7 @@ class Cell(Section):
         return make(self.method, self.params)
 
 
-class Rule(Cell):
+class Rule(MethodTable):
     """Puts one method into the cells that all of its conditions select; one left out selects everything."""
 
     layers: LayerRange | LayerNumbers | None = None
@@ -152,7 +164,7 @@ class ScheduleConfig(Section):
     params: Params = {}
     until_epoch: Count | None = None
     rules: tuple[Rule, ...] | None = None
-    cells: dict[str, Cell] = {}
+    cells: dict[str, MethodTable] = {}
     grid: tuple[Row, ...] | None = None
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     dispatch: Literal["auto", "switch", "host"] = "auto"

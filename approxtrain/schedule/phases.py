@@ -40,7 +40,7 @@ class _Piece:
 
 
 def phases_of(stamps: Sequence[Stamp], layers: int) -> tuple[tuple[Method, ...], Phases]:
-    """Cells in order of first use and phases. ValueError if a period is too long to tabulate."""
+    """The methods in order of first use, and the phases. ValueError if a period is too long to tabulate."""
     cells = list(dict.fromkeys([make("full"), *(stamp.method for stamp in stamps)]))
     starts = sorted({0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)})
     merged: list[_Piece] = []
@@ -66,22 +66,10 @@ def _paint(first: int, stop: int | None, stamps: Sequence[Stamp], cells: list[Me
     mask = np.zeros((layers, length), np.int16)
     for stamp in sorted(active, key=lambda s: s.order):
         mask[list(stamp.layers), stamp.next_use(first) - first :: stamp.every] = cells.index(stamp.method)
-    # Two periods tell the smallest one; a phase too short to show two of it is left as it is.
-    seen = 2 * period if stop is None else min(2 * period, stop - first)
-    numbers = np.unique(_Piece(0, None, mask).steps(0, seen), axis=1, return_inverse=True)[1]
-    smallest = _smallest_period(numbers.ravel().tolist())
-    return _Piece(first, stop, mask[:, :smallest] if 2 * smallest <= seen else mask)
-
-
-def _smallest_period(items: list[int]) -> int:
-    """Smallest p with items[i] = items[i mod p] for all i: the length less the longest border."""
-    border = [0]
-    for item in items[1:]:
-        length = border[-1]
-        while length and items[length] != item:
-            length = border[length - 1]
-        border.append(length + (items[length] == item))
-    return len(items) - border[-1]
+    if length == period:  # a phase that is shorter is left as it is
+        divisors = (p for p in range(1, period + 1) if period % p == 0)
+        mask = mask[:, : next(p for p in divisors if np.array_equal(mask[:, p:], mask[:, :-p]))]
+    return _Piece(first, stop, mask)
 
 
 def _join(a: _Piece, b: _Piece) -> _Piece | None:

@@ -128,10 +128,6 @@ def _words(figure: Figure, summary: Summary, cell: float) -> None:
         f"{run.wgrad_share_saved:.1%} of wgrad FLOPs replaced",
         f"{steps} compiled step{'s' if steps > 1 else ''}",
     ]
-    if run.dgrad_saved:
-        facts.insert(2, f"frozen prefix saves {run.dgrad_share_saved:.1%} of the step's FLOPs")
-    if run.dgrad_replaced:
-        facts.insert(2, f"replaced dgrads are {run.dgrad_share_replaced:.1%} of the step's FLOPs")
     if len(summary.phases) > 1:
         facts.append(f"over {summary.epochs} epochs")
     title = f"{summary.model.name}: {summary.config.title}"

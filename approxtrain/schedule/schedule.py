@@ -109,13 +109,9 @@ class Schedule:
         """The index of `column(step)` in `columns`."""
         if step < 0:
             raise ValueError(f"`step` (={step}) must not be negative.")
-        starts, periods, offsets, table = self._table
+        starts, periods, offsets, table = self.index_table
         phase = bisect_right(self._starts, step) - 1
         return int(table[int(offsets[phase]) + (step - int(starts[phase])) % int(periods[phase])])
-
-    def index_table(self) -> IndexTable:
-        """The arrays from which a compiled program finds `index(step)`."""
-        return self._table
 
     def visits(self, first: int, stop: int) -> np.ndarray:
         """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
@@ -126,7 +122,7 @@ class Schedule:
 
     def column_visits(self, first: int, stop: int) -> np.ndarray:
         """How often each of `columns` is used in the steps first ≤ s < stop: int64 [columns], exact."""
-        _, _, offsets, table = self._table
+        _, _, offsets, table = self.index_table
         total = np.zeros(len(self._distinct), np.int64)
         for offset, (start, mask), end in zip(offsets.tolist(), self.phases, [*self._starts[1:], stop], strict=True):
             begin, end, period = max(start, first), min(end, stop), mask.shape[1]
@@ -138,10 +134,16 @@ class Schedule:
             np.add.at(total, table[offset : offset + period], times)
         return total
 
+    def shares(self, steps: int) -> dict[str, float]:
+        """Label of each method → its share of all layers in the first `steps` steps."""
+        visits = self.visits(0, steps).sum(0)
+        shares = (visits / visits.sum()).tolist()
+        return {method.label: share for method, share in zip(self.cells, shares, strict=True)}
+
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The distinct columns in order of first use: the steps that have to be compiled."""
-        return tuple(tuple(self.cells[cell] for cell in column) for column in self._distinct)
+        return tuple(tuple(self.cells[number] for number in column) for column in self._distinct)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -152,20 +154,21 @@ class Schedule:
         return list(dict.fromkeys(tuple(column) for _, mask in self.phases for column in mask.T.tolist()))
 
     @cached_property
-    def _table(self) -> IndexTable:
+    def index_table(self) -> IndexTable:
+        """The arrays from which a compiled program finds `index(step)`."""
         number = {column: index for index, column in enumerate(self._distinct)}
         periods = [mask.shape[1] for _, mask in self.phases]
         offsets = np.concatenate([[0], np.cumsum(periods)[:-1]])
         table = [number[tuple(column)] for _, mask in self.phases for column in mask.T.tolist()]
         return IndexTable(*(np.asarray(values, np.int32) for values in (self._starts, periods, offsets, table)))
 
-    @cached_property
-    def _value(self) -> tuple[object, ...]:
-        masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.frozen_prefix)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._value == other._value
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+    @cached_property
+    def _value(self) -> tuple[object, ...]:
+        masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
+        return (self.layers, self.cells, masks, self.frozen_prefix)

@@ -12,8 +12,7 @@ from itertools import combinations, groupby
 from math import gcd
 
 from approxtrain.models.layer import ConvLayer
-from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
-from approxtrain.schedule.named import named
+from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make, named
 from approxtrain_kernels.method import Method
 
 
@@ -56,11 +55,16 @@ def resolve(config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch
     problems: list[str] = []
     for where, rule in rules:
         numbers, wrong = _select(rule, where, layers)
-        span = _span(rule, end, steps_per_epoch)
-        if span is None:
-            wrong.append(f"`{where}`: it covers no step. {_windows(rule, end, steps_per_epoch)}")
-        elif not wrong:
-            stamps.append(Stamp(where, numbers, *span, rule.build(), rule.order))
+        steps, (begin, stop) = rule.steps or StepRange(), _window(rule, end, steps_per_epoch)
+        stamp = Stamp(where, numbers, begin, stop, steps.every, steps.start, rule.build(), rule.order)
+        first = stamp.next_use(begin)
+        if not stamp.spans(first):
+            wrong.append(
+                f"`{where}`: it covers no step: by its `steps` and `epochs` the first would be {first}, and by these "
+                f"or `until_epoch` all lie below {stop} (steps count from 0, an epoch has {steps_per_epoch})."
+            )
+        if not wrong:
+            stamps.append(stamp)
         problems += wrong
     return stamps, problems + _conflicts(stamps, layers)
 
@@ -109,30 +113,14 @@ def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[
     return tuple(layer.number - 1 for layer in selected), problems
 
 
-def _span(rule: Rule, end: int | None, steps_per_epoch: int) -> tuple[int, int | None, int, int] | None:
-    """(begin, stop, every, anchor) of the rule's steps before `end`; None if there are none."""
+def _window(rule: Rule, end: int | None, steps_per_epoch: int) -> tuple[int, int | None]:
+    """(begin, stop) of the steps before `end` that the rule is for, whichever of them it uses."""
     steps = rule.steps or StepRange()
     begin, stops = steps.start, [steps.stop, end]
     if rule.epochs:
         begin = max(begin, (rule.epochs.from_ - 1) * steps_per_epoch)
         stops.append(rule.epochs.to and rule.epochs.to * steps_per_epoch)
-    stop = min((s for s in stops if s is not None), default=None)
-    first = begin + (steps.start - begin) % steps.every
-    return None if stop is not None and first >= stop else (begin, stop, steps.every, steps.start)
-
-
-def _windows(rule: Rule, end: int | None, steps_per_epoch: int) -> str:
-    """Why no step is left of a rule: what it says of steps, and how long an epoch is."""
-    steps, parts = rule.steps or StepRange(), []
-    if rule.steps:
-        below = "" if steps.stop is None else f" below {steps.stop}"
-        parts.append(f"`steps` are {steps.start}, {steps.start + steps.every}, ...{below}")
-    if rule.epochs:
-        last = "" if rule.epochs.to is None else f", before step {rule.epochs.to * steps_per_epoch}"
-        parts.append(f"`epochs` begin at step {(rule.epochs.from_ - 1) * steps_per_epoch}{last}")
-    if end is not None:
-        parts.append(f"`until_epoch` ends before step {end}")
-    return f"{'; '.join(parts)} (steps count from 0, an epoch has {steps_per_epoch})."
+    return begin, min((stop for stop in stops if stop is not None), default=None)
 
 
 def _conflicts(stamps: Sequence[Stamp], layers: Sequence[ConvLayer]) -> list[str]:

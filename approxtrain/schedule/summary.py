@@ -35,16 +35,6 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """A method that is no faster than `full` on a device, in some layers of the schedule."""
-
-    method: str
-    device: str
-    why: str
-    layers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class PhaseView:
     """A phase with its last step and the cost of one period."""
 
@@ -116,19 +106,14 @@ class Summary:
             keys.append(Key(method.label, letter, _colour(method, same)))
         return tuple(keys)
 
-    def shares(self) -> dict[str, float]:
-        """Share of the run's cells that each method has."""
-        counts = self.schedule.visits(0, self.steps).sum(axis=0)
-        return {key.label: float(n / counts.sum()) for key, n in zip(self.keys, counts, strict=True)}
-
     def layer_shares(self) -> list[float]:
         """Share of the convolutions' FLOPs in one exact training step that each layer has."""
         flops = layer_flops(self.model.layers, self.batch)
         return [value / sum(flops) for value in flops]
 
     @cached_property
-    def doubts(self) -> tuple[Doubt, ...]:
-        """Cells of this run that save nothing on some device: one entry for each method, device and reason."""
+    def saves_nothing(self) -> list[dict[str, Any]]:
+        """Methods of this run that are no faster than `full`: `method`, `device`, `why`, and the `layers`."""
         layers_by_reason: dict[tuple[str, str, str], list[int]] = {}
         visits = self.schedule.visits(0, self.steps)
         for layer, counts in zip(self.model.layers, visits.tolist(), strict=True):
@@ -136,7 +121,10 @@ class Summary:
             for method, count in zip(self.schedule.cells, counts, strict=True):
                 for device, why in method.saves_nothing(shape).items() if count else ():
                     layers_by_reason.setdefault((method.label, device, why), []).append(layer.number)
-        return tuple(Doubt(*reason, tuple(layers)) for reason, layers in layers_by_reason.items())
+        return [
+            {"method": method, "device": device, "why": why, "layers": layers}
+            for (method, device, why), layers in layers_by_reason.items()
+        ]
 
     def when(self, phase: PhaseView) -> str:
         """The steps of a phase, and the epochs in which they lie."""
@@ -165,7 +153,7 @@ class Summary:
                 {"method": m.name, "params": m.params, **asdict(key)}
                 for m, key in zip(self.schedule.cells, self.keys, strict=True)
             ],
-            "cell_shares": self.shares(),
+            "cell_shares": self.schedule.shares(self.steps),
             "columns": [[method.label for method in column] for column in self.schedule.columns],
             "compiled_steps": len(self.schedule.columns),
             "phases": [
@@ -179,7 +167,7 @@ class Summary:
                 "layers": [prefix(column) for column in self.schedule.columns],
                 "run_cost": _cost(self.with_prefix),
             },
-            "saves_nothing": [asdict(doubt) for doubt in self.doubts],
+            "saves_nothing": self.saves_nothing,
         }
 
 

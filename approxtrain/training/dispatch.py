@@ -10,6 +10,9 @@ data set is never an operand of it, and the optimiser comes after it, so that th
 Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
 they begin at multiples of `chunk` counted from the start of an epoch, and what is left at its end runs step by step. So
 which steps go together depends on the step alone, and a run that is resumed between two calls groups them as before.
+
+A call costs some time, which a chunk pays once. Where the configuration leaves its steps open, `steps_a_call` decides
+once in the life of a run, after a first epoch of single steps, because it needs the time of one.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ from approxtrain.training.seeds import default_form, over_seeds
 from approxtrain.training.step import StepMetrics, Task, TrainState, backward, held_by, optimizer_step
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
+
+
+LONGEST_CALL = 1.0
+"""The longest that a call may last, in seconds: a signal waits for it, and for one more that is on its way."""
+MOST_STEPS = 64
+"""Steps a call: a cost that is paid once in 64 steps is as good as none."""
+LEAST_LEFT = 600.0
+"""Seconds of steps that must be left, so that they earn back the compiling of a second program."""
 
 
 class Dispatch:
@@ -83,8 +94,7 @@ class Dispatch:
         self.listener.compiling(first, last, len(self.schedule.columns), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
-        function = jax.jit(function, donate_argnums=0)
-        self.compiled[program, steps] = function.lower(*arguments, self.keys).compile()
+        self.compiled[program, steps] = jax.jit(function, donate_argnums=0).lower(*arguments, self.keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
@@ -135,8 +145,19 @@ def choose_mode(mode: str, columns: int) -> str:
     return mode if columns > 1 else "host"
 
 
+def steps_a_call(step_seconds: float, steps_per_epoch: int, steps_left: int) -> int:
+    """The largest power of two of steps that last at most LONGEST_CALL, fit into an epoch and are at most MOST_STEPS.
+
+    1 where that is none, and where the rest of the run is short.
+    """
+    if step_seconds * steps_left < LEAST_LEFT:
+        return 1
+    most = min(MOST_STEPS, steps_per_epoch, int(LONGEST_CALL / step_seconds))
+    return 1 << max(most.bit_length() - 1, 0)
+
+
 def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:
     """`schedule.index(step)`, computed inside a compiled program from the schedule's static table."""
-    starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table())
+    starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table)
     phase = jnp.searchsorted(starts, step, side="right") - 1
     return table[offsets[phase] + (step - starts[phase]) % periods[phase]]

@@ -21,14 +21,13 @@ from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
-from approxtrain.run import curves, marks, record
-from approxtrain.run.environment import place, this_environment
+from approxtrain.run import archive, curves, divergence, record
+from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
-from approxtrain.training.chunk import steps_a_call
-from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener
 from approxtrain.training.pending import PendingCalls, spread
@@ -56,9 +55,8 @@ class Run:
         )
         every = config.train.probe_every
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        self.environment = this_environment()
+        self.facts = saving.Facts(configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY)
         self.step_seconds: list[float] = []
-        self.decided_chunk: int | None = None
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -67,27 +65,25 @@ class Run:
         """
         state, written = self._restore()
         self.folder.refuse_moved()
-        disk.write(self.folder.config, configuration.dump(self.config))
         start = int(state.step)
-        self.listener.begin(self.workload, start)
-        if (summary := self._summary_of_what_is_done(start)) is not None:
-            return summary
-        self._warn_of_a_chunk_without_effect()
-        trajectory = marks.begin(self.folder.path, written is not None, self.workload.data, self.environment)
-        self.decided_chunk = marks.begun(self.folder.path).get("chunk")
         first_epoch = start // self.workload.steps_per_epoch + 1
         with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
+            disk.write(self.folder.config, configuration.dump(self.config))
+            self.listener.begin(self.workload, start)
+            if (summary := self._summary_of_what_is_done(start)) is not None:
+                return summary
+            self._warn_of_a_chunk_without_effect()
             try:
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
-                    self._save(state, rows)
+                    saving.save(self.folder, state, self.facts, rows)
                 for epoch in range(first_epoch, self.config.train.epochs + 1):
                     state = self._epoch(epoch, state, rows, interruption)
             except DivergedError as error:
                 self.folder.refuse_moved()
-                marks.diverge(self.folder.path, error)
+                divergence.note(self.folder.path, error)
                 raise
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
-        return self._summary(start, trajectory)
+        return self._summary(start)
 
     def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
         """The summary, where nothing is left to train and it says so; what was measured for it is kept."""
@@ -112,11 +108,8 @@ class Run:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        saved = saving.restore(self.folder, initial, self._facts(), self.listener)
-        return (initial, None) if saved is None else (saved.state, saved.written)
-
-    def _facts(self) -> saving.Facts:
-        return saving.Facts(configuration.plain(self.config), self.dataset.identity, place(self.environment))
+        state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
+        return state, written
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
@@ -129,45 +122,39 @@ class Run:
         training = [(loss / count, right / (count * batch)) for loss, right in zip(losses, correct, strict=True)]
         rate = {"learning_rate": float(np.asarray(self.task.learning_rate(step - 1)))}  # of the last step
         report: dict[str, Any] = {"step": step, "epoch": epoch}
-        report |= self._rows(rows, "train", step, epoch, training, **rate) | rate
+        report |= self._rows(rows, {"kind": "train"} | report, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
-            validation = self._rows(rows, "validation", step, epoch, self.evaluate(state))
+            where = {"kind": "validation", "step": step, "epoch": epoch}
+            validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._decide_chunk(seconds / steps)
-        self._save(state, rows)
+        saving.save(self.folder, state, self.facts, rows)
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
 
     def _chunk(self, epoch: int) -> int:
-        """Steps a call: as given, else single ones in the first epoch and then as was decided (`chunk.py`)."""
-        return self.config.train.chunk or (1 if epoch == 1 else self.decided_chunk or 1)
+        """Steps a call: as given, else single ones in the first epoch and then as was decided (`steps_a_call`)."""
+        return self.config.train.chunk or (1 if epoch == 1 else self.facts.chunk or 1)
 
     def _decide_chunk(self, step_seconds: float) -> None:
         """At the end of the first epoch, once in the life of the run."""
-        if self.config.train.chunk is None and self.decided_chunk is None:
+        if self.config.train.chunk is None and self.facts.chunk is None:
             left = self.workload.total_steps - self.workload.steps_per_epoch
             several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
-            self.decided_chunk = several if len(self.dispatch.programs) == 1 else 1
-            marks.note(self.folder.path, chunk=self.decided_chunk)
+            self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
-        self,
-        rows: record.Record,
-        kind: str,
-        step: int,
-        epoch: int,
-        figures: Sequence[tuple[float, float]],
-        **more: float,
+        self, rows: record.Record, row: dict[str, Any], figures: Sequence[tuple[float, float]], **more: Any
     ) -> dict[str, float]:
-        """Write a row for each seed, of its loss and accuracy. → these over the seeds."""
+        """Write `row` for each seed, with its loss and accuracy and `more`. → these two over the seeds."""
         for seed, (loss, accuracy) in zip(self.seeds, figures, strict=True):
             # TensorBoard gives a seed a curve of its own; single runs are compared by curves of one name
-            which = {"seed": seed} if len(self.seeds) > 1 else {}
-            rows.row(kind=kind, step=step, epoch=epoch, **which, loss=loss, accuracy=accuracy, **more)
+            which: dict[str, Any] = {"seed": seed} if len(self.seeds) > 1 else {}
+            rows.row(**row, **which, loss=loss, accuracy=accuracy, **more)
         losses, accuracies = zip(*figures, strict=True)
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 
@@ -195,7 +182,7 @@ class Run:
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step < last:
                 with pending.paused():
-                    self._save(state, rows)
+                    saving.save(self.folder, state, self.facts, rows)
                     self._stop_if_signalled(step, interruption)
         pending.drain()
         seconds = time.perf_counter() - begin - pending.paused_seconds
@@ -227,16 +214,13 @@ class Run:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
 
-    def _save(self, state: TrainState, rows: record.Record) -> None:
-        saving.save(self.folder, state, self._facts(), rows)
-
-    def _summary(self, start: int, trajectory: int) -> dict[str, Any]:
+    def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()
         train = self.config.train
         summary = {
             "model": self.workload.model.name,
             "schedule": self.config.schedule.title,
-            "data": self.workload.data,
+            "data": self.facts.data,
             "seed": train.seed,
             "seeds": train.seeds,
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
@@ -250,12 +234,10 @@ class Run:
             "chunk": self.dispatch.span(0),
             "columns": len(self.workload.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
-            **({} if self.probe is None else self.probe.cost()),
-            "config": configuration.digest(self.config),
-            "trajectory": trajectory,
-            "environment": self.environment,
+            "trajectory": self.facts.trajectory,
+            "environment": self.facts.environment,
         }
-        record.summary(self.folder.path, summary)
+        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         curves.plot(self.folder.path)
         return summary
 

@@ -42,7 +42,6 @@ from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
-from approxtrain.training.pending import spread
 from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree, losses
 from approxtrain_kernels import Method
@@ -75,7 +74,6 @@ class Probe:
             for column in dispatch.schedule.columns
         ]
         self._compiled: dict[Cells, Any] = {}
-        self._compile_seconds, self._seconds = 0.0, []
         if not any(self._cells):
             listener.warn(f"train.probe_every={every} has no effect: the schedule approximates no layer.")
 
@@ -93,9 +91,7 @@ class Probe:
         arguments = (state, images, order, self._dispatch.keys)
         if cells not in self._compiled:
             self._compile(cells, *arguments)
-        start = time.perf_counter()
         measured = [np.asarray(values) for values in self._compiled[cells](*arguments)]  # of each cell [seeds, figures]
-        self._seconds.append(time.perf_counter() - start)
         rows = []
         for place, seed in enumerate(self._seeds):
             which = {"seed": seed} if len(self._seeds) > 1 else {}
@@ -105,20 +101,11 @@ class Probe:
                 rows.append(which | layer | dict(figures))
         return rows
 
-    def cost(self) -> dict[str, Any]:
-        """What the probes took: seconds of compiling, and the spread of their milliseconds."""
-        return {
-            "probe_compile_seconds": self._compile_seconds,
-            "probe_ms": spread([1e3 * seconds for seconds in self._seconds]),
-        }
-
     def _compile(self, cells: Cells, *arguments: Any) -> None:
         self._listener.compiling_probe(len(cells))
         start = time.perf_counter()
         self._compiled[cells] = jax.jit(self._function(cells)).lower(*arguments).compile()
-        seconds = time.perf_counter() - start
-        self._compile_seconds += seconds
-        self._listener.compiled(seconds)
+        self._listener.compiled(time.perf_counter() - start)
 
     def _function(self, cells: Cells) -> Any:
         def probe(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> list[jax.Array]:

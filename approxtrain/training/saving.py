@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from approxtrain.config import refuse_changes
 from approxtrain.errors import DataError
-from approxtrain.run import checkpoint, marks, record
+from approxtrain.run import archive, checkpoint, divergence, record
+from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.folder import RunFolder
-from approxtrain.run.resume import refuse_changes
 from approxtrain.training.events import Listener
 from approxtrain.training.step import TrainState
 
 
 class Facts(NamedTuple):
-    """What a checkpoint records of its run; `restore` says what a difference means."""
+    """What a checkpoint records of its run besides its arrays and rows."""
 
     config: dict[str, Any]
-    data: dict[str, Any]
-    place: dict[str, Any]
-
-
-class Found(NamedTuple):
-    """What a run goes on from."""
-
-    state: TrainState
-    written: record.Written
+    data: dict[str, str]
+    environment: dict[str, Any]
+    trajectory: int
+    """That of the whole run, by whatever programs."""
+    chunk: int | None = None
+    """Steps a call, where the run has decided them itself."""
 
 
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:
@@ -32,30 +30,32 @@ def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record
     folder.refuse_moved()
     step = int(state.step)
     checkpoint.save(folder.checkpoints, step, state, {**facts._asdict(), "rows": rows.sync(step)})
-    marks.saved(folder.path, step)
+    divergence.forget(folder.path, step)
 
 
-def restore(folder: RunFolder, like: TrainState, facts: Facts, listener: Listener) -> Found | None:
-    """What the newest usable checkpoint in `folder` holds; None for a run that has not begun.
+def restore(
+    folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
+) -> tuple[TrainState, Facts, record.Written | None]:
+    """What to go on from: state, facts and rows of the newest usable checkpoint; what is given, and no rows, at first.
 
     Raises CheckpointError, DataError or ConfigError, with nothing changed, where this is not the run that was saved.
     """
     checkpoint.clean(folder.checkpoints)
-    found = checkpoint.load_latest(folder.checkpoints, like)
+    found = checkpoint.load_latest(folder.checkpoints, initial)
     if found is None:
-        record.refuse_changed(folder.path, None)
-        return None
+        return initial, facts, None
     state, meta, skipped = found
     for line in skipped:
         listener.warn(f"A checkpoint was passed over: {line}. Going on from step {int(state.step)}.")
+    refuse_changes(meta["config"], facts.config)
     if meta["data"] != facts.data:
         raise DataError(
             f"The run was trained on {meta['data']['name']} (SHA-256 {meta['data']['sha256'][:12]}…), but what is "
             f"there now is {facts.data['name']} ({facts.data['sha256'][:12]}…). Bring the first back (`data.dir`)."
         )
-    refuse_changes(meta["config"], facts.config)
-    written = record.Written.of_json(meta["rows"])
-    record.refuse_changed(folder.path, written)
-    if changed := [name for name in facts.place if meta["place"].get(name) != facts.place[name]]:
+    before, here = meta["environment"], facts.environment
+    if changed := [name for name in BITS_DEPEND_ON if before.get(name) != here[name]]:
         listener.warn(f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit.")
-    return Found(state, written)
+    trajectory = facts.trajectory if meta["trajectory"] == facts.trajectory else archive.UNKNOWN
+    facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"])
+    return state, facts, record.Written.of_json(meta["rows"])

@@ -1,43 +1,34 @@
-"""Ctrl-C and a polite kill: SIGINT and SIGTERM as a flag that the training loop looks at between steps (`loop.py`).
-
-So a run saves before it ends.
-"""
+"""Ctrl-C and a polite kill, SIGINT and SIGTERM: noted, so that a run saves before it ends, or an end with words."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 from approxtrain.errors import InterruptedRun
 
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second acts at once.
-
-    Outside of the main thread, where Python allows no handlers, it notes nothing.
-    """
+    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second acts at once."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+        self._handling.enter_context(_handled_by(self._note))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        self.__exit__()  # the handlers from before are back, so a second signal acts at once
+        self._handling.close()  # the handlers from before are back, so a second signal acts at once
 
 
 @contextlib.contextmanager
@@ -50,12 +41,19 @@ def ending(message: str) -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise InterruptedRun(number, message)
 
+    with _handled_by(end):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Both signals go to `handler`; outside of the main thread, where Python allows none, nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

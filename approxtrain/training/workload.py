@@ -38,10 +38,3 @@ class Workload:
     def data(self) -> dict[str, str]:
         """Name and SHA-256 of the images, and which of them validate."""
         return self.dataset.identity | {"validation": self.dataset.validation}
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Method → its share of the cells of the whole run, the largest first."""
-        visits = self.schedule.visits(0, self.total_steps).sum(0)
-        shares = zip((cell.label for cell in self.schedule.cells), (visits / visits.sum()).tolist(), strict=True)
-        return dict(sorted(shares, key=lambda share: -share[1]))

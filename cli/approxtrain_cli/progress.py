@@ -54,7 +54,8 @@ class Progress(Listener):
     def begin(self, work: Workload, step: int) -> None:
         self.work, self.first = work, step
         images, train = work.dataset, work.config.train
-        shares = ", ".join(f"{label} {share:.0%}" for label, share in work.shares.items() if share > 0)
+        by_share = sorted(work.schedule.shares(work.total_steps).items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in by_share if share > 0)
         self.say(f"model     {work.model.name}, {len(work.model.layers)} convolutions")
         self.say(
             f"data      {images.name}: {len(images.train_labels)} training images, "

@@ -23,11 +23,9 @@ TILE = 3
 
 
 def schedule_show(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="A preset or a TOML file. [default: quickstart]")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As in schedule.method=zero.")
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     image: Annotated[
@@ -41,9 +39,9 @@ def schedule_show(
     approxtrain schedule-show resnet20-schedule1-approx schedule.name=schedule3 schedule.method=zero
     approxtrain schedule-show figure3 --image figure3.png
     """
-    from approxtrain.config import load
+    from approxtrain.config import load, split
 
-    summary = summarise(load(config, overrides or []))
+    summary = summarise(load(*split(arguments or [])))
     if image is not None:
         from approxtrain.schedule.picture import draw
 
@@ -153,7 +151,7 @@ def _tile(key: Key, width: int) -> tuple[str, str]:
 
 def _figures(summary: Summary) -> Iterator[str]:
     """What the schedule uses and saves over the whole run."""
-    cells = ", ".join(f"{label} {share:.1%}" for label, share in summary.shares().items())
+    cells = ", ".join(f"{label} {share:.1%}" for label, share in summary.schedule.shares(summary.steps).items())
     run = summary.run
     if len(summary.phases) > 1:
         yield f"over the run of {summary.steps} steps:"
@@ -175,6 +173,6 @@ def _figures(summary: Summary) -> Iterator[str]:
             f"schedule.frozen_prefix=true would save {other.dgrad_share_saved:.1%} of the step's FLOPs in dgrads; "
             f"largest possible speed-up then {other.largest_speed_up:.1%}"
         )
-    for doubt in summary.doubts:
-        layers = f"layer{'s' if len(doubt.layers) > 1 else ''} {', '.join(map(str, doubt.layers))}"
-        yield f"{doubt.method} saves no time on {doubt.device} in {layers}, {doubt.why}"
+    for found in summary.saves_nothing:
+        layers = f"layer{'s' if len(found['layers']) > 1 else ''} {', '.join(map(str, found['layers']))}"
+        yield f"{found['method']} saves no time on {found['device']} in {layers}, {found['why']}"

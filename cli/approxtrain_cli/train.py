@@ -32,10 +32,10 @@ def train(
     approxtrain train my.toml train.epochs=3 --out DIR    your own file, changed a little
     approxtrain train --resume DIR                        go on, bit for bit
     """
+    from approxtrain.config import load, split
+
     source, overrides = split(arguments or [])
     if resume is None:
-        from approxtrain.config import load
-
         config = load(source, overrides)
         if dry_run:
             _show(config)
@@ -50,15 +50,6 @@ def train(
         _resume(resume, overrides)
 
 
-def split(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """[CONFIG] [KEY=VALUE]... → (CONFIG or None, overrides)."""
-    from approxtrain.config import is_override
-
-    first = arguments[0] if arguments else None
-    source = first if first is not None and not is_override(first) else None
-    return source, arguments[1:] if source is not None else arguments
-
-
 def _start(config: Config, out: Path | None) -> None:
     from approxtrain.run.folder import RunFolder, default_path
     from approxtrain.training.workload import Workload
@@ -71,9 +62,8 @@ def _start(config: Config, out: Path | None) -> None:
 
 
 def _resume(path: Path, overrides: list[str]) -> None:
-    from approxtrain.config import load, plain
+    from approxtrain.config import load, plain, refuse_changes
     from approxtrain.run.folder import RunFolder
-    from approxtrain.run.resume import refuse_changes
 
     with RunFolder.open(path) as folder:
         before = load(str(folder.config))

@@ -16,7 +16,7 @@ from approxtrain_kernels import seam
 from approxtrain_kernels.geometry import Padding, conv_shape, pair
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
-from approxtrain_kernels.native.primitive import varying_alike
+from approxtrain_kernels.primitives import varying_alike
 
 AXES = {"x": "[N, H, W, Ci]", "w": "[Kh, Kw, Ci, Co]", "dy": "[N, Ho, Wo, Co]"}
 
@@ -46,7 +46,7 @@ def conv(
         )
     shape, rule = conv_shape(x.shape, w.shape[3], w.shape[:2], strides, padding), _checked_method(method, params)
     x, w = varying_alike(x, w)  # jax does not do it itself for a function that brings its own gradients
-    return seam.convolution(seam.Plan(shape, rule), x, w, _checked_key(rule, key))
+    return seam.convolution(shape, rule, x, w, _checked_key(rule, key))
 
 
 def weight_gradient(
@@ -71,7 +71,7 @@ def weight_gradient(
     shape, rule = conv_shape(x.shape, dy.shape[3], kernel_size, strides, padding), _checked_method(method, params)
     if dy.shape != shape.y_shape:
         raise ValueError(f"`dy` must have the shape {shape.y_shape} of the convolution's output, but has {dy.shape}.")
-    return seam.weight_gradient(seam.Plan(shape, rule), x, dy, _checked_key(rule, key))
+    return seam.weight_gradient(shape, rule, x, dy, _checked_key(rule, key))
 
 
 def _checked_arrays(**operands: Any) -> tuple[jax.Array, ...]:

@@ -43,11 +43,7 @@ def dgrad(dy: jax.Array, w: jax.Array, shape: ConvShape) -> jax.Array:
         taps = _taps(w, shape)
         dx = _sum([d @ jnp.concatenate([row[q].T for row in taps], axis=1) for q, d in enumerate(_pixels(dy))])
         return dx.reshape(shape.x_shape)
-    padding = []
-    for axis in (0, 1):
-        size, k, s = shape.x_shape[1 + axis], shape.kernel_size[axis], shape.strides[axis]
-        lo, spread = shape.padding[axis][0], (shape.y_shape[1 + axis] - 1) * s + 1
-        padding.append((k - 1 - lo, size - spread + lo))
+    padding = [(k - 1 - lo, beyond) for k, lo, beyond in _ends(shape)]
     flipped = jnp.transpose(w[::-1, ::-1], (0, 1, 3, 2))
     return lax.conv_general_dilated(dy, flipped, (1, 1), padding, lhs_dilation=shape.strides, dimension_numbers=ORDER)
 
@@ -58,10 +54,17 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
         return _fold(x.reshape(shape.batch, -1).T @ dy.reshape(shape.batch, -1), shape)
     images_last = jnp.transpose(x, (3, 1, 2, 0))  # [Ci, H, W, N]
     as_kernel = jnp.transpose(dy, (1, 2, 0, 3))  # [Ho, Wo, N, Co]
+    padding = [(lo, k - 1 - beyond) for k, lo, beyond in _ends(shape)]  # the second may be negative
     out = lax.conv_general_dilated(
-        images_last, as_kernel, (1, 1), shape.wgrad_padding, rhs_dilation=shape.strides, dimension_numbers=ORDER
+        images_last, as_kernel, (1, 1), padding, rhs_dilation=shape.strides, dimension_numbers=ORDER
     )  # [Ci, Kh, Kw, Co]
     return jnp.transpose(out, (1, 2, 0, 3))
+
+
+def _ends(shape: ConvShape) -> list[tuple[int, int, int]]:
+    """Of rows and of columns: taps, padding before x, and how much of x lies beyond the last output's first tap."""
+    sizes = zip(shape.x_shape[1:3], shape.y_shape[1:3], shape.kernel_size, shape.strides, shape.padding, strict=True)
+    return [(k, lo, size - 1 + lo - (out - 1) * s) for size, out, k, s, (lo, _) in sizes]
 
 
 def is_dot(shape: ConvShape) -> bool:

@@ -13,7 +13,8 @@ and w. So they have derivatives of every order, forward and reverse.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from approxtrain_kernels import canonical, native
 from approxtrain_kernels.geometry import ConvShape
-from approxtrain_kernels.native.primitive import varying_alike
+from approxtrain_kernels.primitives import compute_by_a_program, one_by_one, varying_alike
 
 bilinear_p = Primitive("approxtrain_convolution")
 """`kind` ("forward", "dgrad" or "wgrad") of two float32 arrays."""
@@ -49,52 +50,30 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape) -> jax.Array:
 
 def _fastest(kind: str, a: jax.Array, b: jax.Array, shape: ConvShape) -> jax.Array:
     if not native.computes(shape, a.dtype):
-        return _by_xla(a, b, kind=kind, shape=shape)
+        return _by_xla(kind, shape)(a, b)
     return bilinear_p.bind(*varying_alike(jnp.asarray(a), jnp.asarray(b)), kind=kind, shape=shape)
 
 
-def _by_xla(a, b, *, kind: str, shape: ConvShape) -> jax.Array:
-    return getattr(canonical, kind)(a, b, shape)
+def _by_xla(kind: str, shape: ConvShape) -> Callable[..., jax.Array]:
+    return partial(getattr(canonical, kind), shape=shape)
 
 
 def _by_platform(a, b, *, kind: str, shape: ConvShape) -> jax.Array:
     """Traced when a program is lowered, for one platform mostly: the other branch is then not in it."""
-    ours, xla = partial(getattr(native, kind), shape=shape), partial(_by_xla, kind=kind, shape=shape)
-    return lax.platform_dependent(a, b, cpu=ours, default=xla)
-
-
-@cache
-def _compiled(kind: str, shape: ConvShape):
-    return jax.jit(partial(bilinear_p.bind, kind=kind, shape=shape))
-
-
-@bilinear_p.def_impl
-def _at_once(a, b, *, kind, shape):
-    with jax.disable_jit(False):
-        return _compiled(kind, shape)(a, b)
+    ours = partial(getattr(native, kind), shape=shape)
+    return lax.platform_dependent(a, b, cpu=ours, default=_by_xla(kind, shape))
 
 
 @bilinear_p.def_abstract_eval
 def _result(a, b, *, kind, shape):
-    return jax.make_jaxpr(partial(_by_xla, kind=kind, shape=shape))(a, b).out_avals[0]
+    return jax.make_jaxpr(_by_xla(kind, shape))(a, b).out_avals[0]
 
 
 def _batched(operands, dims, *, kind, shape):
     """`vmap`: one call after the other on a CPU, each with all threads; elsewhere whatever XLA makes of it."""
-    mapped = [dim is not None for dim in dims]
-
-    def one_by_one(*arrays):
-        together = [jnp.moveaxis(a, dim, 0) for a, dim in zip(arrays, dims, strict=True) if dim is not None]
-
-        def one(entries):
-            left = iter(entries)
-            pair = [next(left) if is_mapped else a for a, is_mapped in zip(arrays, mapped, strict=True)]
-            return bilinear_p.bind(*varying_alike(*pair), kind=kind, shape=shape)
-
-        return lax.map(one, together)
-
-    at_once = jax.vmap(partial(_by_xla, kind=kind, shape=shape), in_axes=tuple(dims))
-    return lax.platform_dependent(*operands, cpu=one_by_one, default=at_once), 0
+    in_turn = partial(one_by_one, partial(bilinear_p.bind, kind=kind, shape=shape), dims)
+    at_once = jax.vmap(_by_xla(kind, shape), in_axes=tuple(dims))
+    return lax.platform_dependent(*operands, cpu=in_turn, default=at_once), 0
 
 
 def _for_first(cotangent, _, b, *, kind, shape):
@@ -115,6 +94,7 @@ def _for_second(cotangent, a, _, *, kind, shape):
     return forward(a, cotangent, shape)  # of dy
 
 
+compute_by_a_program(bilinear_p)
 ad.defbilinear(bilinear_p, _for_first, _for_second)
 batching.primitive_batchers[bilinear_p] = _batched
 mlir.register_lowering(bilinear_p, mlir.lower_fun(_by_platform, multiple_results=False))

@@ -41,19 +41,8 @@ class ConvShape:
     @property
     def y_shape(self) -> tuple[int, int, int, int]:
         sizes = zip((self.height, self.width), self.kernel_size, self.strides, self.padding, strict=True)
-        ho, wo = (output_size(n, k, s, p) for n, k, s, p in sizes)
+        ho, wo = ((n + lo + hi - k) // s + 1 for n, k, s, (lo, hi) in sizes)
         return (self.batch, ho, wo, self.out_channels)
-
-    @property
-    def wgrad_padding(self) -> tuple[Pair, Pair]:
-        """Padding of x in dw = x ∗ dy, dy spread by the stride as the kernel; the second numbers may be negative."""
-        (h, w) = (
-            (lo, k - 1 + (out - 1) * s + 1 - size - lo)
-            for size, out, k, s, (lo, _) in zip(
-                self.x_shape[1:3], self.y_shape[1:3], self.kernel_size, self.strides, self.padding, strict=True
-            )
-        )
-        return (h, w)
 
     @property
     def macs(self) -> int:
@@ -65,11 +54,6 @@ class ConvShape:
     def flops(self) -> int:
         """Floating-point operations of one dense pass: two for each multiply-add."""
         return 2 * self.macs
-
-
-def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
-    """Number of output positions along one axis."""
-    return (size + padding[0] + padding[1] - kernel) // stride + 1
 
 
 def conv_shape(
@@ -114,9 +98,8 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair) -
         if padding.upper() == "SAME":
             h, w = (_same(n, k, s) for n, k, s in zip(size, kernel, strides, strict=True))
             return (h, w)
-        raise ValueError(f"`padding` (={padding!r}) must be 'SAME', 'VALID' or ((lo, hi), (lo, hi)).")
     try:
-        pairs = [tuple(map(index, side)) for side in padding]
+        pairs = [] if isinstance(padding, str) else [tuple(map(index, side)) for side in padding]
     except TypeError:
         pairs = []
     if len(pairs) != 2 or any(len(p) != 2 or min(p) < 0 for p in pairs):
@@ -141,3 +124,10 @@ def pair(name: str, value: Sequence[int]) -> Pair:
     if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(f"`{name}` (={value!r}) must be two whole numbers of at least 1, such as (1, 1).")
     return (numbers[0], numbers[1])
+
+
+def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
+    """(first, size, how many) of the whole pieces of `size`, and of what is left."""
+    whole, rest = divmod(size, piece)
+    kinds = ((0, piece, whole), (whole * piece, rest, 1))
+    return [kind for kind in kinds if kind[1] * kind[2]]

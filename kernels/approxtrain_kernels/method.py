@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from colorsys import hls_to_rgb
 from dataclasses import Field, dataclass, fields
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -63,8 +64,9 @@ class Method:
         return shape.flops
 
     def bytes(self, shape: ConvShape, itemsize: int) -> float:
-        """Bytes that have to be moved for dW: what must be read plus dW once."""
-        raise NotImplementedError
+        """Bytes that have to be moved for dW: what must be read, by default all of what `needs` says, plus dW once."""
+        read = sum(prod(size) for name, size in (("x", shape.x_shape), ("dy", shape.y_shape)) if name in self.needs)
+        return itemsize * (read + prod(shape.w_shape)) if self.needs else 0
 
     def saves_nothing(self, shape: ConvShape) -> dict[str, str]:
         """Devices on which the estimator is no faster than the exact wgrad at this shape → how we know, and advice."""

@@ -8,7 +8,6 @@ Blocks that do not fit at the lower and right edge are smaller: they are up to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -17,23 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from approxtrain_kernels import dense, native
-from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.geometry import ConvShape, conv_shape, pieces
 
 UNROLLED = 16
 """Blocks of up to this many entries are summed slice by slice."""
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """Rows (or columns) start … start + count·size of dO, in `count` blocks of `size`."""
-
-    start: int
-    size: int
-    count: int
-
-    @property
-    def end(self) -> int:
-        return self.start + self.size * self.count
+Strip = tuple[int, int, int]
+"""Rows, or columns, of dO that are divided into blocks: the first of them, the size of a block, how many blocks."""
 
 
 def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
@@ -49,49 +39,35 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
 def _wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int) -> jax.Array:
     _, ho, wo, _ = shape.y_shape
     padded = jnp.pad(x, ((0, 0), *shape.padding, (0, 0)))
-    parts = [_part(padded, dy, shape, *strips) for strips in product(_strips(ho, r), _strips(wo, r))]
+    parts = [_part(padded, dy, shape, *strips) for strips in product(pieces(ho, r), pieces(wo, r))]
     return sum(parts[1:], parts[0])
 
 
-def _strips(size: int, r: int) -> list[_Strip]:
-    whole, rest = divmod(size, r)
-    strips = [_Strip(0, r, whole)] if whole else []
-    return strips + ([_Strip(whole * r, rest, 1)] if rest else [])
-
-
-def _part(padded: jax.Array, dy: jax.Array, shape: ConvShape, rows: _Strip, cols: _Strip) -> jax.Array:
+def _part(padded: jax.Array, dy: jax.Array, shape: ConvShape, rows: Strip, columns: Strip) -> jax.Array:
     sums = padded
-    strides = []
-    for axis, strip in ((1, rows), (2, cols)):
+    for axis, (start, size, count) in ((1, rows), (2, columns)):
         s = shape.strides[axis - 1]
-        length = (strip.count - 1) * strip.size * s + shape.kernel_size[axis - 1]
-        sums = _box(sums, axis, strip.start * s, length, step=s, terms=strip.size)
-        strides.append(strip.size * s)
-    n, height, width, ci = sums.shape
-    means = _means(dy[:, rows.start : rows.end, cols.start : cols.end], rows, cols)
-    reduced = ConvShape(
-        batch=n,
-        height=height,
-        width=width,
-        in_channels=ci,
-        out_channels=shape.out_channels,
-        kernel_size=shape.kernel_size,
-        strides=(strides[0], strides[1]),
-        padding=((0, 0), (0, 0)),
-    )
+        length = (count - 1) * size * s + shape.kernel_size[axis - 1]
+        sums = _box(sums, axis, start * s, length, step=s, terms=size)
+    (top, height, down), (left, width, across) = rows, columns
+    means = _means(dy[:, top : top + height * down, left : left + width * across], height, width)
+    strides = (shape.strides[0] * height, shape.strides[1] * width)
+    reduced = conv_shape(sums.shape, shape.out_channels, shape.kernel_size, strides, "VALID")
     # Without the barrier XLA adds up in the order of the transpose that follows, four times as slowly on a CPU.
     return dense.wgrad(lax.optimization_barrier(sums.astype(dy.dtype)), means, reduced)
 
 
-def _means(image: jax.Array, rows: _Strip, cols: _Strip) -> jax.Array:
-    """Means of blocks. Small ones as sums of slices, which XLA's CPU backend turns into vector code, unlike `mean`."""
-    n, _, _, channels = image.shape
-    blocks = image.reshape(n, rows.count, rows.size, cols.count, cols.size, channels).astype(jnp.float32)
-    area = rows.size * cols.size
-    if area > UNROLLED:
+def _means(image: jax.Array, rows: int, columns: int) -> jax.Array:
+    """Means of blocks of rows × columns.
+
+    Small ones are sums of slices, which XLA's CPU backend turns into vector code, unlike `mean`.
+    """
+    n, height, width, channels = image.shape
+    blocks = image.reshape(n, height // rows, rows, width // columns, columns, channels).astype(jnp.float32)
+    if rows * columns > UNROLLED:
         return blocks.mean((2, 4)).astype(image.dtype)
-    slices = [blocks[:, :, a, :, b] for a, b in product(range(rows.size), range(cols.size))]
-    return (sum(slices[1:], slices[0]) / area).astype(image.dtype)
+    slices = [blocks[:, :, a, :, b] for a, b in product(range(rows), range(columns))]
+    return (sum(slices[1:], slices[0]) / (rows * columns)).astype(image.dtype)
 
 
 def _box(image: jax.Array, axis: int, start: int, length: int, *, step: int, terms: int) -> jax.Array:

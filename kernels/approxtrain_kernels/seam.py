@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,28 +26,20 @@ from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods.full import Full
 
 
-class Plan(NamedTuple):
-    """The static part of a convolution."""
-
-    shape: ConvShape
-    method: Method
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def convolution(plan: Plan, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def convolution(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
     """y of x and w, of one dtype. `key` is None where the method draws no numbers."""
-    return dense.forward(x, w, plan.shape)
+    return dense.forward(x, w, shape)
 
 
-def _forward(plan: Plan, x: jax.Array, w: jax.Array, key: jax.Array | None):
-    kept = plan.method.keep(x, shape=plan.shape, key=key)
-    return dense.forward(x, w, plan.shape), (kept, w, key)
+def _forward(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: jax.Array | None):
+    return dense.forward(x, w, shape), (method.keep(x, shape=shape, key=key), w, key)
 
 
-def _backward(plan: Plan, residuals: Any, dy: jax.Array):
+def _backward(shape: ConvShape, method: Method, residuals: Any, dy: jax.Array):
     kept, w, key = residuals
-    gradients = partial(plan.method.gradients, shape=plan.shape)
-    dx, dw = _once(plan.method, lambda kept, w, dy, key: gradients(kept, w, dy, key=key))(kept, w, dy, key)
+    gradients = partial(method.gradients, shape=shape)
+    dx, dw = _once(method, lambda kept, w, dy, key: gradients(kept, w, dy, key=key))(kept, w, dy, key)
     no_gradient = None if key is None else np.zeros(key.shape, jax.dtypes.float0)
     return dx.astype(w.dtype), dw.astype(w.dtype), no_gradient
 
@@ -55,14 +47,14 @@ def _backward(plan: Plan, residuals: Any, dy: jax.Array):
 convolution.defvjp(_forward, _backward)
 
 
-def weight_gradient(plan: Plan, x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
+def weight_gradient(shape: ConvShape, method: Method, x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
     """The dw of the backward pass, from an x that is still there."""
 
     def estimate(x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
-        kept = plan.method.keep(x, shape=plan.shape, key=key)
-        return plan.method.estimate(kept, dy, shape=plan.shape, key=key)
+        kept = method.keep(x, shape=shape, key=key)
+        return method.estimate(kept, dy, shape=shape, key=key)
 
-    return _once(plan.method, estimate)(x, dy, key).astype(x.dtype)
+    return _once(method, estimate)(x, dy, key).astype(x.dtype)
 
 
 def _once(method: Method, function: Callable[..., Any]) -> Callable[..., Any]:

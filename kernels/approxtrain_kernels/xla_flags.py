@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 
@@ -31,10 +31,7 @@ def ensure() -> None:
 
 
 def _affected() -> bool:
-    try:
-        return version("jaxlib").startswith("0.10.")
-    except PackageNotFoundError:
-        return False
+    return version("jaxlib").startswith("0.10.")
 
 
 def _backend_is_up() -> bool:

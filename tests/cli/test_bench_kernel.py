@@ -37,6 +37,7 @@ def without_peers(names) -> set[str]:
     return {name for name in names if not name.startswith("torch")}
 
 
+@pytest.mark.gate
 def test_a_shape_is_a_line_of_the_table_and_every_sample_is_in_the_json(call, tmp_path):
     ended = call(*SHAPE, "--method", "approx", "--param", "k=2", "--json", tmp_path / "deep" / "bench.json")
     assert (ended.code, ended.err) == (0, "")

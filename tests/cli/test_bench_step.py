@@ -56,6 +56,7 @@ def test_steps_schedules_and_peers_are_held_against_the_exact_step(measured):
     assert "…" not in "".join(lines)  # nothing is cut off
 
 
+@pytest.mark.gate
 def test_the_split_adds_up_and_the_bound_is_the_exact_step_less_what_the_cells_leave_out(measured):
     written = measured.written
     split = written["split_ms"]

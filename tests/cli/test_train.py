@@ -124,7 +124,7 @@ def test_what_a_run_writes_names_the_data_set(finished):
     assert tomllib.loads((finished.folder / "config.toml").read_text())["data"]["name"] == "mine"
     assert json.loads((finished.folder / "summary.json").read_text())["data"]["name"] == "mine"
     (newest, _) = sorted((finished.folder / "checkpoints").iterdir(), reverse=True)
-    assert json.loads((newest / "meta.json").read_text())["data"]["name"] == "mine"
+    assert json.loads((newest / "meta.json").read_text())["meta"]["data"]["name"] == "mine"
 
 
 def test_a_folder_that_holds_something_is_not_written_to(call, finished, small, images):

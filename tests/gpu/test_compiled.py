@@ -21,7 +21,7 @@ from approxtrain_cli.bench_kernel_tables import describe
 from approxtrain_kernels import ConvShape, Method
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.pallas.choose import choose, plans, verdict
-from approxtrain_kernels.pallas.plan import Plan
+from approxtrain_kernels.pallas.model import Plan
 from approxtrain_kernels.pallas.wgrad import estimate
 from approxtrain_kernels.shapes import PAPER
 from tests.gpu.program import Program, Resources

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from approxtrain_kernels import conv_shape, native
 from approxtrain_kernels.native import conv_tiling, ffi
 from approxtrain_kernels.native.conv import Conv
-from approxtrain_kernels.native.conv_tiling import ConvTiling
 from tests.kernels import oracles
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
@@ -134,12 +133,12 @@ def test_every_combination_of_tilings_gives_the_same(name, division, lanes, kind
 
 def test_tilings_are_of_all_kinds():
     large, small = shape_of(128, 4, 4, 512, 512, 3, 1, "SAME"), shape_of(128, 32, 32, 16, 16, 3, 1, "SAME")
-    assert (ConvTiling(large, 2, 16).image_shares, ConvTiling(large, 2, 16).channel_shares) == (1, 2)
-    assert (ConvTiling(small, 2, 16).image_shares, ConvTiling(small, 2, 16).channel_shares) == (2, 1)
-    assert not ConvTiling(large, 2, 16).copies  # a border would be a third of the products
-    assert ConvTiling(small, 2, 16).copies
-    assert not ConvTiling(small, 2, 16).packs  # all output channels are a block
-    assert ConvTiling(small, 2, 16, backward=True).packs
+    assert (Conv(large, 2, 16).image_shares, Conv(large, 2, 16).channel_shares) == (1, 2)
+    assert (Conv(small, 2, 16).image_shares, Conv(small, 2, 16).channel_shares) == (2, 1)
+    assert not Conv(large, 2, 16).copies  # a border would be a third of the products
+    assert Conv(small, 2, 16).copies
+    assert not Conv(small, 2, 16).packs  # all output channels are a block
+    assert Conv(small, 2, 16, backward=True).packs
 
 
 layers = st.tuples(

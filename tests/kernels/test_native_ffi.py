@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -34,13 +35,13 @@ def test_the_loop_of_a_tile_is_multiply_adds_and_nothing_is_kept_on_the_stack(ki
     shape = conv_shape((128, 16, 16, channels), channels, (3, 3))
     if kind == "wgrad":
         kernel = Wgrad(shape, 2, lanes)
-        rows, columns = kernel.tiling.tile
+        rows, columns = kernel.tile
         name = f"tile{rows}x{columns}"
     else:
         kernel = Conv(shape, 2, lanes, kind == "dgrad")
-        columns = kernel.tiling.columns
-        box = kernel.tiling.box(columns, 16, 16)
-        rows, name = box.pixels, f"tile{box.images}x{box.rows}x{box.columns}x{columns}"
+        columns = kernel.columns
+        box = kernel.box(columns, 16, 16)
+        rows, name = prod(box), f"tile{box.images}x{box.rows}x{box.columns}x{columns}"
     tile = ffi.assembly(kernel, processor).partition(f"\n{name}:")[2].partition(".Lfunc_end")[0]
     totals = rows * columns // lanes
     assert totals >= 8  # two a cycle, each four cycles

@@ -14,8 +14,8 @@ import pytest
 from approxtrain_kernels import canonical, conv_shape, native, weight_gradient
 from approxtrain_kernels.methods.full import Full
 from approxtrain_kernels.methods.pooled import Pooled
-from approxtrain_kernels.native.conv_tiling import ConvTiling
-from approxtrain_kernels.native.wgrad_tiling import WgradTiling
+from approxtrain_kernels.native.conv import Conv
+from approxtrain_kernels.native.wgrad import Wgrad
 
 pytestmark = [
     pytest.mark.gate,
@@ -64,8 +64,8 @@ def spread(run, shape, kind, which, place, value):
 
 def takes_each_tap_alone(kind, shape):
     if kind == "wgrad":
-        return WgradTiling(shape, 2, 16).by_tap
-    tiling = ConvTiling(shape, 2, 16, kind == "dgrad")
+        return Wgrad(shape, 2, 16).by_tap
+    tiling = Conv(shape, 2, 16, kind == "dgrad")
     return not tiling.copies
 
 

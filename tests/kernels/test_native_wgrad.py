@@ -21,7 +21,6 @@ from approxtrain_kernels.methods.pooled import Pooled
 from approxtrain_kernels.native import ffi, wgrad_tiling
 from approxtrain_kernels.native.topk_wgrad import TopkWgrad
 from approxtrain_kernels.native.wgrad import Wgrad
-from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no code of our own for this processor")
 
@@ -154,12 +153,12 @@ def test_every_combination_of_tilings_gives_the_same(name, division, lanes, kind
 
 def test_tilings_are_of_all_kinds():
     large, small = shape_of(128, 4, 4, 512, 512, 3, 1, "SAME"), shape_of(128, 8, 8, 64, 64, 3, 1, "SAME")
-    assert (WgradTiling(large, 2, 16).image_shares, WgradTiling(large, 2, 16).channel_shares) == (1, 2)
-    assert (WgradTiling(small, 2, 16).image_shares, WgradTiling(small, 2, 16).channel_shares) == (2, 1)
-    assert not WgradTiling(small, 2, 16).copies  # x is read as it lies
-    assert WgradTiling(replace(small, in_channels=8), 2, 16).copies
-    assert WgradTiling(small, 2, 16).workspace == 64 * 64 * 9
-    groups = WgradTiling(large, 2, 16).group, WgradTiling(large, 2, 16, r=2).group
+    assert (Wgrad(large, 2, 16).image_shares, Wgrad(large, 2, 16).channel_shares) == (1, 2)
+    assert (Wgrad(small, 2, 16).image_shares, Wgrad(small, 2, 16).channel_shares) == (2, 1)
+    assert not Wgrad(small, 2, 16).copies  # x is read as it lies
+    assert Wgrad(replace(small, in_channels=8), 2, 16).copies
+    assert Wgrad(small, 2, 16).workspace == 64 * 64 * 9
+    groups = Wgrad(large, 2, 16).group, Wgrad(large, 2, 16, r=2).group
     assert groups == (8, 32)  # 128 pixels of dO, and 128 means
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from approxtrain_kernels import conv, conv_shape, sparse, weight_gradient
 from approxtrain_kernels.methods import make
-from approxtrain_kernels.pallas import choose, estimate, platform
+from approxtrain_kernels.pallas import choose, wgrad
 from approxtrain_kernels.pallas.select import select
+from approxtrain_kernels.pallas.wgrad import estimate
 from tests.kernels.oracles import close
 from tests.sampling import chosen
 
@@ -176,6 +177,6 @@ def test_what_the_kernels_do_not_take_is_computed_by_xla_or_refused_by_name():
 
 @pytest.mark.parametrize(("capability", "runs"), [("7.5", False), ("8.0", True), ("9.0", True)])
 def test_an_old_gpu_is_left_to_xla(capability, runs, monkeypatch):
-    monkeypatch.setattr(platform.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(platform.jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
-    assert platform.supports("float32") is runs
+    monkeypatch.setattr(wgrad.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(wgrad.jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    assert wgrad.supports("float32") is runs

@@ -8,7 +8,7 @@ import pytest
 
 from approxtrain_kernels import conv_shape
 from approxtrain_kernels.pallas.choose import FORMS, choose, full, plans, verdict
-from approxtrain_kernels.pallas.devices import A100, H100, H200, device_of
+from approxtrain_kernels.pallas.model import A100, H100, H200, device_of
 from approxtrain_kernels.shapes import PAPER
 
 PRECISIONS = {"float32": ("float32", False), "tf32": ("float32", True), "bfloat16": ("bfloat16", True)}

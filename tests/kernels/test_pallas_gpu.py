@@ -17,9 +17,8 @@ from jax import lax
 
 from approxtrain_kernels import ConvShape, conv_shape
 from approxtrain_kernels.methods import make
-from approxtrain_kernels.pallas import estimate
 from approxtrain_kernels.pallas.choose import plans
-from approxtrain_kernels.pallas.wgrad import device
+from approxtrain_kernels.pallas.wgrad import device, estimate
 
 SHAPES = (
     conv_shape((4, 14, 14, 24), 40, (3, 3)),

@@ -10,7 +10,8 @@ from jax._src.lib.mlir import ir
 from jaxlib.triton import dialect
 
 from approxtrain_kernels import conv, conv_shape, weight_gradient
-from approxtrain_kernels.pallas import choose, estimate
+from approxtrain_kernels.pallas import choose
+from approxtrain_kernels.pallas.wgrad import device, estimate
 from approxtrain_kernels.shapes import PAPER
 
 # jax 0.11 says so whenever a kernel is lowered; outside of pytest, `triton.py` silences it
@@ -70,11 +71,15 @@ def test_each_form_is_its_kernels_without_atomics_and_without_transposes_around_
             assert precision in found["approx_tensor"]
 
 
-def test_float32_products_are_strict_in_gather_and_refused_by_the_tensor_form_where_jax_is_told_so():
+def test_float32_products_are_strict_in_gather_and_there_is_no_tensor_form_where_jax_is_told_so():
+    by_form = {plan.form: plan for plan in choose.plans(ODD, tf32=False)}
+    assert list(by_form) == ["gather", "fused", "dense"]
+    shape = PAPER[2]
+    assert choose.choose(shape).form != choose.choose(shape, tf32=False).form
     with jax.default_matmul_precision("highest"):
-        with pytest.raises(ValueError, match=r"'tensor'.*gather, fused, dense.*'highest'"):
-            lowered(partial(estimate, shape=ODD, k=1, form="tensor"), ODD.x_shape, ODD.y_shape)
-        found = kernels(lowered(partial(estimate, shape=ODD, k=1, form="gather"), ODD.x_shape, ODD.y_shape))
+        strict = kernels(lowered(partial(estimate, shape=shape, k=1), shape.x_shape, shape.y_shape))
+        found = kernels(lowered(partial(estimate, shape=ODD, k=1, plan=by_form["gather"]), ODD.x_shape, ODD.y_shape))
+    assert list(strict) == KERNELS[choose.choose(shape, tf32=False, device=device()).form]
     assert "tt.dot" not in found["approx_gather"]
 
 

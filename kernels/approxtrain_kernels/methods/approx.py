@@ -54,20 +54,17 @@ class Approx(Method):
             raise ValueError(f"`implementation` (={self.implementation!r}) must be one of {names}, or None.")
 
     def flops(self, shape):
-        n, ho, wo, co = shape.y_shape
-        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
-        look = 3 * n * ho * wo * co  # |dO|, compare, add
-        return look + 2 * n * co * taps * min(self.k, ho * wo)
+        n, ho, wo, _ = shape.y_shape
+        look = 3 * prod(shape.y_shape)  # |dO|, compare, add
+        return look + 2 * n * prod(shape.w_shape) * min(self.k, ho * wo)
 
     def bytes(self, shape, itemsize):
-        n, _, _, co = shape.y_shape
-        taps = shape.kernel_size[0] * shape.kernel_size[1] * shape.in_channels
-        touched = min(prod(shape.x_shape), n * co * taps * self.k)
+        touched = min(prod(shape.x_shape), shape.batch * prod(shape.w_shape) * self.k)
         return itemsize * (prod(shape.y_shape) + touched + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, key):
         from approxtrain_kernels import dense, sparse
-        from approxtrain_kernels.pallas import platform
+        from approxtrain_kernels.pallas import wgrad
 
         _, ho, wo, _ = shape.y_shape
         if self.k >= ho * wo:
@@ -79,7 +76,7 @@ class Approx(Method):
         elif self.implementation == "xla":
             dw = self._by_xla(x, dy, shape)
         else:
-            dw = platform.or_refused(x, dy, shape, self.k, self.implementation)
+            dw = wgrad.or_refused(x, dy, shape, self.k, self.implementation)
         scale = self.factor(shape)
         return dw if scale == 1.0 else dw * scale
 
@@ -88,7 +85,7 @@ class Approx(Method):
         from jax import lax
 
         from approxtrain_kernels import native
-        from approxtrain_kernels.pallas import platform
+        from approxtrain_kernels.pallas import wgrad
 
         def without_kernels(x, dy):
             by_xla = partial(self._by_xla, shape=shape)
@@ -97,7 +94,7 @@ class Approx(Method):
             on_cpu = partial(native.topk_wgrad, shape=shape, gather=self.gathers(shape))
             return lax.platform_dependent(x, dy, cpu=on_cpu, default=by_xla)
 
-        return platform.where_they_run(x, dy, shape, self.k, without_kernels)
+        return wgrad.where_they_run(x, dy, shape, self.k, without_kernels)
 
     def _by_xla(self, x, dy, shape):
         from approxtrain_kernels import sparse
@@ -112,7 +109,7 @@ class Approx(Method):
 
     def saves_nothing(self, shape):
         from approxtrain_kernels.pallas.choose import choose
-        from approxtrain_kernels.pallas.devices import DEFAULT
+        from approxtrain_kernels.pallas.model import DEFAULT
 
         reasons = {}
         if not self.gathers(shape):

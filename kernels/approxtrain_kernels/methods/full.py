@@ -6,7 +6,6 @@ dW[i, j, ci, co] = Σ_{n, p, q}  x[n, p·s + i − lo, q·s + j − lo, ci] · d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from approxtrain_kernels.method import Method
 
@@ -20,9 +19,6 @@ class Full(Method):
 
     def flops(self, shape):
         return shape.flops
-
-    def bytes(self, shape, itemsize):
-        return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
 
     def estimate(self, x, dy, *, shape, key):
         from approxtrain_kernels import dense

@@ -40,9 +40,6 @@ class Pooled(Method):
         sums = adds * prod(shape.x_shape) + prod(shape.y_shape)
         return sums + shape.flops * rows * cols / (ho * wo)
 
-    def bytes(self, shape, itemsize):
-        return itemsize * (prod(shape.x_shape) + prod(shape.y_shape) + prod(shape.w_shape))
-
     def estimate(self, x, dy, *, shape, key):
         from approxtrain_kernels import pooling
 

@@ -6,7 +6,6 @@ N is the batch size: the paper's 1/128 at its batch of 128. The caller folds the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from approxtrain_kernels.method import Method
 
@@ -20,9 +19,6 @@ class Random(Method):
 
     def flops(self, shape):
         return 0  # integer work only: it writes dW and reads nothing
-
-    def bytes(self, shape, itemsize):
-        return itemsize * prod(shape.w_shape)
 
     def estimate(self, x, dy, *, shape, key):
         import jax

@@ -14,19 +14,15 @@ from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 POSITION = ir.IntType(32)
 POSITIONS = POSITION.as_pointer()
-ArgmaxAndSum = dict[int, ir.Function]
-"""Output channels of a block → `argmax_and_sum` of so many."""
 
 
-def functions(module: ir.Module, tiling: WgradTiling) -> ArgmaxAndSum:
-    """`argmax_and_sum` for each width that a block of output channels has."""
-    return {columns: _function(module, tiling, columns) for _, columns, _ in tiling.blocks}
-
-
-def _function(module: ir.Module, tiling: WgradTiling, columns: int) -> ir.Function:
+def argmax_and_sum(module: ir.Module, tiling: WgradTiling, columns: int) -> ir.Function:
     """argmax_and_sum(dy, position, total): of one image and `columns` channels, from dy `[Ho·Wo, Co]`."""
     _, ho, wo, co = tiling.shape.y_shape
-    code = Function(module, f"argmax_and_sum{columns}", [FLOATS, POSITIONS, FLOATS], inline=False)
+    name = f"argmax_and_sum{columns}"
+    if name in module.globals:
+        return module.globals[name]
+    code = Function(module, name, [FLOATS, POSITIONS, FLOATS], inline=False)
     build, (dy, position, total) = code.build, code.arguments
     vectors = vectors_of(columns, tiling.lanes)
     first = []  # for each vector: the largest |dO| so far, its position, the sum so far

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
+
+from approxtrain_kernels.geometry import pieces
 
 FLOAT, INDEX, BYTE, BIT = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 FLOATS = FLOAT.as_pointer()
@@ -22,19 +24,21 @@ def number(value: int) -> ir.Constant:
 class Function:
     """A function `name(arguments) → void` under construction; `build` is llvmlite's builder, at the function's end.
 
-    `inline=False` keeps LLVM from compiling the function anew at each place that calls it.
+    `inline=False` keeps LLVM from compiling the function anew at each place that calls it; `apart` says that the memory
+    behind no pointer overlaps that behind another.
     """
 
-    def __init__(self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True) -> None:
+    def __init__(
+        self, module: ir.Module, name: str, arguments: Sequence[ir.Type], *, inline: bool = True, apart: bool = False
+    ) -> None:
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         if not inline:
             self.function.attributes.add("noinline")
+        self.arguments: Sequence[Any] = self.function.args
+        for pointer in [argument for argument in self.arguments if apart and argument.type == FLOATS]:
+            pointer.add_attribute("noalias")
         self.build = ir.IRBuilder(self.function.append_basic_block())
         self.module = module
-
-    @property
-    def arguments(self) -> Sequence[Any]:
-        return self.function.args
 
     @contextmanager
     def loop(self, count: Any, carried: Sequence[Any] = ()) -> Iterator[tuple[Any, list[Any]]]:
@@ -72,9 +76,6 @@ class Function:
     def times(self, index: Any, size: int) -> Any:
         return self.build.mul(index, number(size))
 
-    def smaller(self, a: Any, b: Any) -> Any:
-        return self.build.select(self.build.icmp_signed("<", a, b), a, b)
-
     def copy(self, to: Any, source: Any, floats: Any) -> None:
         kinds = [FLOATS, FLOATS, INDEX, BIT]
         self.build.call(self.intrinsic("llvm.memcpy.p0.p0.i64", kinds), [to, source, self.times(floats, 4), BIT(0)])
@@ -106,44 +107,52 @@ class Function:
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
 
-class Share(NamedTuple):
-    """What one slice of the work is given: images [first, last), and blocks of channels [low, high) with their rest."""
+class Share:
+    """What one slice of the work is given: a share of the images, and one of the blocks of channels.
 
-    number: Any
-    """Which of the shares of the images."""
-    first: Any
-    last: Any
-    low: Any
-    high: Any
-    is_last: Any
-    """Whether the slice's channels are the last ones."""
-    rest: Any
-    """1 where the channels that are left beside whole blocks are this slice's, else 0."""
+    `number`: which share of the images; images [first, last); whole blocks [low, high); `is_last`: whether the slice's
+    channels are the last ones; `rest`: 1 where the channels that are left beside whole blocks are its, else 0.
+    """
 
+    def __init__(
+        self, code: Function, slice_number: Any, batch: int, blocks: int, image_shares: int, channel_shares: int
+    ) -> None:
+        """The share of slice `slice_number`, of a batch and of so many whole blocks of channels."""
+        build, self.code = code.build, code
+        self.number = build.sdiv(slice_number, number(channel_shares))
+        side = build.srem(slice_number, number(channel_shares))
+        self.first, self.last = (self._bound(self.number, step, batch, image_shares) for step in (0, 1))
+        self.low, self.high = (self._bound(side, step, blocks, channel_shares) for step in (0, 1))
+        self.is_last = build.icmp_signed("==", side, number(channel_shares - 1))
+        self.rest = build.select(self.is_last, number(1), number(0))
 
-def share_of(
-    code: Function, slice_number: Any, batch: int, blocks: int, image_shares: int, channel_shares: int
-) -> Share:
-    """The share of slice `slice_number`, of a batch and of so many whole blocks of channels."""
-    build = code.build
-    share, side = build.sdiv(slice_number, number(channel_shares)), build.srem(slice_number, number(channel_shares))
-    first, last = (bound(code, share, step, batch, image_shares) for step in (0, 1))
-    low, high = (bound(code, side, step, blocks, channel_shares) for step in (0, 1))
-    is_last = build.icmp_signed("==", side, number(channel_shares - 1))
-    return Share(share, first, last, low, high, is_last, build.select(is_last, number(1), number(0)))
+    def _bound(self, share: Any, step: int, size: int, shares: int) -> Any:
+        """Where share number `share` + `step`, of `shares` about equal ones, begins in `size`."""
+        after = self.code.build.add(share, number(step))
+        return self.code.build.sdiv(self.code.times(after, size), number(shares))
 
+    @contextmanager
+    def groups(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """`with share.groups(size) as (start, count)`: the body runs for each group of up to `size` images."""
+        code, build = self.code, self.code.build
+        many = build.sdiv(build.add(build.sub(self.last, self.first), number(size - 1)), number(size))
+        with code.loop(many) as (turn, _):
+            start = build.add(self.first, code.times(turn, size))
+            left = build.sub(self.last, start)
+            yield start, build.select(build.icmp_signed("<", left, number(size)), left, number(size))
 
-def bound(code: Function, share: Any, step: int, size: int, shares: int) -> Any:
-    """Where share number `share` + `step`, of `shares` about equal ones, begins in `size`."""
-    after = code.build.add(share, number(step))
-    return code.build.sdiv(code.times(after, size), number(shares))
+    def blocks(self, channels: int, size: int) -> Iterator[tuple[int, Any]]:
+        """(channels, the first of them) of the slice's blocks: of those of `size` channels, then of the rest.
 
-
-def pieces(size: int, piece: int) -> list[tuple[int, int, int]]:
-    """(first, size, how many) of the whole pieces of `size`, and of what is left."""
-    whole, rest = divmod(size, piece)
-    kinds = ((0, piece, whole), (whole * piece, rest, 1))
-    return [kind for kind in kinds if kind[1] * kind[2]]
+        What is written until the next is asked for runs for each block of a kind.
+        """
+        code, build = self.code, self.code.build
+        for first, columns, _ in pieces(channels, size):
+            low, count = self.low, build.sub(self.high, self.low)
+            if columns < size:
+                low, count = number(0), self.rest
+            with code.loop(count) as (block, _):
+                yield columns, build.add(number(first), code.times(build.add(low, block), columns))
 
 
 def vectors_of(columns: int, lanes: int) -> list[tuple[int, ir.VectorType]]:

@@ -11,32 +11,22 @@ a group are first copied to where there is one. The weights are first packed in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from approxtrain_kernels.geometry import Pair
-from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, pieces, share_of, vectors_of
+from approxtrain_kernels.geometry import Pair, pieces
+from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, vectors_of
 from approxtrain_kernels.native.conv_tiling import Axis, Box, ConvTiling, Panel
-from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.native.kernel import Size
 
 
-@dataclass(frozen=True)
-class Conv(Kernel):
+class Conv(ConvTiling):
     """y `[N, Ho, Wo, Co]` from x `[N, H, W, Ci]` and w `[Kh, Kw, Ci, Co]`; with `backward`, dx from dy and w."""
 
-    backward: bool = False
-
     sums_over_batch = False
-
-    @cached_property
-    def tiling(self) -> ConvTiling:
-        return ConvTiling(self.shape, self.threads, self.lanes, self.backward)
 
     @property
     def name(self) -> str:
@@ -53,7 +43,7 @@ class Conv(Kernel):
 
     def module(self) -> ir.Module:
         module = ir.Module("conv")
-        _slice(module, self.tiling)
+        _slice(module, self)
         Function(module, "combine", [FLOATS, FLOATS]).build.ret_void()  # each slice has its own share of the target
         return module
 
@@ -66,10 +56,8 @@ def _tile(module: ir.Module, tiling: ConvTiling, box: Box, channels: int, adds: 
     name = f"tile{box.images}x{box.rows}x{box.columns}x{channels}{'adds' if adds else ''}"
     if name in module.globals:
         return module.globals[name]
-    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 2], inline=False)
+    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 2], inline=False, apart=True)
     build, (source, w, target, rows, line) = code.build, code.arguments
-    for pointer in (source, w, target):
-        pointer.add_attribute("noalias")
     vectors = vectors_of(channels, tiling.lanes)
     (height, width), (ht, wt, ct) = tiling.plane, tiling.target
     pixels = [(n, p, q) for n in range(box.images) for p in range(box.rows) for q in range(box.columns)]
@@ -102,9 +90,9 @@ def _tile(module: ir.Module, tiling: ConvTiling, box: Box, channels: int, adds: 
 def _slice(module: ir.Module, tiling: ConvTiling) -> None:
     """A share of the images and of the target's channels, group by group."""
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
-    build, (slice_number, source, w, target, workspace) = code.build, code.arguments
-    batch, blocks = tiling.shape.batch, tiling.blocks[0][2]
-    share = share_of(code, slice_number, batch, blocks, tiling.image_shares, tiling.channel_shares)
+    slice_number, source, w, target, workspace = code.arguments
+    batch, whole_blocks = tiling.shape.batch, tiling.blocks[0][2]
+    share = Share(code, slice_number, batch, whole_blocks, tiling.image_shares, tiling.channel_shares)
     scratch = code.at(workspace, code.times(slice_number, tiling.scratch))
     images = code.at(scratch, tiling.packed)
     if tiling.packs:
@@ -112,16 +100,13 @@ def _slice(module: ir.Module, tiling: ConvTiling) -> None:
         w = scratch
     if tiling.copies:
         code.clear(images, number(tiling.group * tiling.image))
-    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
-    with code.loop(groups) as (turn, _):
-        start = build.add(share.first, code.times(turn, tiling.group))
-        count = code.smaller(build.sub(share.last, start), number(tiling.group))
+    with share.groups(tiling.group) as (start, count):
         read = code.at(source, code.times(start, prod(tiling.source)))
         if tiling.copies:
             _copy(code, tiling, images, read, count)
             read = images
         _group(code, tiling, Group(read, w, code.at(target, code.times(start, prod(tiling.target))), count), share)
-    build.ret_void()
+    code.build.ret_void()
 
 
 class Group(NamedTuple):
@@ -133,29 +118,19 @@ class Group(NamedTuple):
     images: Any
 
 
-def _blocks(code: Function, tiling: ConvTiling, share: Share) -> Iterator[tuple[int, int, Any, Any]]:
-    """(first channel, channels, first block, how many) of each kind of block that a slice has."""
-    for first, size, _ in tiling.blocks:
-        whole = size == tiling.columns
-        many = code.build.sub(share.high, share.low)
-        yield (first, size, share.low, many) if whole else (first, size, number(0), share.rest)
-
-
 def _pack(code: Function, tiling: ConvTiling, to: Any, w: Any, share: Share) -> None:
     """w `[Kh, Kw, Ci, Co]` → `[phase, tap, source channel, channel]` for each block of the target's channels."""
     build, shape = code.build, tiling.shape
     begin, size = code.times(share.low, tiling.columns), tiling.weights // tiling.target[2]
     tap_size, next_channel = shape.in_channels * shape.out_channels, shape.out_channels if tiling.backward else 1
     taps = [(i, j) for rows, columns in tiling.phases for i in rows.taps for j in columns.taps]
-    for first, columns, low, count in _blocks(code, tiling, share):
+    for columns, channel in share.blocks(tiling.target[2], tiling.columns):
         pack = (_pack_transposed if tiling.backward else _pack_columns)(code.module, tiling, columns)
-        with code.loop(count) as (block, _):
-            channel = build.add(number(first), code.times(build.add(low, block), columns))
-            block_to = code.at(to, code.times(build.sub(channel, begin), size))
-            read = code.at(w, code.times(channel, next_channel))
-            for index, (i, j) in enumerate(taps):
-                tap = code.at(read, (i * shape.kernel_size[1] + j) * tap_size)
-                build.call(pack, [code.at(block_to, index * tiling.source[2] * columns), tap])
+        block_to = code.at(to, code.times(build.sub(channel, begin), size))
+        read = code.at(w, code.times(channel, next_channel))
+        for index, (i, j) in enumerate(taps):
+            tap = code.at(read, (i * shape.kernel_size[1] + j) * tap_size)
+            build.call(pack, [code.at(block_to, index * tiling.source[2] * columns), tap])
 
 
 def _pack_columns(module: ir.Module, tiling: ConvTiling, columns: int) -> ir.Function:
@@ -172,10 +147,8 @@ def _pack_columns(module: ir.Module, tiling: ConvTiling, columns: int) -> ir.Fun
 
 def _pack_transposed(module: ir.Module, tiling: ConvTiling, columns: int) -> ir.Function:
     """pack_transposed(to, w): to `[Co, columns]` from `columns` rows of w `[Ci, Co]`."""
-    code = Function(module, f"pack_transposed{columns}", [FLOATS, FLOATS], inline=False)
+    code = Function(module, f"pack_transposed{columns}", [FLOATS, FLOATS], inline=False, apart=True)
     (to, w), length = code.arguments, tiling.source[2]
-    for pointer in (to, w):
-        pointer.add_attribute("noalias")
     with code.loop(number(length)) as (c, _), code.loop(number(columns)) as (v, _):
         value = code.build.load(code.at(w, code.times(v, length), c))
         code.build.store(value, code.at(to, code.times(c, columns), v))
@@ -196,19 +169,17 @@ def _copy(code: Function, tiling: ConvTiling, to: Any, images: Any, count: Any) 
 def _group(code: Function, tiling: ConvTiling, group: Group, share: Share) -> None:
     """All tiles of a group: by blocks of channels, by phases, by rows of taps that are taken at once."""
     build, begin = code.build, code.times(share.low, tiling.columns)
-    for first, size, low, count in _blocks(code, tiling, share):
-        with code.loop(count) as (block, _):
-            channel = build.add(number(first), code.times(build.add(low, block), size))
-            w = group.w
-            if tiling.packs:
-                w = code.at(w, code.times(build.sub(channel, begin), tiling.weights // tiling.target[2]))
-            target, done = code.at(group.target, channel), 0  # done: numbers of w of the phases before, for a channel
-            for phase in tiling.phases:
-                line = len(phase[1].taps) * tiling.source[2]
-                for panel in tiling.panels(size, phase):
-                    weights = code.at(w, (done + panel.row * line + panel.first) * size)
-                    _panel(code, tiling, group._replace(w=weights, target=target), phase, panel, size)
-                done += len(phase[0].taps) * line
+    for size, channel in share.blocks(tiling.target[2], tiling.columns):
+        w = group.w
+        if tiling.packs:
+            w = code.at(w, code.times(build.sub(channel, begin), tiling.weights // tiling.target[2]))
+        target, done = code.at(group.target, channel), 0  # done: numbers of w of the phases before, for a channel
+        for phase in tiling.phases:
+            line = len(phase[1].taps) * tiling.source[2]
+            for panel in tiling.panels(size, phase):
+                weights = code.at(w, (done + panel.row * line + panel.first) * size)
+                _panel(code, tiling, group._replace(w=weights, target=target), phase, panel, size)
+            done += len(phase[0].taps) * line
 
 
 def _panel(

@@ -12,8 +12,8 @@ from itertools import pairwise, product
 from math import ceil, prod
 from typing import NamedTuple
 
-from approxtrain_kernels.geometry import ConvShape, Pair
-from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.geometry import Pair, pieces
+from approxtrain_kernels.native.kernel import Kernel
 from approxtrain_kernels.native.wgrad_tiling import most_rows
 
 GROUP_BYTES = 2**19
@@ -52,10 +52,6 @@ class Box(NamedTuple):
     rows: int
     columns: int
 
-    @property
-    def pixels(self) -> int:
-        return prod(self)
-
 
 class Panel(NamedTuple):
     """The taps of a phase that a tile takes at once, and the pixels of the phase that it takes them for.
@@ -80,25 +76,20 @@ class Panel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ConvTiling:
+class ConvTiling(Kernel):
     """The tiling of the forward of `shape`, or with `backward` of its input gradient."""
 
-    shape: ConvShape
-    threads: int
-    lanes: int
     backward: bool = False
 
     @property
     def source(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is read."""
-        _, *size = self.shape.y_shape if self.backward else self.shape.x_shape
-        return size[0], size[1], size[2]
+        return (self.shape.y_shape if self.backward else self.shape.x_shape)[1:]
 
     @property
     def target(self) -> tuple[int, int, int]:
         """Rows, columns, channels of what is written."""
-        _, *size = self.shape.x_shape if self.backward else self.shape.y_shape
-        return size[0], size[1], size[2]
+        return (self.shape.x_shape if self.backward else self.shape.y_shape)[1:]
 
     @property
     def step(self) -> Pair:
@@ -186,7 +177,7 @@ class ConvTiling:
         for vectors in range(1, min(4, ceil(channels / self.lanes)) + 1):
             loads = 0.0
             for _, size, many in pieces(channels, vectors * self.lanes):
-                pixels = self.box(size, rows.length, columns.length).pixels
+                pixels = prod(self.box(size, rows.length, columns.length))
                 loads += many * (1 + ceil(size / self.lanes) / pixels)
             candidates.append((loads, vectors * self.lanes))
         return min(candidates)[1]

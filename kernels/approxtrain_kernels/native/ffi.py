@@ -46,10 +46,10 @@ def target(kernel: Kernel) -> str:
             "compile no new program. Start processes by 'spawn' or 'forkserver' (multiprocessing.set_start_method)."
         )
     with _lock:
-        if kernel.target not in _registered:
-            register(kernel.target, kernel)
-            _registered.add(kernel.target)
-    return kernel.target
+        if kernel.call_target not in _registered:
+            register(kernel.call_target, kernel)
+            _registered.add(kernel.call_target)
+    return kernel.call_target
 
 
 def _in_a_fork() -> None:

@@ -45,10 +45,7 @@ def interface() -> dict[str, int]:
         text = path.read_text("utf-8")
     except OSError as error:
         raise UnknownInterface(f"jaxlib's header of XLA's interface cannot be read: {error}") from error
-    return _checked(re.sub(r"//[^\n]*", "", text))
-
-
-def _checked(text: str) -> dict[str, int]:
+    text = re.sub(r"//[^\n]*", "", text)
     version = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", text))
     if version.get("MAJOR") != str(MAJOR) or "MINOR" not in version:
         raise UnknownInterface(f"XLA's interface has the major version {version.get('MAJOR')}; known is {MAJOR}")
@@ -82,36 +79,33 @@ class Layouts:
 
     def of(self, name: str) -> tuple[int, dict[str, int]]:
         """(`struct_size`, field → offset), where the size ends with the field that the header calls the last."""
-        position, ends, offsets = 0, {}, {}
-        for field, size, alignment in self._fields(name):
-            offsets[field] = -(-position // alignment) * alignment
-            position = ends[field] = offsets[field] + size
-        if self.last.get(name) not in ends:
+        fields, last = self._fields(name), self.last.get(name)
+        if last not in fields:
             raise UnknownInterface(f"the header of XLA's interface does not say how large {name} is")
-        return ends[self.last[name]], offsets
+        return fields[last][1], {field: offset for field, (offset, _) in fields.items()}
 
-    def _fields(self, name: str) -> list[tuple[str, int, int]]:
-        """(field, size, alignment) of each field."""
+    def _fields(self, name: str) -> dict[str, tuple[int, int]]:
+        """Field → where it begins and ends."""
         if name not in self.bodies:
             raise UnknownInterface(f"XLA's interface has no {name}")
-        fields = []
+        fields, end = {}, 0
         for declaration in filter(None, map(str.strip, self.bodies[name].split(";"))):
             function = re.fullmatch(r"_XLA_FFI_API_STRUCT_FIELD\((\w+)\)", declaration)
             pointer = function or re.fullmatch(r"[\w\s]+\*+\s*(\w+)", declaration)
             value = re.fullmatch(r"(\w+)\s+(\w+)", declaration)
             if pointer:
-                fields.append((pointer[1], 8, 8))
+                field, size = pointer[1], 8
             elif value:
-                size = self._size(value[1])
-                fields.append((value[2], size, min(size, 8)))
+                field, size = value[2], self._size(value[1])
             else:
                 raise UnknownInterface(f"a field of {name} in XLA's interface cannot be read: {declaration!r}")
+            offset = -(-end // min(size, 8)) * min(size, 8)
+            end = offset + size
+            fields[field] = offset, end
         return fields
 
     def _size(self, kind: str) -> int:
         if kind in BYTES or kind in self.enums:
             return BYTES.get(kind, 4)
-        position = 0
-        for _, size, alignment in self._fields(kind):
-            position = -(-position // alignment) * alignment + size
-        return -(-position // 8) * 8
+        end = max(end for _, end in self._fields(kind).values())
+        return -(-end // 8) * 8

@@ -6,15 +6,12 @@ The threads that run the slices are XLA's: `entry.ll` hands them over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import ConvShape
-from approxtrain_kernels.native.conv_tiling import ConvTiling
-from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 Size = tuple[int, ...]
 
@@ -45,20 +42,15 @@ class Kernel(ABC):
     def result(self) -> Size:
         """Shape of the result."""
 
-    @cached_property
+    @property
     @abstractmethod
-    def tiling(self) -> ConvTiling | WgradTiling:
-        """How the work is divided."""
-
-    @property
-    def workspace(self) -> int:
-        """float32 numbers of the workspace, at least 1."""
-        return self.tiling.workspace
-
-    @property
     def slices(self) -> int:
         """Into how many slices the work is divided for threads."""
-        return self.tiling.slices
+
+    @property
+    @abstractmethod
+    def workspace(self) -> int:
+        """float32 numbers of the workspace, at least 1."""
 
     @abstractmethod
     def module(self) -> ir.Module:
@@ -71,14 +63,10 @@ class Kernel(ABC):
         return (*shape.x_shape, shape.out_channels, *shape.kernel_size, *shape.strides, *sum(shape.padding, ()))
 
     @property
-    def target(self) -> str:
+    def call_target(self) -> str:
         """The name by which XLA finds the code.
 
         The workspace is in it: a program that was saved where that is smaller must not find this code.
         """
         numbers = "_".join(map(str, self.sizes))
         return f"approxtrain_{self.name}_{numbers}_{self.slices}_{self.workspace}"
-
-    def of_batch(self, batch: int) -> Self:
-        """The same kernel for another number of images."""
-        return replace(self, shape=replace(self.shape, batch=batch))

@@ -16,8 +16,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import INDEX, Function, number, pieces, vectors_of
+from approxtrain_kernels.geometry import pieces
+from approxtrain_kernels.native.argmax_and_sum import POSITIONS, argmax_and_sum
+from approxtrain_kernels.native.builder import INDEX, Function, number, vectors_of
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 TOGETHER, FEW_TERMS = 4, 16
@@ -34,7 +35,7 @@ def borders(code: Function, tiling: WgradTiling, scratch: Any) -> None:
 
 
 def group(
-    code: Function, tiling: WgradTiling, largest: ArgmaxAndSum, scratch: Any, x: Any, dy: Any, start: Any, count: Any
+    code: Function, tiling: WgradTiling, scratch: Any, x: Any, dy: Any, start: Any, count: Any
 ) -> tuple[Any, Any]:
     """(x, dO) of `count` images from image `start` on, as the tiles read them: in `scratch` where they change.
 
@@ -57,13 +58,11 @@ def group(
             elif tiling.copies:
                 _copy(code, tiling, to_x, image)
             if tiling.scatter_top1:
-                _scatter_top1(code, tiling, largest, to_dy, gradient, beyond)
+                _scatter_top1(code, tiling, to_dy, gradient, beyond)
     return scratch if tiling.copies else images, new_dy if tiling.changes_dy else gradients
 
 
-def _scatter_top1(
-    code: Function, tiling: WgradTiling, largest: ArgmaxAndSum, to: Any, gradient: Any, entries: Any
-) -> None:
+def _scatter_top1(code: Function, tiling: WgradTiling, to: Any, gradient: Any, entries: Any) -> None:
     """dO of an image with one entry for each channel: the sum of its plane, where the largest was.
 
     `entries`: sums `[Co]`, then positions `[Co]`.
@@ -74,7 +73,7 @@ def _scatter_top1(
         with code.loop(number(many)) as (block, _):
             channel = build.add(number(first), code.times(block, columns))
             pointers = [build.gep(positions, [channel]), code.at(entries, channel)]
-            build.call(largest[columns], [code.at(gradient, channel), *pointers])
+            build.call(argmax_and_sum(code.module, tiling, columns), [code.at(gradient, channel), *pointers])
     code.clear(to, number(tiling.gradient))
     with code.loop(number(co)) as (channel, _):
         pixel = build.zext(build.load(build.gep(positions, [channel])), INDEX)

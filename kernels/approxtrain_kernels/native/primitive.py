@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from approxtrain_kernels.native import ffi
 from approxtrain_kernels.native.kernel import Kernel
+from approxtrain_kernels.primitives import compute_by_a_program, one_by_one, varying_alike
 
 call_p = Primitive("approxtrain_native")
 """The result of `kernel` from its two operands; with `sharded`, of a batch that may lie on several devices."""
@@ -34,16 +35,6 @@ def call(kernel: Kernel, a: jax.Array, b: jax.Array) -> jax.Array:
     return call_p.bind(*varying_alike(a, b), kernel=kernel, sharded=True)
 
 
-def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
-    """The arrays, each varying over the same axes of a `shard_map` as all of them together."""
-    varying = [frozenset(jax.typeof(array).mat.varying) for array in arrays]
-    every = frozenset().union(*varying)
-    return [
-        lax.pcast(array, tuple(sorted(every - its_own)), to="varying") if every - its_own else array
-        for array, its_own in zip(arrays, varying, strict=True)
-    ]
-
-
 def _compute(a: jax.Array, b: jax.Array, *, kernel: Kernel) -> jax.Array:
     """Traced when a program is lowered for a CPU: here the kernel is compiled."""
     results = (jax.ShapeDtypeStruct(kernel.result, jnp.float32), jax.ShapeDtypeStruct((kernel.workspace,), jnp.float32))
@@ -52,9 +43,8 @@ def _compute(a: jax.Array, b: jax.Array, *, kernel: Kernel) -> jax.Array:
 
 def _lower(context, a, b, *, kernel: Kernel, sharded: bool):
     several = _of_several_devices(context) if sharded else None
-    if several is not None:
-        return mlir.lower_fun(_sharded(kernel), multiple_results=False)(several, a, b)
-    return mlir.lower_fun(partial(_compute, kernel=kernel), multiple_results=False)(context, a, b)
+    function = partial(_compute, kernel=kernel) if several is None else _sharded(kernel)
+    return mlir.lower_fun(function, multiple_results=False)(several or context, a, b)
 
 
 def _of_several_devices(context):
@@ -82,7 +72,7 @@ def _sharded(kernel: Kernel) -> custom_partitioning:
     def partition(_, operands, __):
         mesh = _mesh_of_shares(kernel, operands)
         replicated, by_images = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("images",)))
-        share = kernel.of_batch(kernel.shape.batch // mesh.shape["images"])
+        share = replace(kernel, shape=replace(kernel.shape, batch=kernel.shape.batch // mesh.shape["images"]))
 
         def compute(a, b):
             result = call_p.bind(a, b, kernel=share, sharded=False)
@@ -128,32 +118,13 @@ def _first_images(operand) -> tuple[list[Any], list[int]]:
     return list(places), [place[0].start or 0 for place in places.values()]
 
 
-@cache
-def _compiled(kernel: Kernel):
-    return jax.jit(partial(call_p.bind, kernel=kernel, sharded=True))
-
-
-@call_p.def_impl
-def _call_at_once(a, b, *, kernel, sharded):
-    with jax.disable_jit(False):
-        return _compiled(kernel)(a, b)
-
-
 @call_p.def_abstract_eval
 def _result(a, b, *, kernel, sharded):
     return a.update(shape=kernel.result, dtype=jnp.dtype("float32"), weak_type=False)
 
 
-def _one_by_one(operands, dims, *, kernel, sharded):
-    """`vmap`: one call after the other, each with all threads."""
-    mapped = [jnp.moveaxis(a, dim, 0) for a, dim in zip(operands, dims, strict=True) if dim is not None]
-
-    def call_one(entries):
-        remaining = iter(entries)
-        chosen = [a if dim is None else next(remaining) for a, dim in zip(operands, dims, strict=True)]
-        return call_p.bind(*varying_alike(*chosen), kernel=kernel, sharded=sharded)
-
-    return lax.map(call_one, mapped), 0
+def _batched(operands, dims, **static):
+    return one_by_one(partial(call_p.bind, **static), dims, *operands), 0
 
 
 def _refuse_derivative(*_, kernel, **__):
@@ -163,7 +134,8 @@ def _refuse_derivative(*_, kernel, **__):
     )
 
 
-batching.primitive_batchers[call_p] = _one_by_one
+compute_by_a_program(call_p)
+batching.primitive_batchers[call_p] = _batched
 ad.primitive_jvps[call_p] = _refuse_derivative
 ad.primitive_transposes[call_p] = _refuse_derivative
 mlir.register_lowering(call_p, _lower, platform="cpu")

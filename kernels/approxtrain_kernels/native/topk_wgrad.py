@@ -10,39 +10,28 @@ left out. Nothing is copied. The result is `[Co, Kh, Kw, Ci]`, in which a pixel'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
-from approxtrain_kernels.native import argmax_and_sum
-from approxtrain_kernels.native.argmax_and_sum import POSITIONS, ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, number, pieces, share_of
-from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.geometry import pieces
+from approxtrain_kernels.native.argmax_and_sum import POSITIONS, argmax_and_sum
+from approxtrain_kernels.native.builder import FLOAT, FLOATS, INDEX, Function, Share, number
+from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad import combine, own_sums
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
 
-@dataclass(frozen=True)
-class TopkWgrad(Kernel):
-    """dw `[Co, Kh, Kw, Ci]` from x `[N, H, W, Ci]` and the largest entries of dy `[N, Ho, Wo, Co]`."""
+class TopkWgrad(WgradTiling):
+    """dw `[Co, Kh, Kw, Ci]` from x `[N, H, W, Ci]` and the largest entries of dy `[N, Ho, Wo, Co]`.
 
-    sums_over_batch = True
-
-    @cached_property
-    def tiling(self) -> WgradTiling:
-        """Shares and blocks are those of the exact weight gradient; its tiles are not used."""
-        return WgradTiling(self.shape, self.threads, self.lanes)
+    Shares and blocks are those of the exact weight gradient; its tiles are not used.
+    """
 
     @property
     def name(self) -> str:
         return "topk_wgrad"
-
-    @property
-    def operands(self) -> dict[str, Size]:
-        return {"x": self.shape.x_shape, "dy": self.shape.y_shape}
 
     @property
     def result(self) -> Size:
@@ -52,17 +41,12 @@ class TopkWgrad(Kernel):
     @property
     def scratch(self) -> int:
         """Numbers that each slice has of its own: sums `[group, Co]` and positions `[group, Co]`."""
-        return 2 * self.tiling.group * self.shape.out_channels
-
-    @property
-    def workspace(self) -> int:
-        return max(self.tiling.partial_sums + self.slices * self.scratch, 1)
+        return 2 * self.group * self.shape.out_channels
 
     def module(self) -> ir.Module:
         module = ir.Module("topk_wgrad")
-        largest = argmax_and_sum.functions(module, self.tiling)
-        _slice(module, self, largest, _add_patches(module, self.tiling))
-        combine(module, self.tiling)
+        _slice(module, self, _add_patches(module, self))
+        combine(module, self)
         return module
 
 
@@ -102,32 +86,26 @@ def _add_pixel(code: Function, tiling: WgradTiling, to: Any, pixel: Any, value: 
             code.build.store(code.multiply_add(value, read, code.build.load(pointer, align=4)), pointer, align=4)
 
 
-def _slice(module: ir.Module, kernel: TopkWgrad, largest: ArgmaxAndSum, add_patches: ir.Function) -> None:
+def _slice(module: ir.Module, tiling: TopkWgrad, add_patches: ir.Function) -> None:
     """A share of the images and of the output channels, group by group."""
-    shape, tiling = kernel.shape, kernel.tiling
-    co, patch, columns_of_whole = shape.out_channels, prod(kernel.result[1:]), tiling.tile[1]
+    shape = tiling.shape
+    co, patch = shape.out_channels, prod(tiling.result[1:])
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
-    share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
+    share = Share(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
     total = own_sums(code, tiling, share, dw, workspace)  # [Co, patch]
-    sums = code.at(workspace, tiling.partial_sums, code.times(slice_number, kernel.scratch))  # [group, Co]
+    sums = code.at(workspace, tiling.partial_sums, code.times(slice_number, tiling.scratch))  # [group, Co]
     positions = build.bitcast(code.at(sums, tiling.group * co), POSITIONS)  # [group, Co]
-    begin = code.times(share.low, columns_of_whole)
-    end = build.select(share.is_last, number(co), code.times(share.high, columns_of_whole))
+    begin = code.times(share.low, tiling.tile[1])
+    end = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     code.clear(code.at(total, code.times(begin, patch)), code.times(build.sub(end, begin), patch))
-    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
-    with code.loop(groups) as (turn, _):
-        start = build.add(share.first, code.times(turn, tiling.group))
-        count = code.smaller(build.sub(share.last, start), number(tiling.group))
+    with share.groups(tiling.group) as (start, count):
         with code.loop(count) as (n, _):
             image = code.at(dy, code.times(build.add(start, n), prod(shape.y_shape[1:])))
-            for first, columns, _many in tiling.blocks:
-                whole = columns == columns_of_whole
-                with code.loop(build.sub(share.high, share.low) if whole else share.rest) as (block, _):
-                    channel = code.times(build.add(share.low, block), columns) if whole else number(first)
-                    entry = build.add(code.times(n, co), channel)
-                    pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
-                    build.call(largest[columns], [code.at(image, channel), *pointers])
+            for columns, channel in share.blocks(co, tiling.tile[1]):
+                entry = build.add(code.times(n, co), channel)
+                pointers = [build.gep(positions, [entry]), code.at(sums, entry)]
+                build.call(argmax_and_sum(module, tiling, columns), [code.at(image, channel), *pointers])
         images = code.at(x, code.times(start, prod(shape.x_shape[1:])))
         with code.loop(build.sub(end, begin)) as (offset, _):
             channel = build.add(begin, offset)

@@ -16,8 +16,6 @@ With `scatter_top1` it is that of `approx` in its dense form: dO is 0 but for on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -25,38 +23,18 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from approxtrain_kernels.geometry import Pair
-from approxtrain_kernels.native import argmax_and_sum, pack
-from approxtrain_kernels.native.argmax_and_sum import ArgmaxAndSum
-from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, share_of, vectors_of
-from approxtrain_kernels.native.kernel import Kernel, Size
+from approxtrain_kernels.native import pack
+from approxtrain_kernels.native.builder import FLOATS, INDEX, Function, Share, number, vectors_of
+from approxtrain_kernels.native.kernel import Size
 from approxtrain_kernels.native.wgrad_tiling import WgradTiling
 
-Tiles = dict[tuple[int, int], ir.Function]
-"""(rows, columns) → function."""
 
-
-@dataclass(frozen=True)
-class Wgrad(Kernel):
+class Wgrad(WgradTiling):
     """dw `[Kh, Kw, Ci, Co]` from x `[N, H, W, Ci]` and dy `[N, Ho, Wo, Co]`."""
-
-    r: int = 1
-    """With r > 1: of dy with each block of r×r replaced by its mean."""
-    scatter_top1: bool = False
-    """Of dy with all but the largest entry of each plane set to 0, which carries the sum of its plane."""
-
-    sums_over_batch = True
-
-    @cached_property
-    def tiling(self) -> WgradTiling:
-        return WgradTiling(self.shape, self.threads, self.lanes, self.r, self.scatter_top1)
 
     @property
     def name(self) -> str:
         return "scatter_top1" if self.scatter_top1 else "wgrad"
-
-    @property
-    def operands(self) -> dict[str, Size]:
-        return {"x": self.shape.x_shape, "dy": self.shape.y_shape}
 
     @property
     def result(self) -> Size:
@@ -67,25 +45,20 @@ class Wgrad(Kernel):
         return (*super().sizes, self.r)
 
     def module(self) -> ir.Module:
-        module, tiling = ir.Module("wgrad"), self.tiling
-        tiles = {
-            (rows, columns): _tile(module, tiling, rows, columns)
-            for _, rows, _ in tiling.rows
-            for _, columns, _ in tiling.blocks
-        }
-        largest = argmax_and_sum.functions(module, tiling) if self.scatter_top1 else {}
-        _slice(module, tiling, tiles, largest)
-        combine(module, tiling)
+        module = ir.Module("wgrad")
+        _slice(module, self)
+        combine(module, self)
         return module
 
 
 def _tile(module: ir.Module, tiling: WgradTiling, rows: int, columns: int) -> ir.Function:
     """tile(x, dy, dw, images, height, width): dw `[rows, columns]` += the sum over so many pixels of the images."""
     co, ci, (sh, sw) = tiling.shape.out_channels, tiling.shape.in_channels, tiling.strides
-    code = Function(module, f"tile{rows}x{columns}", [*[FLOATS] * 3, *[INDEX] * 3], inline=False)
+    name = f"tile{rows}x{columns}"
+    if name in module.globals:
+        return module.globals[name]
+    code = Function(module, name, [*[FLOATS] * 3, *[INDEX] * 3], inline=False, apart=True)
     build, (x, dy, dw, images, height, width) = code.build, code.arguments
-    for pointer in (x, dy, dw):
-        pointer.add_attribute("noalias")
     vectors = vectors_of(columns, tiling.lanes)
     pointers = [code.vector(dw, r * co + first, vector) for r in range(rows) for first, vector in vectors]
     totals = [ir.Constant(vector, [0.0] * vector.count) for _ in range(rows) for _, vector in vectors]
@@ -108,13 +81,13 @@ def _tile(module: ir.Module, tiling: WgradTiling, rows: int, columns: int) -> ir
     return code.function
 
 
-def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: ArgmaxAndSum) -> None:
+def _slice(module: ir.Module, tiling: WgradTiling) -> None:
     """A share of the images and of the output channels, group by group."""
     shape = tiling.shape
     co, weights = shape.out_channels, prod(shape.w_shape)
     code = Function(module, "slice", [INDEX, *[FLOATS] * 4])
     build, (slice_number, x, dy, dw, workspace) = code.build, code.arguments
-    share = share_of(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
+    share = Share(code, slice_number, shape.batch, tiling.blocks[0][2], tiling.image_shares, tiling.channel_shares)
     total = own_sums(code, tiling, share, dw, workspace)
     scratch = code.at(workspace, tiling.partial_sums, code.times(slice_number, tiling.scratch))
     pack.borders(code, tiling, scratch)
@@ -122,12 +95,9 @@ def _slice(module: ir.Module, tiling: WgradTiling, tiles: Tiles, largest: Argmax
     high = build.select(share.is_last, number(co), code.times(share.high, tiling.tile[1]))
     with code.loop(number(weights // co)) as (row, _):  # dW as [Kh·Kw·Ci, Co]
         code.clear(code.at(total, code.times(row, co), low), build.sub(high, low))
-    groups = build.sdiv(build.add(build.sub(share.last, share.first), number(tiling.group - 1)), number(tiling.group))
-    with code.loop(groups) as (turn, _):
-        start = build.add(share.first, code.times(turn, tiling.group))
-        count = code.smaller(build.sub(share.last, start), number(tiling.group))
-        x_group, dy_group = pack.group(code, tiling, largest, scratch, x, dy, start, count)
-        _taps(code, tiling, tiles, Group(x_group, dy_group, total, count, share))
+    with share.groups(tiling.group) as (start, count):
+        x_group, dy_group = pack.group(code, tiling, scratch, x, dy, start, count)
+        _taps(code, tiling, Group(x_group, dy_group, total, count, share))
     build.ret_void()
 
 
@@ -148,17 +118,17 @@ class Group(NamedTuple):
     share: Share
 
 
-def _taps(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group) -> None:
+def _taps(code: Function, tiling: WgradTiling, group: Group) -> None:
     """All tiles of the slice for one group of images, tap by tap, or by rows of taps."""
     kh, kw = tiling.shape.kernel_size
     for i in range(kh):
         for j in range(kw) if tiling.by_tap else [0]:
             rows, columns = tiling.reach(0, i), tiling.reach(1, j) if tiling.by_tap else (0, tiling.outputs[1])
             if rows[1] > 0 and columns[1] > 0:
-                _tap(code, tiling, tiles, group, (i, j), (rows, columns))
+                _tap(code, tiling, group, (i, j), (rows, columns))
 
 
-def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: Pair, reach: tuple[Pair, Pair]) -> None:
+def _tap(code: Function, tiling: WgradTiling, group: Group, tap: Pair, reach: tuple[Pair, Pair]) -> None:
     """The tiles of one tap, or row of taps, over the outputs that it reaches: (first, count) of rows and of columns."""
     (i, j), ((p, height), (q, width)) = tap, reach
     build, ci, co = code.build, tiling.shape.in_channels, tiling.shape.out_channels
@@ -168,27 +138,20 @@ def _tap(code: Function, tiling: WgradTiling, tiles: Tiles, group: Group, tap: P
     dy = code.at(group.dy, (p * tiling.outputs[1] + q) * co)
     dw = code.at(group.dw, (i * tiling.shape.kernel_size[1] + j) * ci * co)
     size = (group.images, number(height), number(width))
-    for first, columns, _ in tiling.blocks:
-        low, count = group.share.low, build.sub(group.share.high, group.share.low)
-        if columns != tiling.tile[1]:
-            low, count = number(0), group.share.rest
-        with code.loop(count) as (block, _):
-            channel = build.add(number(first), code.times(build.add(low, block), columns))
-            dy_block, dw_block = code.at(dy, channel), code.at(dw, channel)
-            for line, rows, many in tiling.rows:
-                with code.loop(number(many)) as (tile, _):
-                    at = build.add(number(line), code.times(tile, rows))
-                    arguments = [code.at(x, at), dy_block, code.at(dw_block, code.times(at, co)), *size]
-                    build.call(tiles[rows, columns], arguments)
+    for columns, channel in group.share.blocks(co, tiling.tile[1]):
+        dy_block, dw_block = code.at(dy, channel), code.at(dw, channel)
+        for line, rows, many in tiling.rows:
+            with code.loop(number(many)) as (tile, _):
+                at = build.add(number(line), code.times(tile, rows))
+                arguments = [code.at(x, at), dy_block, code.at(dw_block, code.times(at, co)), *size]
+                build.call(_tile(code.module, tiling, rows, columns), arguments)
 
 
 def combine(module: ir.Module, tiling: WgradTiling) -> None:
     """combine(dw, workspace): dw += the dW of the other shares of the images, one after the other."""
     weights = prod(tiling.shape.w_shape)
-    code = Function(module, "combine", [FLOATS, FLOATS])
+    code = Function(module, "combine", [FLOATS, FLOATS], apart=True)
     build, (dw, workspace) = code.build, code.arguments
-    for pointer in (dw, workspace):
-        pointer.add_attribute("noalias")
     with code.loop(number(weights)) as (index, _):
         pointer = code.at(dw, index)
         total = build.load(pointer)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
-from approxtrain_kernels.geometry import ConvShape
-from approxtrain_kernels.native.builder import pieces
+from approxtrain_kernels.geometry import pieces
+from approxtrain_kernels.native.kernel import Kernel, Size
 
 GROUP_BYTES = 2**19
 """Of x and dO of a group, or of what a tap reads of them: half of a second-level cache of 1 MB."""
@@ -30,16 +30,19 @@ MOST_TOTALS = 24
 
 
 @dataclass(frozen=True)
-class WgradTiling:
-    """The tiling of a wgrad of `shape`, for `threads` threads and registers of `lanes` numbers."""
+class WgradTiling(Kernel):
+    """The tiling of a weight gradient of `shape`."""
 
-    shape: ConvShape
-    threads: int
-    lanes: int
     r: int = 1
     """Rows and columns of a block of dO that is replaced by its mean; they divide Ho and Wo."""
     scatter_top1: bool = False
     """Whether dO is 0 but for the largest entry of each plane, which carries the plane's sum."""
+
+    sums_over_batch = True
+
+    @property
+    def operands(self) -> dict[str, Size]:
+        return {"x": self.shape.x_shape, "dy": self.shape.y_shape}
 
     @property
     def by_tap(self) -> bool:

@@ -15,9 +15,7 @@ from dataclasses import replace
 
 from approxtrain_kernels.geometry import ConvShape
 from approxtrain_kernels.pallas import model
-from approxtrain_kernels.pallas.devices import DEFAULT, Device
-from approxtrain_kernels.pallas.model import Layer
-from approxtrain_kernels.pallas.plan import Blocks, Plan
+from approxtrain_kernels.pallas.model import DEFAULT, Blocks, Device, Layer, Plan
 
 FORMS = ("gather", "fused", "tensor", "dense")
 REGISTERS = 80
@@ -101,7 +99,8 @@ def cuttings(form: str, layer: Layer) -> list[Blocks]:
                 if form == "fused":
                     blocks = replace(blocks, pixels=_tile(ho * wo, co, warps, k))
                 cuts = _steps(blocks, layer) if form == "tensor" else [blocks]
-                found += [replace(cut, splits=splits) for cut in cuts for splits in _splits(shape.batch)]
+                splits = [2**power for power in range(shape.batch.bit_length())]
+                found += [replace(cut, splits=shares) for cut in cuts for shares in splits]
     return found
 
 
@@ -123,7 +122,3 @@ def _steps(blocks: Blocks, layer: Layer) -> list[Blocks]:
     """Rows of a step and depth of the pipeline of the tensor form, as far as they fit into shared memory."""
     cuts = [replace(blocks, images=rows // blocks.co, stages=stages) for rows in ROWS for stages in (2, 3)]
     return [cut for cut in cuts if model.shared_bytes(cut, layer) <= SHARED_BYTES]
-
-
-def _splits(batch: int) -> list[int]:
-    return [2**power for power in range(batch.bit_length()) if 2**power <= batch]

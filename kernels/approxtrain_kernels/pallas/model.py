@@ -2,19 +2,18 @@
 
     seconds of a kernel = launch + max(bytes through HBM, L2 and L1, multiply-adds, steps · wait)
 
-The rates are the makers' peaks (`devices`). Which share of them a kernel reaches and what a step of a loop waits were
+The rates are the makers' peaks. Which share of them a kernel reaches and what a step of a loop waits were
 fitted to an H100: 8 shapes by 3 precisions, each form, and 112 cuttings of `gather` (results/gpu/h100/forms.json and
 cuts.json; docs/gpu.md has the fit). What a launch costs, and everything on another device, is an assumption.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, prod
 from typing import NamedTuple
 
 from approxtrain_kernels.geometry import ConvShape
-from approxtrain_kernels.pallas.devices import Device
-from approxtrain_kernels.pallas.plan import Blocks, Plan
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 MOST_ROUNDS = 16
@@ -44,6 +43,65 @@ SORT_PASSES = 40  # XLA's top-k beyond MOST_ROUNDS, in passes over dO
 L1_BYTES = 200e3
 REGISTER_FILE = 65536  # of a multiprocessor
 MOST_WARPS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Peak rates in bytes, multiply-adds and operations a second."""
+
+    name: str
+    sms: int
+    hbm: float
+    l2: float
+    l1: float
+    """All multiprocessors together, 128 bytes a clock each."""
+    fma: float
+    """float32 multiply-adds outside of the tensor cores."""
+    tf32: float
+    half: float
+    """bfloat16 and float16 on tensor cores, dense."""
+    launch: float = 2.5e-6
+    """Seconds from the end of one short kernel to the start of the next: an assumption."""
+
+
+H200 = Device(name="NVIDIA H200", sms=132, hbm=4.8e12, l2=5.5e12, l1=29.6e12, fma=33.5e12, tf32=494e12, half=989e12)
+H100 = Device(name="NVIDIA H100", sms=132, hbm=3.35e12, l2=5.5e12, l1=29.6e12, fma=33.5e12, tf32=494e12, half=989e12)
+A100 = Device(name="NVIDIA A100", sms=108, hbm=1.56e12, l2=4.0e12, l1=19.5e12, fma=9.75e12, tf32=156e12, half=312e12)
+DEFAULT = H200
+"""What is meant where a program is lowered for a GPU on a machine without one."""
+
+
+def device_of(kind: str) -> Device:
+    """The entry for what `jax.Device.device_kind` says; an NVIDIA GPU that is not listed counts as an A100."""
+    return next((known for known in (H200, H100) if known.name in kind), A100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """How a kernel is cut. Tiles have powers of two for sizes, since Triton knows no others."""
+
+    co: int
+    """Output channels of a program."""
+    ci: int = 0
+    """Input channels of a program."""
+    pixels: int = 0
+    """Pixels of one tile, where a program looks for the largest dO."""
+    images: int = 1
+    """Images of one step of the tensor form."""
+    splits: int = 1
+    """Shares of the batch that are summed apart."""
+    warps: int = 4
+    stages: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One way to compute dW: what it takes by the model, and how its kernel is cut."""
+
+    form: str
+    seconds: float
+    blocks: Blocks | None = None
+    """None for the forms that have no kernel of ours but the selection: `full` and `dense`."""
 
 
 class Layer(NamedTuple):
@@ -94,22 +152,16 @@ def full(layer: Layer) -> Plan:
         rate = device.half * CUDNN_SHARE
     moved = layer.x_bytes + layer.dy_bytes + layer.itemsize * columns * co
     seconds = CUDNN_START + CUDNN_KERNELS * device.launch + max(flops / rate, moved / (device.hbm * HBM_SHARE))
-    return Plan(form="full", seconds=seconds, bytes=moved, flops=shape.flops, kernels=CUDNN_KERNELS)
+    return Plan(form="full", seconds=seconds)
 
 
 def dense(layer: Layer) -> Plan:
     """dO with all but the kept entries set to 0, and the dense wgrad of that."""
-    whole = full(layer)
-    if layer.k >= prod(layer.shape.y_shape[1:3]):
-        return Plan(form="dense", seconds=whole.seconds, bytes=whole.bytes, flops=whole.flops, kernels=whole.kernels)
-    write = layer.device.launch + (layer.dy_bytes + layer.entry_bytes) / (layer.device.hbm * HBM_SHARE)
-    return Plan(
-        form="dense",
-        seconds=whole.seconds + select(layer) + write,
-        bytes=whole.bytes + 2 * layer.dy_bytes + 2 * layer.entry_bytes,
-        flops=whole.flops + 3 * prod(layer.shape.y_shape),
-        kernels=whole.kernels + 2,
-    )
+    seconds = full(layer).seconds
+    if layer.k < prod(layer.shape.y_shape[1:3]):
+        write = layer.device.launch + (layer.dy_bytes + layer.entry_bytes) / (layer.device.hbm * HBM_SHARE)
+        seconds = seconds + select(layer) + write
+    return Plan(form="dense", seconds=seconds)
 
 
 def select(layer: Layer) -> float:
@@ -135,14 +187,13 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     once = min(image, seen) if min(image, seen) * resident <= L1_BYTES else seen
     from_l2 = once * shape.batch * co_blocks * ci_blocks + layer.entry_bytes * ci_blocks
     from_hbm = min(layer.x_bytes, fetched)
-    kernels, before = 2, select(layer)
+    before = 0.0 if form == "fused" else select(layer)
     if form == "fused":
         # Every block of input channels looks at dO for itself.
         numbers = blocks.pixels * blocks.co / (32 * blocks.warps)
         steps += share * layer.k * (LOOK_SECONDS + numbers * LOOK_NUMBER_SECONDS)
         from_l2 += layer.dy_bytes * layer.k * ci_blocks
         from_hbm += layer.dy_bytes
-        kernels, before = 1, 0.0
 
     busy = max(
         # Through shared memory once more, on the way to a tensor core.
@@ -157,10 +208,7 @@ def sparse(layer: Layer, form: str, blocks: Blocks) -> Plan:
     seconds = before + device.launch + start + busy + blocks.splits * dw_bytes / (device.l2 * L2_SHARE)
     if blocks.splits > 1:
         seconds += device.launch + (blocks.splits + 1) * dw_bytes / (device.l2 * L2_SHARE)
-        kernels += 1
-    moved = from_hbm + dw_bytes + (0 if form == "fused" else layer.dy_bytes + layer.entry_bytes)
-    flops = 3.0 * prod(shape.y_shape) * layer.k + 2.0 * layer.macs
-    return Plan(form=form, seconds=seconds, bytes=moved, flops=flops, kernels=kernels, blocks=blocks)
+    return Plan(form=form, seconds=seconds, blocks=blocks)
 
 
 def _resident(layer: Layer, form: str, blocks: Blocks) -> int:

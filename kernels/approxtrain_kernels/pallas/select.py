@@ -27,7 +27,7 @@ from jax.experimental import pallas as pl
 from approxtrain_kernels.geometry import ConvShape
 from approxtrain_kernels.pallas import triton
 from approxtrain_kernels.pallas.choose import select_blocks
-from approxtrain_kernels.pallas.plan import Blocks
+from approxtrain_kernels.pallas.model import Blocks
 
 NOWHERE = 2**31 - 1
 

@@ -24,7 +24,7 @@ from jax.experimental import pallas as pl
 
 from approxtrain_kernels.geometry import ConvShape
 from approxtrain_kernels.pallas import gather, triton
-from approxtrain_kernels.pallas.plan import Blocks
+from approxtrain_kernels.pallas.model import Blocks
 
 
 def tensor(

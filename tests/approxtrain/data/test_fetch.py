@@ -161,7 +161,7 @@ def test_a_mirror_without_ranges_starts_from_the_beginning(tmp_path: Path, serve
     ("answer", "reason"),
     [
         (failing, "503"),
-        (silent, "timed out"),
+        pytest.param(silent, "timed out", marks=pytest.mark.gate),
         (plain(b"<html><title>Moved</title></html>"), "a web page or another file"),
         (plain(b""), "a web page or another file"),
         (plain(b"\x1f\x8b" + b"0" * 500_000), "its SHA-256 is"),

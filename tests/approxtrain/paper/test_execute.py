@@ -20,7 +20,7 @@ from approxtrain.models import Model
 from approxtrain.paper import estimate, experiments, planning
 from approxtrain.paper.execute import execute, find
 from approxtrain.paper.planning import BUDGETS, PlannedRun
-from approxtrain.run import archive, marks, record
+from approxtrain.run import archive, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
@@ -170,18 +170,19 @@ def test_a_name_that_another_run_has_is_an_error_and_nothing_is_written_over(
         run(runs("optimizer.learning_rate=0.1")[ZERO])
     with pytest.raises(ConfigError, match=r"on other images: choose another --out"):
         run(replace(planned, data=planned.data | {"sha256": "0" * 64}))
-    monkeypatch.setattr(marks, "TRAJECTORY", marks.TRAJECTORY + 1)
+    monkeypatch.setattr(archive, "TRAJECTORY", archive.TRAJECTORY + 1)
     with pytest.raises(ConfigError, match=r"of a program that computes other trajectories: choose another --out"):
         run(planned)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "run.lock"}
     assert after == before
 
 
-def test_a_run_that_lost_the_note_of_how_it_began_is_another_one(runs, run, tmp_path):
+def test_a_run_whose_checkpoints_no_longer_say_how_it_began_is_another_one(runs, run, tmp_path):
     planned = runs()[ZERO]
     with pytest.raises(InterruptedRun):
         run(planned, stop_after=1)
-    (tmp_path / "runs" / planned.name / marks.BEGUN).unlink()
+    for meta in (tmp_path / "runs" / planned.name).glob("checkpoints/*/meta.json"):
+        meta.unlink()
     with pytest.raises(ConfigError, match="choose another --out"):
         run(planned)
     assert jsons(tmp_path) == []

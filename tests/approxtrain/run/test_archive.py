@@ -11,9 +11,9 @@ import pytest
 
 from approxtrain import config, disk
 from approxtrain.errors import ConfigError, DivergedError, InterruptedRun
-from approxtrain.run import archive, marks
+from approxtrain.run import archive, divergence
+from approxtrain.run.archive import TRAJECTORY
 from approxtrain.run.folder import RunFolder
-from approxtrain.run.marks import TRAJECTORY
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
@@ -99,9 +99,9 @@ def test_a_diverged_run_leaves_a_trace_that_goes_when_it_gets_past(configure, po
     assert found.message == f"diverged at step {error.value.step}: the loss is {error.value.loss}"
     assert (found.data["name"], found.summary, found.trajectory) == ("pictures", {}, TRAJECTORY)
     assert found.environment["device_platform"] == "cpu"
-    marks.saved(tmp_path / "run", error.value.step)
+    divergence.forget(tmp_path / "run", error.value.step)
     assert archive.of_folder(tmp_path / "run")[0].status == "diverged"
-    marks.saved(tmp_path / "run", error.value.step + 1)
+    divergence.forget(tmp_path / "run", error.value.step + 1)
     assert archive.of_folder(tmp_path / "run")[0].status == "unfinished"
 
 
@@ -119,6 +119,33 @@ def test_an_unfinished_run_has_the_epochs_that_it_has(configure, pocket_model, t
     assert (found.status, found.message) == ("unfinished", "1 of 3 epochs")
     assert [row["epoch"] for row in found.epochs] == [1]
     assert found.identity
+
+
+def test_a_run_that_another_program_went_on_with_is_equal_to_no_programs(
+    configure, pocket_model, tmp_path, monkeypatch
+):
+    with pytest.raises(InterruptedRun):
+        start(tmp_path / "run", configure({"name": "full"}, epochs=2), Stop())
+    (begun,) = archive.of_folder(tmp_path / "run")
+    monkeypatch.setattr(archive, "TRAJECTORY", TRAJECTORY + 1)
+    with RunFolder.open(tmp_path / "run") as folder:
+        Run(configure({"name": "full"}, epochs=2), folder, Listener()).train()
+    (ended,) = archive.of_folder(tmp_path / "run")
+    assert (begun.trajectory, ended.trajectory, ended.summary["trajectory"]) == (TRAJECTORY, archive.UNKNOWN, 0)
+    assert (
+        len({begun.identity, ended.identity, archive.identity(configure({"name": "full"}, epochs=2), ended.data)}) == 3
+    )
+
+
+def test_what_a_run_was_is_known_as_long_as_its_checkpoints_or_its_summary_are_there(copy, finished):
+    (whole,) = archive.of_folder(finished)
+    shutil.move(copy / "checkpoints", copy / "elsewhere")
+    assert archive.of_folder(copy)[0].identity == whole.identity
+    (copy / "summary.json").unlink()
+    (lost,) = archive.of_folder(copy)
+    assert (lost.identity, lost.data, lost.trajectory) == ("", {}, archive.UNKNOWN)
+    shutil.move(copy / "elsewhere", copy / "checkpoints")
+    assert archive.of_folder(copy)[0].identity == whole.identity
 
 
 def test_a_finished_run_that_is_to_train_longer_is_unfinished(copy):

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from approxtrain import disk
 from approxtrain.errors import CheckpointError, DivergedError
 from approxtrain.run import checkpoint
 
@@ -63,14 +64,13 @@ def _training_state() -> dict:
         "optimizer": optimizer.init(params),
         "counters": (jnp.int32(7), jnp.uint32(2**32 - 1), jnp.array(True)),
         "empty": jnp.zeros((0, 3)),
-        "host": np.arange(5, dtype=np.int64),
     }
 
 
 def test_every_array_comes_back_bit_for_bit(tmp_path: Path, training_state: dict) -> None:
     path = checkpoint.save(tmp_path, 390, training_state, {"epoch": 1, "best": 0.1})
     assert path == tmp_path / "step-00000390"
-    assert names(path) == ["MANIFEST.json", "meta.json", "state"]
+    assert names(path) == ["arrays.npz", "meta.json"]
     state, meta, skipped = checkpoint.load_latest(tmp_path, training_state)
     assert_same_bits(state, training_state)
     assert (meta, skipped) == ({"epoch": 1, "best": 0.1}, [])
@@ -109,11 +109,10 @@ def test_the_newest_two_are_kept_and_the_newest_is_the_highest_step(tmp_path: Pa
 def test_a_bit_flip_in_any_file_is_caught_and_the_previous_checkpoint_used(tmp_path: Path) -> None:
     _, newest = save(tmp_path, 1, 2)
     draw = random.Random(0)
-    files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
-    assert {"MANIFEST.json", "meta.json", "_METADATA"} <= {path.name for path in files}
-    for file in files:
+    assert names(newest) == ["arrays.npz", "meta.json"]
+    for file in newest.iterdir():
         whole = file.read_bytes()
-        for _ in range(3):
+        for _ in range(20):
             damaged = bytearray(whole)
             damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
             file.write_bytes(damaged)
@@ -126,21 +125,20 @@ def test_a_bit_flip_in_any_file_is_caught_and_the_previous_checkpoint_used(tmp_p
     assert loaded_step(tmp_path) == 2
 
 
-def test_every_bit_of_the_manifest_counts(tmp_path: Path) -> None:
+def test_every_bit_of_what_vouches_for_the_arrays_counts(tmp_path: Path) -> None:
     (path,) = save(tmp_path, 2)
-    file = path / "MANIFEST.json"
+    file = path / "meta.json"
     whole = file.read_bytes()
     for position in range(0, 8 * len(whole), 7):
         damaged = bytearray(whole)
         damaged[position // 8] ^= 1 << position % 8
         file.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"MANIFEST\.json is damaged"):
+        with pytest.raises(CheckpointError, match=r"meta\.json is damaged, or another version"):
             checkpoint.load_latest(tmp_path, small(0))
 
 
 def _truncate(path: Path) -> None:
-    data = max(path.glob("state/**/d/*"), key=lambda file: file.stat().st_size)
-    os.truncate(data, data.stat().st_size - 1)
+    os.truncate(path / "arrays.npz", (path / "arrays.npz").stat().st_size - 1)
 
 
 def _empty_folder(path: Path) -> None:
@@ -149,15 +147,14 @@ def _empty_folder(path: Path) -> None:
 
 
 DAMAGE = {
-    "truncated": (_truncate, "bytes, not"),
-    "missing file": (lambda path: (path / "meta.json").unlink(), "meta.json is missing"),
-    "missing state": (lambda path: shutil.rmtree(path / "state"), "is missing"),
-    "missing manifest": (lambda path: (path / "MANIFEST.json").unlink(), "MANIFEST.json is missing"),
-    "empty manifest": (lambda path: (path / "MANIFEST.json").write_text(""), "MANIFEST.json is damaged"),
-    "other manifest": (lambda path: (path / "MANIFEST.json").write_text("[]"), "MANIFEST.json is damaged"),
-    "empty folder": (_empty_folder, "MANIFEST.json is missing"),
-    "one file more": (lambda path: (path / "state/x").write_text(""), "state/x does not belong to it"),
-    "renamed": (lambda path: path.rename(path.with_name("step-00000003")), "(2, 2), not (2, 3)"),
+    "truncated": (_truncate, "arrays.npz is damaged: its SHA-256 is not the one in meta.json"),
+    "missing arrays": (lambda path: (path / "arrays.npz").unlink(), "arrays.npz is missing"),
+    "missing meta": (lambda path: (path / "meta.json").unlink(), "meta.json is missing"),
+    "empty meta": (lambda path: (path / "meta.json").write_text(""), "meta.json is damaged"),
+    "other meta": (lambda path: (path / "meta.json").write_text("[]"), "meta.json is damaged"),
+    "of format 2": (lambda path: (path / "meta.json").write_text('{"step":2}'), "another version of approxtrain"),
+    "empty folder": (_empty_folder, "meta.json is missing"),
+    "renamed": (lambda path: path.rename(path.with_name("step-00000003")), "meta.json is that of step 2"),
 }
 
 
@@ -176,11 +173,11 @@ def test_a_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path: Path, kin
 def test_where_all_are_bad_each_is_listed_and_none_deleted(tmp_path: Path) -> None:
     first, second = save(tmp_path, 1, 2)
     (first / "meta.json").unlink()
-    (second / "MANIFEST.json").unlink()
+    (second / "arrays.npz").unlink()
     with pytest.raises(CheckpointError) as error:
         checkpoint.load_latest(tmp_path, small(0))
     assert "step-00000001: meta.json is missing" in str(error.value)
-    assert "step-00000002: MANIFEST.json is missing" in str(error.value)
+    assert "step-00000002: arrays.npz is missing" in str(error.value)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
@@ -228,13 +225,31 @@ def test_after_a_fallback_the_damaged_checkpoint_never_pushes_out_the_good_one(t
     assert names(tmp_path) == ["step-00000010", "step-00000015"]
 
 
-def test_clean_removes_left_overs_and_brings_back_what_had_stepped_aside(tmp_path: Path) -> None:
-    _, newest = save(tmp_path, 1, 2)
-    newest.rename(tmp_path / f".old-{newest.name}")  # killed here: the new one has not got the name yet
-    (tmp_path / ".tmp-step-00000002" / "state").mkdir(parents=True)
+def test_clean_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2)
+    (tmp_path / ".tmp-step-00000003").mkdir()
+    (tmp_path / ".tmp-step-00000003" / "arrays.npz").write_text("half")
     checkpoint.clean(tmp_path)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
     assert loaded_step(tmp_path) == 2
-    shutil.copytree(newest, tmp_path / f".old-{newest.name}")  # killed later: both are there
-    checkpoint.clean(tmp_path)
-    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_what_is_known_of_a_run_is_that_of_the_newest_checkpoint_that_says_it(tmp_path: Path) -> None:
+    assert checkpoint.latest_meta(tmp_path / "absent") is None
+    _, newest = save(tmp_path, 1, 2)
+    assert checkpoint.latest_meta(tmp_path) == {"step": 2}
+    (newest / "meta.json").write_text("")
+    assert checkpoint.latest_meta(tmp_path) == {"step": 1}
+
+
+def test_the_folder_of_a_run_is_flushed_when_its_first_checkpoint_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, sync = [], disk.sync
+    monkeypatch.setattr(disk, "sync", lambda path: (flushed.append(path), sync(path)))
+    save(tmp_path / "checkpoints", 1)
+    assert flushed[0] == tmp_path  # which has the name of the new folder
+    assert flushed[-1] == tmp_path / "checkpoints"
+    flushed.clear()
+    save(tmp_path / "checkpoints", 2)
+    assert tmp_path not in flushed

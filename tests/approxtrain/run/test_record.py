@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from approxtrain import disk
-from approxtrain.errors import ConfigError, DiskError
+from approxtrain.errors import CheckpointError, ConfigError, DiskError
 from approxtrain.run import curves, record
 from approxtrain.run.record import Record
 
@@ -80,6 +80,16 @@ def test_only_a_half_written_line_is_cut_when_nothing_is_later(tmp_path: Path) -
         assert metrics.read_text() == '{"kind": "train", "step": 3}\n'
 
 
+@pytest.mark.parametrize("damaged", ['{"step": 6, "lo', "[6]", '{"kind": "train"}', ""])
+def test_a_damaged_line_is_an_error_unless_it_is_the_last_one_and_cut_short(tmp_path: Path, damaged: str) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(f'{{"step": 3}}\n{damaged}')
+    assert record.rows(file) == [{"step": 3}]
+    file.write_text(f'{{"step": 3}}\n{damaged}\n{{"step": 9}}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl` is damaged: line 2 is no row of a run"):
+        record.rows(file)
+
+
 def test_a_row_is_on_file_at_once_and_its_numbers_are_exact(tmp_path: Path) -> None:
     loss = jnp.float32(0.1)
     with Record(tmp_path) as book:
@@ -143,10 +153,9 @@ def test_a_write_that_the_kernel_refuses_is_a_disk_error_that_names_the_file(tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_the_summary_is_readable_json(tmp_path: Path) -> None:
-    path = record.summary(tmp_path, {"accuracy": jnp.float32(0.5), "best": math.nan, "out": tmp_path, "pair": (1, 2)})
-    assert path == tmp_path / "summary.json"
-    assert json.loads(path.read_text()) == {
+def test_values_become_what_json_holds(tmp_path: Path) -> None:
+    values = {"accuracy": jnp.float32(0.5), "best": math.nan, "out": tmp_path, "pair": (1, 2)}
+    assert json.loads(json.dumps(record.plain(values), allow_nan=False)) == {
         "accuracy": 0.5,
         "best": "NaN",
         "out": str(tmp_path),

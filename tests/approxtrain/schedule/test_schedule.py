@@ -140,7 +140,7 @@ def test_two_rules_that_agree_need_no_order():
     assert rules({"layers": [1, 2]}, {"layers": [2, 3]}) == rules({"layers": [1, 2, 3]})
 
 
-def test_cells_hold_only_what_is_used_and_begin_with_full():
+def test_its_methods_are_only_those_in_use_and_begin_with_full():
     made = rules({"method": "random"}, {"order": 1}, {"order": 2, "method": "approx", "params": {"k": 4}, "stride": 2})
     assert made.cells == (FULL, ZERO, make("approx", k=4))
 
@@ -169,6 +169,8 @@ def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
     assert "no layer meets all" in both
     assert "stride 2: 2, 4" in both
     assert "1 conv1" in both
+    (turned,) = problems({"layers": {"start": 3, "stop": 2}})
+    assert "no layer meets all" in turned
 
 
 def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
@@ -179,12 +181,18 @@ def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
         )
 
 
-def test_a_rule_that_covers_no_step_is_an_error_that_shows_the_windows():
+def test_a_rule_that_covers_no_step_is_an_error_that_shows_why():
     (problem,) = problems({"steps": {"start": 5, "stop": 10, "every": 2}, "epochs": {"from": 3}})
-    assert problem.startswith("`schedule.rules.0`: it covers no step. `steps` are 5, 7, ... below 10; ")
-    assert "`epochs` begin at step 20" in problem
+    assert problem.startswith(
+        "`schedule.rules.0`: it covers no step: by its `steps` and `epochs` the first would be 21"
+    )
+    assert "all lie below 10 (steps count from 0, an epoch has 10)" in problem
     (late,) = problems({"epochs": {"from": 3}}, until_epoch=2)
-    assert "`until_epoch` ends before step 20" in late
+    assert "the first would be 20, and by these or `until_epoch` all lie below 20" in late
+    (turned,) = problems({"epochs": {"from": 3, "to": 2}})
+    assert "the first would be 20, and by these or `until_epoch` all lie below 20" in turned
+    (empty,) = problems({"steps": {"start": 3, "stop": 3}})
+    assert "the first would be 3, and by these or `until_epoch` all lie below 3" in empty
 
 
 def test_two_rules_that_disagree_without_an_order_are_an_error_with_layer_and_step():
@@ -287,8 +295,8 @@ def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
         "shape = conv_shape((1, 8, 8, 4), 4, (3, 3));"
         "layers = [models.ConvLayer(n, f'conv{n}', shape) for n in range(1, 4)];"
         "made = Schedule.named('schedule1', layers);"
-        "cost.phase_costs(made, layers, 128); made.index_table();"
-        "print(sorted({'jax', 'flax', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)))"
+        "cost.phase_costs(made, layers, 128); made.index_table;"
+        "print(sorted({'jax', 'flax', 'optax', 'matplotlib'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", code]

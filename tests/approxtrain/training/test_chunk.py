@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from pathlib import Path
@@ -16,7 +15,7 @@ from approxtrain.config import dump
 from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.run import checkpoint, record
 from approxtrain.run.folder import RunFolder
-from approxtrain.training import chunk
+from approxtrain.training import dispatch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
@@ -149,19 +148,19 @@ def test_the_step_that_diverged_is_named_within_a_chunk(tmp_path, small, configu
 def test_a_call_is_a_power_of_two_of_steps_that_last_a_second_at_most(
     step_seconds, steps_per_epoch, steps_left, expected
 ):
-    assert chunk.steps_a_call(step_seconds, steps_per_epoch, steps_left) == expected
+    assert dispatch.steps_a_call(step_seconds, steps_per_epoch, steps_left) == expected
 
 
 def noted(path: Path) -> dict:
-    return json.loads((path / "begun.json").read_text())
+    return checkpoint.latest_meta(path / "checkpoints") or {}
 
 
 def test_left_open_it_is_decided_at_the_end_of_the_first_epoch_and_stands_for_good(
     tmp_path, small, configure, monkeypatch
 ):
     """Whatever a later process would decide, and from whichever step it goes on."""
-    monkeypatch.setattr(chunk, "SHORT", 0.0)
-    monkeypatch.setattr(chunk, "MOST", 2)
+    monkeypatch.setattr(dispatch, "LEAST_LEFT", 0.0)
+    monkeypatch.setattr(dispatch, "MOST_STEPS", 2)
     config, note = configure({"name": "full"}, checkpoint_every=4), Note()
     whole = start(tmp_path / "whole", config, note)
     assert (note.chunks, whole["chunk"], noted(tmp_path / "whole")["chunk"]) == ([1, 2], 2, 2)
@@ -169,19 +168,19 @@ def test_left_open_it_is_decided_at_the_end_of_the_first_epoch_and_stands_for_go
     monkeypatch.setattr(checkpoint, "KEEP", 9)
     with pytest.raises(InterruptedRun):
         start(tmp_path / "run", config, Note(kill_after=8))
-    monkeypatch.setattr(chunk, "MOST", 4)
+    monkeypatch.setattr(dispatch, "MOST_STEPS", 4)
     for folder in (tmp_path / "run" / "checkpoints").iterdir():
-        if folder.name != "step-00000004":  # so that it falls back into the first epoch
+        if folder.name != "step-00000006":  # so that it falls back to the end of the first epoch
             (folder / "meta.json").unlink()
     note = Note()
     summary = resume(tmp_path / "run", config, note)
-    assert (note.steps, note.chunks) == (list(range(5, 19)), [1, 2])
+    assert (note.steps, note.chunks) == (list(range(7, 19)), [2])
     assert (summary["chunk"], noted(tmp_path / "run")["chunk"]) == (2, 2)
     assert (tmp_path / "run" / record.METRICS).read_bytes() == (tmp_path / "whole" / record.METRICS).read_bytes()
 
 
 def test_a_short_run_and_one_of_several_programs_take_single_steps(tmp_path, small, configure, monkeypatch):
     assert start(tmp_path / "short", configure({"name": "full"}, epochs=2))["chunk"] == 1
-    monkeypatch.setattr(chunk, "SHORT", 0.0)
+    monkeypatch.setattr(dispatch, "LEAST_LEFT", 0.0)
     assert start(tmp_path / "host", configure(TWO_COLUMNS | {"dispatch": "host"}, epochs=2))["chunk"] == 1
     assert [noted(tmp_path / name)["chunk"] for name in ("short", "host")] == [1, 1]

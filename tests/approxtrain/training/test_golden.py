@@ -1,4 +1,4 @@
-"""The losses of a few steps, as this program computes them: what `approxtrain.run.marks` numbers."""
+"""The losses of a few steps, as this program computes them: what `archive.TRAJECTORY` numbers."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Losses(Listener):
 
 
 MEANT = (
-    "If that is meant, raise TRAJECTORY in approxtrain/run/marks.py, so that `approxtrain reproduce` takes no old run "
-    "for a new one, and put here what is found now:"
+    "If that is meant, raise TRAJECTORY in approxtrain/run/archive.py, so that `approxtrain reproduce` takes no old "
+    "run for a new one, and put here what is found now:"
 )
 
 

@@ -237,9 +237,9 @@ def test_a_run_with_probes_is_bit_for_bit_the_run_without_and_its_steps_the_same
     monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
     schedule = TWO_COLUMNS | {"dispatch": "switch" if chunk > 1 else "host"}
     off, on = (configure(schedule, epochs=2, chunk=chunk, probe_every=every) for every in (None, 6))
-    assert "probe_ms" not in start(tmp_path / "off", off)
+    start(tmp_path / "off", off)
     plain, texts = texts, []
-    assert start(tmp_path / "on", on, note)["probe_ms"]["n"] == 2 * len(note.probes)
+    start(tmp_path / "on", on, note)
     assert final_state(tmp_path / "on", on) == final_state(tmp_path / "off", off)
     lines = (tmp_path / "on" / record.METRICS).read_text().splitlines()
     steps = [line for line in lines if '"kind": "probe"' not in line]

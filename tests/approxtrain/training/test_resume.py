@@ -56,7 +56,7 @@ TRAIN = {
 PROGRAM = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
-import jax, matplotlib.pyplot, numpy as np, orbax.checkpoint, tensorboardX
+import jax, matplotlib.pyplot, numpy as np, tensorboardX
 from approxtrain import config
 from approxtrain.run import checkpoint
 from approxtrain.training.events import Listener

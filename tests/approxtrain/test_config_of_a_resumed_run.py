@@ -2,9 +2,8 @@
 
 import pytest
 
-from approxtrain.config import load, plain
+from approxtrain.config import load, plain, refuse_changes
 from approxtrain.errors import ConfigError
-from approxtrain.run.resume import refuse_changes
 
 
 def changed(*overrides: str) -> None:
