@@ -119,7 +119,7 @@ class OptimizerConfig(Section):
     """Epochs over which the learning rate rises to its value, in equal steps."""
     decay: float = Field(default=0.98, gt=0, le=1)
     """Factor on the learning rate: exponential, in each epoch, a part of it at every step; step, at each milestone."""
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (0.5, 0.75)
     """Where `step` falls, as shares of the run."""
     final: float = Field(default=0.0, ge=0, le=1)
     """What cosine and linear end at, as a share of `learning_rate`."""

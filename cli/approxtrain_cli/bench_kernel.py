@@ -165,7 +165,6 @@ def _too_slow(console: Console, ratios: list[tuple[tables.Row, Any]], percent: f
 
 def _list(console: Console) -> None:
     """What the options take, with a word on each."""
-    from approxtrain import models
     from approxtrain.bench import kernel_cases
     from approxtrain_kernels.methods import all_methods
 
@@ -176,7 +175,7 @@ def _list(console: Console) -> None:
         "--part": list(kernel_cases.PARTS.items()),
         "--shapes": [
             ("paper", "the eight shapes of the paper's Table 1, batch 128"),
-            ("model:NAME", f"{', '.join(models.names())}; batch 128"),
+            ("model:NAME", "the convolutions of one of `approxtrain ls models`, batch 128"),
             ("N,H,W,Ci,Co,K,S", "images, height, width, channels in and out, kernel, stride; padding SAME"),
         ],
         "--method": [(name, ", ".join(defaults) or "no parameter") for name, defaults in params.items()],

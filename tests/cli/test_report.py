@@ -37,10 +37,3 @@ def test_a_folder_of_something_else_is_left_alone(call, runs, tmp_path):
     ended = call("report", runs, "--out", runs)
     assert ended.code == 2
     assert "new or empty folder" in ended.err
-
-
-def test_it_does_not_import_jax(program, runs):
-    code = "import atexit; atexit.register(lambda: print(sorted({'jax', 'flax'} & sys.modules.keys()))); main()"
-    done = program("report", str(runs), code=code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"

@@ -165,10 +165,10 @@ def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
     (stride,) = problems({"stride": 3})
     assert stride.startswith("`schedule.rules.0.stride`: no layer has stride 3. ")
     assert stride.endswith("The layers have stride 1: 1, 3, 5; stride 2: 2, 4.")
-    (both,) = problems({"stride": 2, "path": "conv[135]"})
+    (both,) = problems({"stride": 2, "path": "features/[024]/*"})
     assert "no layer meets all" in both
     assert "stride 2: 2, 4" in both
-    assert "1 conv1" in both
+    assert "1-5 features/0/conv" in both
     (turned,) = problems({"layers": {"start": 3, "stop": 2}})
     assert "no layer meets all" in turned
 
@@ -176,9 +176,7 @@ def test_a_rule_that_matches_nothing_is_an_error_that_names_the_layers():
 def test_a_layer_out_of_range_is_an_error_that_names_the_layers():
     for layers in ([2, 6], {"start": 6}, {"stop": 6}):
         (problem,) = problems({"layers": layers})
-        assert problem.startswith(
-            "`schedule.rules.0.layers`: there is no layer 6. The model has 5 layers: 1-5 features/0/conv to "
-        )
+        assert problem.startswith("`schedule.rules.0.layers`: there is no layer 6. The model has 5 layers: 1-5 ")
 
 
 def test_a_rule_that_covers_no_step_is_an_error_that_shows_why():
@@ -290,10 +288,8 @@ def test_a_table_that_contradicts_itself_is_refused(cells, phases):
 def test_schedules_and_costs_import_neither_jax_nor_matplotlib():
     code = (
         "import sys; import approxtrain.schedule.picture; from approxtrain import Schedule, models;"
-        "from approxtrain.schedule import cost;"
-        "from approxtrain_kernels import conv_shape;"
-        "shape = conv_shape((1, 8, 8, 4), 4, (3, 3));"
-        "layers = [models.ConvLayer(n, f'conv{n}', shape) for n in range(1, 4)];"
+        "from approxtrain.schedule import cost; from approxtrain_kernels import conv_shape;"
+        "layers = [models.ConvLayer(n, f'conv{n}', conv_shape((1, 8, 8, 4), 4, (3, 3))) for n in (1, 2)];"
         "made = Schedule.named('schedule1', layers);"
         "cost.phase_costs(made, layers, 128); made.index_table;"
         "print(sorted({'jax', 'flax', 'optax', 'matplotlib'} & set(sys.modules)))"
