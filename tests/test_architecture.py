@@ -19,7 +19,7 @@ STOREYS = {  # from the ground up: folder and package
     "cli": ROOT / "cli/approxtrain_cli",
 }
 ROOMS = ["errors", "disk", "models", "data", "schedule", "config", "run", "training", "bench", "paper", "report"]
-"""The folders and files of `approxtrain/`, from the ground up; what is `config_errors.py`, say, belongs to `config`."""
+"""The folders and files of `approxtrain/`, from the ground up."""
 PACKAGES = [folder.name for folder in STOREYS.values()]
 SOURCES = sorted(file for folder in STOREYS.values() for file in folder.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -118,7 +118,7 @@ def test_approxtrain_has_at_most_a_dozen_entries():
 
 
 def test_the_walk_between_folders_sees_what_it_has_to_see():
-    code = "from approxtrain import data\nfrom approxtrain.run.record import rows\nimport approxtrain.config_errors"
+    code = "from approxtrain import data\nfrom approxtrain.run.record import rows\nimport approxtrain.config.explain"
     assert list(rooms_imported(ast.parse(code))) == ["data", "run", "config"]
 
 

@@ -24,19 +24,19 @@ def test_the_wheel_holds_the_three_packages_with_their_type_marks():
 
 
 def test_the_wheel_holds_the_presets_where_the_configuration_looks_for_them(monkeypatch, tmp_path):
-    from approxtrain import config
+    from approxtrain.config import toml
 
     assert WHEEL["force-include"] == {"configs": "approxtrain/presets"}
-    monkeypatch.setattr(config, "__file__", str(tmp_path / "site-packages/approxtrain/config.py"))
-    assert config._preset_folder() == tmp_path / "site-packages/approxtrain/presets"
+    monkeypatch.setattr(toml, "__file__", str(tmp_path / "site-packages/approxtrain/config/toml.py"))
+    assert toml._preset_folder() == tmp_path / "site-packages/approxtrain/presets"
 
 
 def test_a_folder_called_configs_beside_an_installed_package_is_not_taken_for_ours(monkeypatch, tmp_path):
-    from approxtrain import config
+    from approxtrain.config import toml
 
     (tmp_path / "configs").mkdir()
-    monkeypatch.setattr(config, "__file__", str(tmp_path / "approxtrain/config.py"))
-    assert config._preset_folder() == tmp_path / "approxtrain/presets"
+    monkeypatch.setattr(toml, "__file__", str(tmp_path / "approxtrain/config/toml.py"))
+    assert toml._preset_folder() == tmp_path / "approxtrain/presets"
 
 
 def test_the_version_is_stated_once():

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from approxtrain import data, models
+from approxtrain import data
 from approxtrain.bench import step_parts, torch_peer, torch_step
 from approxtrain.bench.plain import plain
 from approxtrain.bench.step_parts import LayerConvolution
@@ -76,11 +76,11 @@ class StepBench:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.model = models.get(config.model.name)
         self.steps_per_epoch = steps_per_epoch(config)
         self._set_up: dict[int, tuple[Task, TrainState]] = {}
         self.dataset = data.load(config.data)
         self.data = {"name": self.dataset.name, "sha256": self.dataset.sha256}
+        self.model = config.model.network().on(self.dataset.image_shape, len(self.dataset.class_names))
         statistics = channel_statistics(self.dataset.train_images)
         self.images = Images(*map(jnp.asarray, (self.dataset.train_images, self.dataset.train_labels, *statistics)))
 

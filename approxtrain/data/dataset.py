@@ -32,6 +32,11 @@ class Dataset:
     """What `test_images` are: the test split, or images set aside from the training split."""
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.train_images.shape[1:]
+        return height, width, channels
+
+    @property
     def identity(self) -> dict[str, str]:
         """Name and SHA-256: what a run is bound to."""
         return {"name": self.name, "sha256": self.sha256}

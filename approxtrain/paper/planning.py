@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from approxtrain import models
 from approxtrain.config import Config, steps_per_epoch, with_train
 from approxtrain.data import Dataset
 from approxtrain.errors import ConfigError
@@ -76,7 +75,7 @@ class PlannedRun:
 
     @property
     def schedule(self) -> Schedule:
-        layers = models.get(self.config.model.name).layers
+        layers = self.config.model.network().layers
         return Schedule.from_config(self.config.schedule, layers, self.steps_per_epoch)
 
 

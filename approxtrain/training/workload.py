@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from approxtrain import data, models
+from approxtrain import data
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.data import Dataset
 from approxtrain.models import Model
@@ -26,7 +26,7 @@ class Workload:
     def of(cls, config: Config, dataset: Dataset | None = None) -> Self:
         """Reads the images unless they are given. ConfigError and DataError name all that can be wrong."""
         dataset = dataset or data.load(config.data)
-        model = models.get(config.model.name)
+        model = config.model.network().on(dataset.image_shape, len(dataset.class_names))
         steps = steps_per_epoch(config, dataset)
         return cls(config, dataset, model, Schedule.from_config(config.schedule, model.layers, steps), steps)
 

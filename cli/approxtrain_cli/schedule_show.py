@@ -58,12 +58,11 @@ def schedule_show(
 
 def summarise(config: Config) -> Summary:
     """The configured schedule, for the configured model and length of the run."""
-    from approxtrain import models
     from approxtrain.config import steps_per_epoch
     from approxtrain.schedule import Schedule
     from approxtrain.schedule.summary import Summary
 
-    model, steps = models.get(config.model.name), steps_per_epoch(config)
+    model, steps = config.model.network(), steps_per_epoch(config)
     schedule = Schedule.from_config(config.schedule, model.layers, steps)
     return Summary(model, config.schedule, schedule, config.train.batch_size, steps, config.train.epochs)
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from approxtrain import config
-from approxtrain.config import Config
+from approxtrain.config import Config, toml
 from approxtrain.errors import ConfigError
 
 MINIMAL = """
@@ -78,7 +78,7 @@ def test_a_first_argument_that_reads_key_value_changes_the_quickstart():
     ],
 )
 def test_an_override_is_read_as_toml_and_else_as_a_string(text, value):
-    assert config._value(text) == value
+    assert toml._value(text) == value
 
 
 def test_an_override_reaches_into_a_list_of_rules(write):
@@ -236,3 +236,18 @@ def test_a_long_table_given_as_the_first_argument_is_an_override_and_no_file_nam
     grid = "[" + ", ".join(['["full", "zero"]'] * 5) + "]"
     found = config.load(*config.split([f"schedule={{ grid = {grid}, max_columns = 2 }}" + " " * 300]))
     assert found.schedule.grid == (("full", "zero"),) * 5
+
+
+def test_a_network_of_ones_own_is_named_by_its_target_and_takes_arguments(write):
+    text = MINIMAL.replace('name = "resnet20"', 'target = "tests.networks:Small"\narguments = { width = 3 }')
+    found = config.load(write(text)).model
+    assert (found.name, found.target, found.network().arguments) == ("Small", "tests.networks:Small", {"width": 3})
+    assert config.load(write(text), ["model.name=mine"]).model.name == "mine"
+    ours = config.load(write(MINIMAL), ["model.arguments={ classes = 7 }"]).model.network()
+    assert ours.arguments == {"depth": 20, "classes": 7}
+
+
+@pytest.mark.parametrize("target", ["nets.py:Net", "nets", "a b:c"])
+def test_a_target_that_is_none_is_an_error(target, write):
+    with pytest.raises(ConfigError, match=r"`model\.target`"):
+        config.load(write(MINIMAL), [f"model.target={target}"])

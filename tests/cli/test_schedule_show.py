@@ -238,7 +238,5 @@ def test_a_mistake_in_the_rules_is_exit_code_2_and_names_the_layers():
     rule = "schedule={ rules = [{ method = 'zero', path = 'stage*' }, { method = 'zero', layers = [7] }] }"
     done = program("schedule-show", "figure3", rule)
     assert done.returncode == 2
-    assert (
-        "`schedule.rules.0.path`: 'stage*' matches no layer. The model has 5 layers: 1-5 " in done.stderr
-    )
+    assert "`schedule.rules.0.path`: 'stage*' matches no layer. The model has 5 layers: 1-5 " in done.stderr
     assert "`schedule.rules.1.layers`: there is no layer 7" in done.stderr

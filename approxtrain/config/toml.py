@@ -11,134 +11,22 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationError
 
-from approxtrain import config_errors, models
+from approxtrain.config import explain
+from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
-from approxtrain.schedule.config import ScheduleConfig
 
 if TYPE_CHECKING:
     from approxtrain.data import Dataset
 
 DEFAULT_PRESET = "quickstart"
 
-Count = Annotated[int, Field(ge=1)]
-
-SEEDS = 2**32
-
 RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
-
-
-class Section(BaseModel):
-    """A table of the file: exact types, no unknown key, not changed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelConfig(Section):
-    name: str
-    """One of `approxtrain ls models`."""
-
-    @field_validator("name")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        return models.get(name).name  # its ValueError names what there is
-
-
-class DataConfig(Section):
-    name: str = Field(min_length=1)
-    """"shapes" (drawn by the program), "cifar10" (the official bytes only), or your own for other bytes."""
-    dir: str | None = None
-    """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
-    holdout: int = Field(default=0, ge=0)
-    """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
-    limit: Count | None = None
-    """For a trial: no more than this many images to train on, and as many to validate on."""
-
-    @field_validator("dir")
-    @classmethod
-    def _absolute(cls, folder: str | None) -> str | None:
-        return None if folder is None else str(Path(folder).expanduser().absolute())
-
-
-class TrainConfig(Section):
-    epochs: Count
-    batch_size: Count = 128
-    seed: int = Field(default=0, ge=0, lt=SEEDS)
-    """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; parameters and optimiser are float32 either way."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each label that is spread over all classes."""
-    augment: bool = True
-    """Random crop of the image padded by 4 pixels, and random flip."""
-    validate_every: Count = 10
-    """Epochs between validations; the last epoch is validated as well."""
-    checkpoint_every: Count | None = None
-    """Steps between checkpoints, besides those at the end of an epoch."""
-    chunk: Count | None = None
-    """Steps in one call of the compiled program; unset: decided by the time of the first epoch's steps."""
-    probe_every: Count | None = None
-    """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
-    seeds: Count = 1
-    """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
-    seeds_by: Literal["map", "vmap"] | None = None
-    """One seed after the other, or each operation for all; unset: "map" on a CPU, "vmap" on a GPU."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _all_fit(cls, seeds: int, info: ValidationInfo) -> int:
-        if seeds > SEEDS - info.data.get("seed", 0):
-            raise ValueError(f"the last seed, `seed` (={info.data['seed']}) + {seeds - 1}, must be less than {SEEDS}")
-        return seeds
-
-    @property
-    def all_seeds(self) -> range:
-        return range(self.seed, self.seed + self.seeds)
-
-
-class OptimizerConfig(Section):
-    """How the weights are moved along their gradients, by the names that optax has."""
-
-    name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adam"
-    learning_rate: float = Field(default=0.001, gt=0)
-    """The largest of the run."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd and muon."""
-    nesterov: bool = False
-    """Of sgd and muon: look ahead by one step of the momentum."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Of kernels, not of norms and biases: in sgd a part of the gradient, in adamw, lion and muon beside it."""
-    rate: Literal["constant", "exponential", "cosine", "linear", "onecycle", "step"] = "exponential"
-    """The course of the learning rate after the warm-up."""
-    warmup: float = Field(default=0.0, ge=0)
-    """Epochs over which the learning rate rises to its value, in equal steps."""
-    decay: float = Field(default=0.98, gt=0, le=1)
-    """Factor on the learning rate: exponential, in each epoch, a part of it at every step; step, at each milestone."""
-    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (0.5, 0.75)
-    """Where `step` falls, as shares of the run."""
-    final: float = Field(default=0.0, ge=0, le=1)
-    """What cosine and linear end at, as a share of `learning_rate`."""
-
-    @model_validator(mode="after")
-    def _decays(self) -> OptimizerConfig:
-        if self.weight_decay and self.name == "adam":
-            raise ValueError('`weight_decay` is none of adam\'s: take name="adamw", in which it is decoupled.')
-        return self
-
-
-class Config(Section):
-    """Everything that determines a run, apart from the machine."""
-
-    model: ModelConfig
-    data: DataConfig
-    train: TrainConfig
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig(name="full")
 
 
 def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -151,7 +39,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     try:
         config = Config.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(problems + config_errors.explain(error, Config, table)) from None
+        raise ConfigError(problems + explain.explain(error, Config, table)) from None
     if problems:
         raise ConfigError(problems)
     return config
@@ -237,7 +125,7 @@ def _without_empty_tables(node: Any) -> Any:
 
 def _preset_folder() -> Path:
     """`configs/` of the checkout that this file lies in; the copy inside of an installed package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     checkout = package.parent  # recognised by the folder that only a checkout has
     return checkout / "configs" if (checkout / "kernels/approxtrain_kernels").is_dir() else package / "presets"
 

@@ -1,0 +1,38 @@
+"""The configuration of a run: `toml` reads it, with every problem of it in one error; `sections` says what it may say.
+
+    load("cnn2-approx", ["train.epochs=3", "schedule.method=zero"])
+
+Imports no jax.
+"""
+
+from approxtrain.config.sections import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from approxtrain.config.toml import (
+    DEFAULT_PRESET,
+    dump,
+    is_override,
+    load,
+    plain,
+    presets,
+    refuse_changes,
+    split,
+    steps_per_epoch,
+    with_train,
+)
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "TrainConfig",
+    "dump",
+    "is_override",
+    "load",
+    "plain",
+    "presets",
+    "refuse_changes",
+    "split",
+    "steps_per_epoch",
+    "with_train",
+]

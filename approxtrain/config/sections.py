@@ -1,0 +1,142 @@
+"""What a configuration may say: one frozen object, a section for each table. Imports no jax."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from approxtrain import models
+from approxtrain.schedule.config import ScheduleConfig
+
+Count = Annotated[int, Field(ge=1)]
+
+SEEDS = 2**32
+
+
+class Section(BaseModel):
+    """A table of the file: exact types, no unknown key, not changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    target: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    """A network of your own: PACKAGE.MODULE:CLASS, a Flax NNX module or a function that returns one."""
+    name: str
+    """One of `approxtrain ls models`; beside `target` what the run calls the network, by default the target's class."""
+    arguments: dict[str, Any] = {}
+    """What the class is called with, besides what it takes of the images and the precision."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, table: Any) -> Any:
+        if isinstance(table, dict) and isinstance(table.get("target"), str):
+            return {"name": table["target"].rpartition(":")[2], **table}
+        return table
+
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str, info: ValidationInfo) -> str:
+        return name if info.data.get("target") else models.get(name).name  # its ValueError names what there is
+
+    def network(self) -> models.Model:
+        """What is trained, for the images that it is made for: `.on(image_shape, classes)` has it for others."""
+        if self.target:
+            return models.Model(self.name, "", self.target, self.arguments)
+        model = models.get(self.name)
+        return replace(model, arguments={**model.arguments, **self.arguments}) if self.arguments else model
+
+
+class DataConfig(Section):
+    name: str = Field(min_length=1)
+    """"shapes" (drawn by the program), "cifar10" (the official bytes only), or your own for other bytes."""
+    dir: str | None = None
+    """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
+    holdout: int = Field(default=0, ge=0)
+    """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
+    limit: Count | None = None
+    """For a trial: no more than this many images to train on, and as many to validate on."""
+
+    @field_validator("dir")
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        return None if folder is None else str(Path(folder).expanduser().absolute())
+
+
+class TrainConfig(Section):
+    epochs: Count
+    batch_size: Count = 128
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters and optimiser are float32 either way."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all classes."""
+    augment: bool = True
+    """Random crop of the image padded by 4 pixels, and random flip."""
+    validate_every: Count = 10
+    """Epochs between validations; the last epoch is validated as well."""
+    checkpoint_every: Count | None = None
+    """Steps between checkpoints, besides those at the end of an epoch."""
+    chunk: Count | None = None
+    """Steps in one call of the compiled program; unset: decided by the time of the first epoch's steps."""
+    probe_every: Count | None = None
+    """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
+    seeds: Count = 1
+    """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
+    seeds_by: Literal["map", "vmap"] | None = None
+    """One seed after the other, or each operation for all; unset: "map" on a CPU, "vmap" on a GPU."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _all_fit(cls, seeds: int, info: ValidationInfo) -> int:
+        if seeds > SEEDS - info.data.get("seed", 0):
+            raise ValueError(f"the last seed, `seed` (={info.data['seed']}) + {seeds - 1}, must be less than {SEEDS}")
+        return seeds
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
+
+
+class OptimizerConfig(Section):
+    """How the weights are moved along their gradients, by the names that optax has."""
+
+    name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adam"
+    learning_rate: float = Field(default=0.001, gt=0)
+    """The largest of the run."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of sgd and muon."""
+    nesterov: bool = False
+    """Of sgd and muon: look ahead by one step of the momentum."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of kernels, not of norms and biases: in sgd a part of the gradient, in adamw, lion and muon beside it."""
+    rate: Literal["constant", "exponential", "cosine", "linear", "onecycle", "step"] = "exponential"
+    """The course of the learning rate after the warm-up."""
+    warmup: float = Field(default=0.0, ge=0)
+    """Epochs over which the learning rate rises to its value, in equal steps."""
+    decay: float = Field(default=0.98, gt=0, le=1)
+    """Factor on the learning rate: exponential, in each epoch, a part of it at every step; step, at each milestone."""
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (0.5, 0.75)
+    """Where `step` falls, as shares of the run."""
+    final: float = Field(default=0.0, ge=0, le=1)
+    """What cosine and linear end at, as a share of `learning_rate`."""
+
+    @model_validator(mode="after")
+    def _decays(self) -> OptimizerConfig:
+        if self.weight_decay and self.name == "adam":
+            raise ValueError('`weight_decay` is none of adam\'s: take name="adamw", in which it is decoupled.')
+        return self
+
+
+class Config(Section):
+    """Everything that determines a run, apart from the machine."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig(name="full")
