@@ -75,6 +75,9 @@ class TrainConfig(Section):
     """What the network computes in; parameters and optimiser are float32 either way."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each label that is spread over all classes."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Validate and export an exponential moving average of the weights, with this share kept in each step; unset: the
+    weights themselves."""
     augment: bool = True
     """Random crop of the image padded by 4 pixels, and random flip."""
     validate_every: Count = 10
@@ -124,6 +127,8 @@ class OptimizerConfig(Section):
     """Where `step` falls, as shares of the run."""
     final: float = Field(default=0.0, ge=0, le=1)
     """What cosine and linear end at, as a share of `learning_rate`."""
+    clip: float | None = Field(default=None, gt=0)
+    """The largest norm of the whole gradient; a longer one is shortened to it. Unset: it is not clipped."""
 
     @model_validator(mode="after")
     def _decays(self) -> OptimizerConfig:

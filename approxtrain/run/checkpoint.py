@@ -220,10 +220,11 @@ def _sha256(path: Path) -> str:
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
-    """Path → leaf, in the order of the tree."""
+    """"params/stage1/0/conv1/kernel" → leaf, in the order of the tree."""
     import jax
 
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _on_host(state: PyTree) -> dict[str, np.ndarray]:

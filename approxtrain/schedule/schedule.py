@@ -60,7 +60,7 @@ class Schedule:
             raise ValueError(f"`phases` must begin at step 0 and then later and later, not at {starts}.")
         for _, mask in self.phases:
             fits = mask.ndim == 2 and mask.shape[0] == len(self.layers) and mask.shape[1] > 0
-            if not fits or mask.dtype != np.int8 or mask.min() < 0 or mask.max() >= len(self.cells):
+            if not fits or mask.dtype != np.int8 or mask.min(initial=0) < 0 or mask.max(initial=0) >= len(self.cells):
                 raise ValueError("a mask must be int8 [layers, period] of indices into `cells`.")
             mask.flags.writeable = False
 

@@ -36,8 +36,8 @@ class Evaluator:
         starts = [jnp.int32(start) for start in range(0, self.size, BATCH)]
         if self._batch is None:
             batch = jax.jit(partial(_batch_sums, self.task))
-            self._batch = batch.lower(state.params, state.stats, self.images, starts[0]).compile()
-        sums = [self._batch(state.params, state.stats, self.images, start) for start in starts]
+            self._batch = batch.lower(state.validated, state.stats, self.images, starts[0]).compile()
+        sums = [self._batch(state.validated, state.stats, self.images, start) for start in starts]
         losses, correct = np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / self.size
         return [Evaluation(*figures) for figures in zip(losses.tolist(), correct.tolist(), strict=True)]
 

@@ -47,6 +47,11 @@ def learning_rate(config: OptimizerConfig, steps_per_epoch: int, total_steps: in
 
 def optimizer(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
     """The transformation of the gradient of one seed."""
+    rule = _rule(config, rate)
+    return rule if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+def _rule(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
     decay, momentum = config.weight_decay, config.momentum
     match config.name:
         case "sgd":

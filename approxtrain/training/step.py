@@ -45,6 +45,12 @@ class TrainState(NamedTuple):
     opt_state: Tree
     loss_sum: jax.Array
     correct_sum: jax.Array
+    average: Tree  # moving averages of the parameters; empty where none are asked for
+
+    @property
+    def validated(self) -> Tree:
+        """The parameters that are validated and exported."""
+        return self.average or self.params
 
 
 class StepMetrics(NamedTuple):
@@ -104,7 +110,10 @@ def set_up(model: Model, config: Config, steps_per_epoch: int, keys: jax.Array) 
     # stacked by NumPy, which has nothing to compile for each shape
     params, stats = jax.tree.map(lambda *leaves: jnp.array(np.stack(leaves)), *map(draw, keys))
     nothing = jnp.zeros(len(keys), jnp.float32)
-    initial = TrainState(jnp.int32(0), params, stats, once(optimizer.init)(params), nothing, jnp.copy(nothing))
+    average = jax.tree.map(jnp.copy, params) if config.train.average else {}
+    of_one = jax.eval_shape(optimizer.init, jax.tree.map(lambda leaf: leaf[0], params))
+    opt_state = once(jax.vmap(optimizer.init, out_axes=_seed_axes(of_one)))(params)
+    initial = TrainState(jnp.int32(0), params, stats, opt_state, nothing, jnp.copy(nothing), average)
     return Task(model, graph, streams, optimizer, rate, steps_per_epoch, config.train), initial
 
 
@@ -165,8 +174,7 @@ def losses(train: TrainConfig, logits: jax.Array, labels: jax.Array) -> jax.Arra
 
 def optimizer_step(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
     """The state after the optimiser's step along the gradients of `result`, of all seeds; parameters `held` stay."""
-    # The counts in the optimiser's state are one for all seeds, its other arrays have their axis.
-    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, state.opt_state)
+    axes = _seed_axes(state.opt_state)
 
     def of_one_seed(gradient: Tree, opt_state: Tree, params: Tree) -> tuple[Tree, Tree]:
         updates, opt_state = task.optimizer.update(gradient, opt_state, params)
@@ -182,8 +190,22 @@ def optimizer_step(task: Task, state: TrainState, result: Backward, held: Held) 
         opt_state=opt_state,
         loss_sum=jnp.where(starts_epoch, 0.0, state.loss_sum) + metrics.loss,
         correct_sum=jnp.where(starts_epoch, 0.0, state.correct_sum) + metrics.correct,
+        average=_averaged(task.train.average, state, params),
     )
     return new, metrics
+
+
+def _seed_axes(opt_state: Tree) -> Tree:
+    """Where the axis of seeds is in an optimiser's state: counts are one for all seeds, other arrays have it first."""
+    return jax.tree.map(lambda leaf: 0 if leaf.ndim else None, opt_state)
+
+
+def _averaged(kept: float | None, state: TrainState, params: Tree) -> Tree:
+    """The moving average after a step that gave `params`; in the first steps less is kept of what was before."""
+    if kept is None:
+        return state.average
+    share = jnp.minimum(kept, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(lambda old, new: share * old + (1 - share) * new, state.average, params)
 
 
 def held_by(
