@@ -184,12 +184,12 @@ def test_where_all_are_bad_each_is_listed_and_none_deleted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("like", "reason"),
     [
-        ({"weight": np.zeros((4, 5), np.float32), "step": np.int32(0)}, "['weight'] float32[4,3] where"),
+        ({"weight": np.zeros((4, 5), np.float32), "step": np.int32(0)}, "weight float32[4,3] where"),
         (
             {"weight": np.zeros((4, 3), jnp.bfloat16), "step": np.int32(0)},
-            "this run has ['weight'] bfloat16[4,3]",
+            "this run has weight bfloat16[4,3]",
         ),
-        ({"kernel": np.zeros((4, 3), np.float32), "step": np.int32(0)}, "this run has ['kernel']"),
+        ({"kernel": np.zeros((4, 3), np.float32), "step": np.int32(0)}, "this run has kernel"),
         ({"step": np.int32(0)}, "2 arrays where this run has 1"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, like: dict, 
 def test_a_state_that_is_not_finite_is_refused_by_name(tmp_path: Path, dtype: type, value: float) -> None:
     save(tmp_path, 1)
     state = {"good": jnp.ones(3, dtype), "stage1/conv1": {"kernel": jnp.array([0, value, 1], dtype)}}
-    with pytest.raises(DivergedError, match=r"\['stage1/conv1'\]\['kernel'\].* step 2"):
+    with pytest.raises(DivergedError, match=r"stage1/conv1/kernel.* step 2"):
         checkpoint.save(tmp_path, 2, state, {})
     assert names(tmp_path) == ["step-00000001"]
 
