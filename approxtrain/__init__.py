@@ -1,26 +1,62 @@
 """approxtrain: train convolutional networks with approximated weight gradients, by a schedule over layers and steps.
 
-    from approxtrain import Schedule, models
+In your own training loop (docs/library.md):
 
-Importing this package does not import jax; what needs it imports it when called.
+    conv, weight_gradient                    one convolution, and one weight gradient, by a method
+    conv_layers, approximate, drawing        a Flax NNX model that follows a column of a schedule
+    Schedule                                 which method each layer uses at each step
+    BatchNorm, relu, max_pool                in the place of Flax's, and faster on a CPU
+    load_run                                 a network that `approxtrain train` has trained
+
+Importing this package does not import jax; what needs it imports it when it is looked up.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import approxtrain_kernels  # noqa: F401  (sets the XLA flag that jaxlib 0.10.x needs, before jax starts)
 
 if TYPE_CHECKING:
+    from approxtrain.models.approximate import approximate, drawing
+    from approxtrain.models.batch_norm import BatchNorm
+    from approxtrain.models.conv_layers import conv_layers
+    from approxtrain.models.max_pool import max_pool
+    from approxtrain.models.relu import relu
     from approxtrain.schedule import Schedule
+    from approxtrain.training.load_run import load_run
+    from approxtrain_kernels import conv, weight_gradient
 
-__all__ = ["Schedule"]
+__all__ = [
+    "BatchNorm",
+    "Schedule",
+    "approximate",
+    "conv",
+    "conv_layers",
+    "drawing",
+    "load_run",
+    "max_pool",
+    "relu",
+    "weight_gradient",
+]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BatchNorm": "approxtrain.models.batch_norm",
+    "Schedule": "approxtrain.schedule",
+    "approximate": "approxtrain.models.approximate",
+    "conv": "approxtrain_kernels",
+    "conv_layers": "approxtrain.models.conv_layers",
+    "drawing": "approxtrain.models.approximate",
+    "load_run": "approxtrain.training.load_run",
+    "max_pool": "approxtrain.models.max_pool",
+    "relu": "approxtrain.models.relu",
+    "weight_gradient": "approxtrain_kernels",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Schedule":
-        from approxtrain.schedule import Schedule
-
-        return Schedule
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -39,12 +39,12 @@ class _Unusable(Exception):
     """Why a checkpoint is passed over."""
 
 
-def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
+def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any], best: int | None = None) -> Path:
     """Write `state` and `meta` as the checkpoint after `step` steps; returns its folder.
 
     `state` is any pytree of jax or numpy arrays; they are stored bit for bit. A checkpoint of the same step
-    is replaced. Once it is in place, older ones but the newest are deleted, and so are later ones: a run that saves
-    step 20 while there is a step 30 could not use that and fell back.
+    is replaced. Once it is in place, older ones but the newest and that of step `best` are deleted, and so are later
+    ones: a run that saves step 20 while there is a step 30 could not use that and fell back.
 
     Raises DivergedError, before anything is touched, where an array holds NaN or infinity; DiskError where
     the checkpoint cannot be written, CheckpointError where it does not come back as it was, and then the
@@ -72,10 +72,28 @@ def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any]) -> Path:
         disk.sync(folder)
         found = _found(folder)
         kept = [target, *(path for number, path in found if number < step)][:KEEP]
-        for _, path in found:
-            if path not in kept:
+        for number, path in found:
+            if path not in kept and number != best:
                 shutil.rmtree(path, ignore_errors=True)
     return target
+
+
+def load_arrays(folder: Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(the arrays by their paths, meta) of the checkpoint of `step`, or the newest, whatever network it is of.
+
+    Imports no jax. CheckpointError where there is none, or it is not whole.
+    """
+    numbers = [number for number, _ in _found(folder) if step is None or number == step]
+    path = folder / f"step-{numbers[0]:08d}" if numbers else folder
+    try:
+        if not numbers:
+            raise _Unusable("there is no checkpoint" if step is None else f"there is no checkpoint of step {step}")
+        content = _sealed(path, numbers[0])
+        leaves = {name: np.empty(shape, _dtype(dtype)) for name, shape, dtype in content["arrays"]}
+        arrays, meta = _load(path, numbers[0], leaves)
+        return dict(zip(leaves, arrays, strict=True)), meta
+    except (_Unusable, OSError) as problem:
+        raise CheckpointError(f"`{path}`: {problem}.") from problem
 
 
 def load_latest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], list[str]] | None:
@@ -220,7 +238,7 @@ def _sha256(path: Path) -> str:
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
-    """"params/stage1/0/conv1/kernel" → leaf, in the order of the tree."""
+    """ "params/stage1/0/conv1/kernel" → leaf, in the order of the tree."""
     import jax
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -236,6 +254,12 @@ def _on_host(state: PyTree) -> dict[str, np.ndarray]:
 
 def _describe(leaves: dict[str, Any]) -> list[list[Any]]:
     return [[path, list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()]
+
+
+def _dtype(name: str) -> np.dtype:
+    import ml_dtypes  # bfloat16 and the like, which jax has from there
+
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def _words(path: str, shape: list[int], dtype: str) -> str:

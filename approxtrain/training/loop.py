@@ -55,7 +55,15 @@ class Run:
         )
         every = config.train.probe_every
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        self.facts = saving.Facts(configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY)
+        images = {
+            "classes": list(work.dataset.class_names),
+            "image_shape": list(work.model.image_shape),
+            "mean": np.asarray(self.images.mean).tolist(),
+            "std": np.asarray(self.images.std).tolist(),
+        }
+        self.facts = saving.Facts(
+            configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images
+        )
         self.step_seconds: list[float] = []
 
     def train(self) -> dict[str, Any]:
@@ -127,6 +135,7 @@ class Run:
             where = {"kind": "validation", "step": step, "epoch": epoch}
             validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
+            self.facts = self.facts.after_validation(step, validation["accuracy"])
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)

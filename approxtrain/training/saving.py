@@ -21,15 +21,25 @@ class Facts(NamedTuple):
     environment: dict[str, Any]
     trajectory: int
     """That of the whole run, by whatever programs."""
+    images: dict[str, Any]
+    """What is needed to use the network without its data set: `classes`, `image_shape`, and `mean` and `std` of each
+    channel, in units of the uint8 pixels."""
     chunk: int | None = None
     """Steps a call, where the run has decided them itself."""
+    best: dict[str, Any] | None = None
+    """`step` and `accuracy` of the best validation so far, the first of equal ones; of several seeds by their mean."""
+
+    def after_validation(self, step: int, accuracy: float) -> Facts:
+        better = self.best is None or accuracy > self.best["accuracy"]
+        return self._replace(best={"step": step, "accuracy": accuracy}) if better else self
 
 
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:
     """Save a checkpoint of `state`, which vouches for the rows that are written by now."""
     folder.refuse_moved()
     step = int(state.step)
-    checkpoint.save(folder.checkpoints, step, state, {**facts._asdict(), "rows": rows.sync(step)})
+    meta = {**facts._asdict(), "rows": rows.sync(step)}
+    checkpoint.save(folder.checkpoints, step, state, meta, best=facts.best["step"] if facts.best else None)
     divergence.forget(folder.path, step)
 
 
@@ -57,5 +67,5 @@ def restore(
     if changed := [name for name in BITS_DEPEND_ON if before.get(name) != here[name]]:
         listener.warn(f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit.")
     trajectory = facts.trajectory if meta["trajectory"] == facts.trajectory else archive.UNKNOWN
-    facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"])
+    facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"], best=meta["best"])
     return state, facts, record.Written.of_json(meta["rows"])

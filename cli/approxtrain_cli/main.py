@@ -18,7 +18,19 @@ import typer
 
 from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
 from approxtrain.run import process
-from approxtrain_cli import bench_kernel, bench_step, data, ls, output, report, reproduce, schedule_show, train
+from approxtrain_cli import (
+    bench_kernel,
+    bench_step,
+    data,
+    evaluate,
+    export,
+    ls,
+    output,
+    report,
+    reproduce,
+    schedule_show,
+    train,
+)
 
 app = typer.Typer(
     name="approxtrain",
@@ -30,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
 app.command("bench-step")(bench_step.bench_step)
