@@ -19,7 +19,9 @@ SEEDS = 2**32
 class Section(BaseModel):
     """A table of the file: exact types, no unknown key, not changed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ModelConfig(Section):
@@ -68,7 +70,9 @@ class DataConfig(Section):
 
 class TrainConfig(Section):
     epochs: Count
+    """Passes over the training images."""
     batch_size: Count = 128
+    """Images a step."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -109,6 +113,7 @@ class OptimizerConfig(Section):
     """How the weights are moved along their gradients, by the names that optax has."""
 
     name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adam"
+    """The optimiser."""
     learning_rate: float = Field(default=0.001, gt=0)
     """The largest of the run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)

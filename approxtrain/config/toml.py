@@ -130,6 +130,14 @@ def _preset_folder() -> Path:
     return checkout / "configs" if (checkout / "kernels/approxtrain_kernels").is_dir() else package / "presets"
 
 
+def preset_text(name: str) -> str:
+    """The file of a preset, with its comments. ConfigError names what there is."""
+    names = [known for known, _ in presets()]
+    if name not in names:
+        raise ConfigError(f"no preset is called {name!r}; there are {', '.join(names)}.{suggestion(name, names)}")
+    return (_preset_folder() / f"{name}.toml").read_text("utf-8")
+
+
 def _read(source: str) -> dict[str, Any]:
     preset = _preset_folder() / f"{source}.toml"
     names = [name for name, _ in presets()]

@@ -97,7 +97,7 @@ Params = Annotated[dict[str, Any], AfterValidator(_fitting)]
 class Section(BaseModel):
     """A table of the configuration: frozen, and a key that it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class LayerRange(Section):
@@ -127,7 +127,9 @@ class MethodTable(Section):
     """A method with its parameters."""
 
     method: MethodName
+    """One of `approxtrain ls methods`."""
     params: Params = {}
+    """The method's parameters: { k = 4 }."""
 
     def build(self) -> Method:
         return make(self.method, self.params)
@@ -137,11 +139,17 @@ class Rule(MethodTable):
     """Puts one method into the cells that all of its conditions select; one left out selects everything."""
 
     layers: LayerRange | LayerNumbers | None = None
+    """{ start, stop, every }, stop inclusive, or a list of numbers; layers count from 1."""
     stride: Count | None = None
+    """Layers with this stride."""
     path: str | None = None
+    """Layers whose path fits: "stage2/*"."""
     steps: StepRange | None = None
+    """{ start, stop, every } of global steps from 0, stop exclusive."""
     epochs: EpochRange | None = None
+    """{ from, to } of epochs from 1, both inclusive."""
     order: Annotated[int, Field(strict=True)] = 0
+    """Where rules meet, the higher order wins."""
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -160,14 +168,23 @@ class ScheduleConfig(Section):
     """One of three forms (`name`, `rules` or `grid`); `name = "full"` where none is given."""
 
     name: str | None = None
+    """One of `approxtrain ls schedules`; "full" where neither rules nor a grid are given."""
     method: MethodName | None = None
+    """The method of a named schedule that takes one; unset: approx."""
     params: Params = {}
+    """The parameters of `method`: { k = 4 }."""
     until_epoch: Count | None = None
+    """After this epoch every layer is exact."""
     rules: tuple[Rule, ...] | None = None
+    """Each puts one method into the layers and steps that all of its conditions select."""
     cells: dict[str, MethodTable] = {}
+    """Names for the entries of `grid`: { sharp = { method = "approx", params = { k = 4 } } }."""
     grid: tuple[Row, ...] | None = None
+    """A row for each layer, and in it a method's or a cell's name for each step of the period."""
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
+    """Norms and biases of the lowest layers that get no gradient get none either, which saves the dgrads there."""
     dispatch: Literal["auto", "switch", "host"] = "auto"
+    """One program with a conditional, or a program a column; auto: switch on a CPU, host on a GPU."""
     max_columns: Count = 32
     """Distinct columns that are compiled without asking; each takes seconds, so that 32 may take minutes."""
 

@@ -21,6 +21,7 @@ from approxtrain.run import process
 from approxtrain_cli import (
     bench_kernel,
     bench_step,
+    config,
     data,
     evaluate,
     export,
@@ -35,7 +36,6 @@ from approxtrain_cli import (
 app = typer.Typer(
     name="approxtrain",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,  # plain help: it does not import rich
@@ -50,6 +50,8 @@ app.command("bench-step")(bench_step.bench_step)
 app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("ls")(ls.ls)
+app.command("config")(config.config)
+app.command("cp")(config.cp)
 app.add_typer(data.app, name="data")
 
 
