@@ -14,7 +14,12 @@ from approxtrain.errors import ConfigError
 def config(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the page docs/configuration.md.")] = False,
 ) -> None:
-    """List every key of a configuration, with its type, default and meaning."""
+    """List every key of a configuration, with its type, default and meaning.
+
+    \b
+    approxtrain config                         on the terminal
+    approxtrain config --markdown > keys.md    as a page
+    """
     if markdown:
         print(page(), end="")
         return
@@ -39,9 +44,9 @@ def page() -> str:
     lines = [
         "# Every key of a configuration",
         "",
-        "Rendered by `approxtrain config --markdown`. A configuration is a TOML file with the tables below; on the command",
-        "line a key is set by `KEY=VALUE`, such as `train.epochs=3`. `approxtrain cp PRESET FILE` writes a preset to begin from,",
-        "and `approxtrain train FILE --dry-run` shows a file with all defaults filled in.",
+        "Rendered by `approxtrain config --markdown`. A configuration is a TOML file with the tables below; on the",
+        "command line a key is set by `KEY=VALUE`, such as `train.epochs=3`. `approxtrain cp PRESET FILE` writes a",
+        "preset to begin from, and `approxtrain train FILE --dry-run` shows a file with all defaults filled in.",
     ]
     for section, of_section in groupby(keys(), key=lambda key: key.name.partition(".")[0]):
         lines += ["", f"## [{section}]", "", "| key | default | type | meaning |", "| --- | --- | --- | --- |"]

@@ -12,7 +12,10 @@ from approxtrain_cli import main
 
 pytestmark = pytest.mark.both
 
-COMMANDS = ["train", "schedule-show", "bench-kernel", "bench-step", "reproduce", "report", "ls", "data"]
+COMMANDS = [
+    *("train", "evaluate", "export", "schedule-show", "bench-kernel", "bench-step"),
+    *("reproduce", "report", "ls", "config", "cp", "data"),
+]
 CODES = {
     errors.ConfigError: 2,
     errors.DataError: 3,
