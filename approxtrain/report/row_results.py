@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from approxtrain import models
 from approxtrain.paper import experiments
-from approxtrain.report import speed_up
-from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate, paired
+from approxtrain.paper.experiments import PaperRow
+from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate
 from approxtrain.report.inputs import BenchFile
-from approxtrain.report.selection import Protocol, RowRuns, Selection, short_failure, why_left_out
-from approxtrain.report.speed_up import SpeedUp
+from approxtrain.report.selection import PaperSelection, Protocol, RowRuns
+from approxtrain.report.timing import elapsed, speed_up, step_ratios
 from approxtrain.run.archive import Archive
-from approxtrain.run.curves import schedule_title
+from approxtrain.schedule.cost import layer_flops, phase_costs
 
-KINDS = ("best", "final")
-"""The paper's rule: the best validation accuracy of the run; and that after its last step."""
 JUDGED = ("agrees", "differs", "inconclusive", "not run")
 MARGIN = 1.0
 """Points: two differences that could be further apart than this and still look alike are not called equal."""
@@ -31,109 +30,73 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of a table in numbers. Accuracies in percent, differences in points, None where there is no run for it."""
+    """A row of a table in numbers."""
 
     protocol: Protocol
+    row: PaperRow
     runs: RowRuns
-    accuracy: dict[str, Estimate | None]
-    """One for each of KINDS."""
-    difference: dict[str, Estimate | None]
-    """To `full`, paired by seed; one for each of KINDS, None for `full` itself."""
+    numbers: dict[str, Estimate | None]
+    """Those of `RowRuns.numbers`; the speed-up in percent; seconds of training and compiling; how far the best accuracy
+    is above ResNet-14's, and the step over ResNet-14's: None where there is no run for it."""
+    speed_up_source: str | None
     paper_difference: float | None
     verdict: Verdict
-    speed_up: SpeedUp | None
     bound: float
-    seconds: Estimate | None
-    """Training and compiling of one run."""
-    above_smaller: Estimate | None
-    """Its best accuracy above that of ResNet-14, paired by seed; None of ResNet-14 itself."""
-    step_over_smaller: Estimate | None
-    """Its step over ResNet-14's."""
 
     @property
     def name(self) -> str:
         """What the tables call the row, with its schedule where there are several; ours are marked."""
-        row = self.runs.row
-        return ", ".join(filter(None, (row.group, row.label))) + (" (ours)" if row.ours else "")
+        return ", ".join(filter(None, (self.row.group, self.row.label))) + (" (ours)" if self.row.ours else "")
 
     @property
     def record(self) -> dict[str, Any]:
         """The row in the columns of a CSV."""
-        row = self.runs.row
-        percent, source = self.speed_up or (None, None)
         return {
-            "row": row.name,
+            "row": self.row.name,
             "label": self.name,
             "data": self.protocol.data,
             "epochs": self.protocol.train["epochs"],
-            "seeds": " ".join(map(str, self.runs.finished)),
-            "failed": self.runs.failures,
-            "paper_accuracy": row.paper.accuracy,
-            **columns("best_accuracy", self.accuracy["best"]),
-            **columns("final_accuracy", self.accuracy["final"]),
+            **self.runs.record,
+            "paper_accuracy": self.row.paper.accuracy,
             "paper_difference": self.paper_difference,
-            **columns("difference", self.difference["best"]),
-            **columns("final_difference", self.difference["final"]),
             "verdict": self.verdict.word,
             "why": self.verdict.why,
-            "paper_speed_up": row.paper.speed_up,
-            **columns("speed_up", percent),
-            "speed_up_source": source,
+            "paper_speed_up": self.row.paper.speed_up,
+            "speed_up_source": self.speed_up_source,
             "largest_speed_up": self.bound,
-            **columns("training_seconds", self.seconds),
-            **columns("above_resnet14", self.above_smaller),
-            **columns("step_over_resnet14", self.step_over_smaller),
+            **columns(self.numbers),
         }
 
 
-def results(selection: Selection, steps: Sequence[BenchFile]) -> list[RowResult]:
+def results(selection: PaperSelection, steps: Sequence[BenchFile]) -> list[RowResult]:
     """Every row of a table, in its order."""
     full, found = selection.full, []
-    smaller = next((runs for runs in selection.rows if runs.row.model == "resnet14"), None)
-    for runs in selection.rows:
-        values = {kind: accuracies(runs, kind) for kind in KINDS}
-        differences = {kind: None if runs is full else paired(values[kind], accuracies(full, kind)) for kind in KINDS}
-        paper = runs.row.paper.difference(full.row.paper)
-        seconds = [speed_up.training_seconds(archive) for archive in runs.finished.values()]
+    smaller = next((runs for runs in selection.rows if runs.name == "resnet14-full"), None)
+    for row, runs in zip(selection.experiment.rows, selection.rows, strict=True):
+        numbers, paper = runs.numbers(full), row.paper.difference(selection.experiment.baseline.paper)
+        # of another network the exact step is in another file, and was not interleaved
+        titles = _titles(row) if row.model == selection.model else []
+        percent, source = (None, None) if runs is full else speed_up(selection, runs, titles, steps)
+        seconds = [taken for run in runs.finished.values() if (taken := _seconds(run))]
         base = smaller if runs is not smaller else None
-        result = RowResult(
-            protocol=selection.protocol,
-            runs=runs,
-            accuracy={kind: estimate(list(values[kind].values())) for kind in KINDS},
-            difference=differences,
-            paper_difference=paper,
-            verdict=_verdict(selection, runs, differences["best"], paper),
-            speed_up=None if runs is full else speed_up.speed_up(selection, runs, steps),
-            bound=speed_up.bound(selection, runs.row),
-            seconds=estimate([each for each in seconds if each is not None]),
-            above_smaller=paired(values["best"], accuracies(base, "best")) if base else None,
-            step_over_smaller=estimate(speed_up.step_ratios(runs, base)) if base else None,
-        )
-        found.append(result)
+        numbers |= {
+            "speed_up": percent,
+            "training_seconds": estimate(seconds),
+            "above_resnet14": runs.numbers(base)["difference"],
+            "step_over_resnet14": estimate(step_ratios(runs, base)) if base else None,
+        }
+        verdict = _verdict(selection, runs, numbers["difference"], paper)
+        most = bound(selection, row)
+        found.append(RowResult(selection.protocol, row, runs, numbers, source, paper, verdict, most))
     return found
 
 
-def accuracies(runs: RowRuns, kind: str) -> dict[int, float]:
-    """Seed → validation accuracy in percent, of the runs that finished."""
-    return {seed: 100 * archive.summary[f"{kind}_accuracy"] for seed, archive in runs.finished.items()}
-
-
-def other_run(run: Archive, selections: Sequence[Selection]) -> dict[str, Any]:
-    """A run that stands in no table, in the columns of a CSV."""
-    done, seconds = run.status == "finished", speed_up.step_seconds(run)
-    return {
-        "run": run.name,
-        "model": run.config["model"]["name"],
-        "schedule": schedule_title(run.config["schedule"]),
-        "seed": run.seed,
-        "data": Protocol.of(run).data,
-        "epochs": run.config["train"]["epochs"],
-        "status": "finished" if done else short_failure(run),
-        "best_accuracy": 100 * run.summary["best_accuracy"] if done else None,
-        "final_accuracy": 100 * run.summary["final_accuracy"] if done else None,
-        "step_ms": None if seconds is None else 1e3 * seconds,
-        "why": why_left_out(run, selections),
-    }
+def bound(selection: PaperSelection, row: PaperRow) -> float:
+    """Percent of the convolutions' operations that the row leaves out, its replaced weight gradients counted free."""
+    layers, full = models.get(row.model).layers, models.get(selection.model).layers
+    batch = selection.protocol.train["batch_size"]
+    saved = 1 - sum(layer_flops(layers, batch)) / sum(layer_flops(full, batch))  # by a smaller network
+    return 100 * (saved + (1 - saved) * phase_costs(row.cells, layers, batch)[-1].largest_speed_up)
 
 
 def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
@@ -150,7 +113,7 @@ def judge(ours: Estimate, paper: float, full_accuracy: float) -> Verdict:
     return Verdict(word, f"{apart:.2f} points apart, error {error:.2f}, the paper's alone {theirs:.2f}")
 
 
-def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None, paper: float | None) -> Verdict:
+def _verdict(selection: PaperSelection, runs: RowRuns, difference: Estimate | None, paper: float | None) -> Verdict:
     full, real = selection.full, selection.protocol.real
     if runs is full:
         return Verdict("reference")
@@ -163,5 +126,22 @@ def _verdict(selection: Selection, runs: RowRuns, difference: Estimate | None, p
     if runs.diverged or difference is None:
         every = runs.diverged > 1 and not runs.finished
         return Verdict("differs" if every else "inconclusive", f"{runs.diverged} diverged")
-    ours = sum(accuracies(full, "best").values()) / len(full.finished)
-    return judge(difference, paper, experiments.stated_accuracy(full.row.name) or ours)
+    ours = sum(full.accuracies("best").values()) / len(full.finished)
+    return judge(difference, paper, experiments.stated_accuracy(full.name) or ours)
+
+
+def _titles(row: PaperRow) -> list[str]:
+    """What `bench-step` calls the row's schedule: by title, or by preset, where it has rules.
+
+    The paper's factor costs nothing: without it the schedule may stand in.
+    """
+    schedule = row.config().schedule
+    if not schedule.name:
+        return [row.name]
+    return list(dict.fromkeys([schedule.title, schedule.model_copy(update={"params": {}}).title]))
+
+
+def _seconds(run: Archive) -> float | None:
+    """Of training and compiling; None where the time of an epoch is unknown."""
+    times = list(elapsed(run).values())
+    return times[-1] + run.summary.get("compile_seconds", 0.0) / run.summary.get("seeds", 1) if times else None

@@ -1,21 +1,21 @@
-"""Which runs stand in the rows of a table. Only runs of one protocol are averaged: the same images, epochs, optimiser.
+"""Which runs are held against each other. Only runs of one protocol are: the same images, epochs, optimiser.
 
 A protocol is everything that a row does not say: the configuration without model, schedule and seed, the data set with
-its hash, and the trajectory number of the program. Of several, a table takes one, and says what it leaves out.
+its hash, and the trajectory number of the program.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from approxtrain.paper import experiments
-from approxtrain.paper.experiments import Experiment, PaperRow
-from approxtrain.report.estimates import counted
+from approxtrain.paper.experiments import Experiment
+from approxtrain.report.estimates import Estimate, counted, estimate, paired
 from approxtrain.run.archive import ELSEWHERE, Archive
 
 
@@ -68,7 +68,12 @@ class Protocol:
 class RowRuns:
     """The runs of one row, by seed."""
 
-    row: PaperRow
+    name: str
+    short: str
+    """What a line is called."""
+    method: str
+    group: str
+    """The schedule, where the rows of a paper's table have several; else empty."""
     finished: dict[int, Archive]
     failed: dict[int, Archive]
     """Diverged or unfinished."""
@@ -83,31 +88,72 @@ class RowRuns:
 
     @property
     def failures(self) -> str:
-        """ "seed 1 diverged at step 812", for each run that did not finish."""
-        return "; ".join(f"seed {seed} {short_failure(archive)}" for seed, archive in self.failed.items())
+        """ "seed 1 diverged at step 812", for each run that did not finish: the message without its detail."""
+        said = {
+            seed: run.message.partition(":")[0] if run.status == "diverged" else f"unfinished, {run.message}"
+            for seed, run in self.failed.items()
+        }
+        return "; ".join(f"seed {seed} {how}" for seed, how in said.items())
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a CSV says of its seeds."""
+        return {"seeds": " ".join(map(str, self.finished)), "failed": self.failures}
+
+    def accuracies(self, kind: str) -> dict[int, float]:
+        """Seed → validation accuracy in percent, of the runs that finished: the "best" of each, or its "final" one."""
+        return {seed: 100 * archive.summary[f"{kind}_accuracy"] for seed, archive in self.finished.items()}
+
+    def numbers(self, full: RowRuns | None) -> dict[str, Estimate | None]:
+        """Accuracies in percent, and differences to `full` in points, paired by seed; None where there is no run or
+        pair for it, and for `full` itself."""
+        found: dict[str, Estimate | None] = {}
+        for kind, difference in (("best", "difference"), ("final", "final_difference")):
+            own, base = self.accuracies(kind), full.accuracies(kind) if full and full is not self else {}
+            found |= {f"{kind}_accuracy": estimate(list(own.values())), difference: paired(own, base)}
+        return found
+
+    def add(self, run: Archive) -> bool:
+        """Whether the run has a place here: none, where there is one of its seed."""
+        if free := run.seed not in self.finished.keys() | self.failed.keys():
+            (self.finished if run.status == "finished" else self.failed)[run.seed] = run
+        return free
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of a table or figure: in its rows those of `protocol`, and what has a row but another protocol."""
+    """Runs of one network and protocol, in rows."""
 
-    experiment: Experiment
+    name: str
+    """That of its files."""
+    title: str
+    model: str
     protocol: Protocol
     rows: Sequence[RowRuns]
-    left_out: Sequence[Archive]
-
-    @property
-    def full(self) -> RowRuns:
-        return next(runs for runs in self.rows if runs.row == self.experiment.baseline)
+    full: RowRuns | None
+    """Of `rows` the exact one, which the others are held against."""
 
     @property
     def archives(self) -> list[Archive]:
         return [archive for runs in self.rows for archive in runs.archives]
 
+
+@dataclass(frozen=True)
+class PaperSelection(Selection):
+    """The runs of a table or figure, its rows in the order of the experiment's."""
+
+    full: RowRuns
+    experiment: Experiment
+
     @property
     def paper_epochs(self) -> int:
         """What the paper trained this network for; the presets hold it."""
         return self.experiment.baseline.config().train.epochs
+
+
+def in_order(runs: Iterable[Archive]) -> list[Archive]:
+    """Finished runs before others: they get the place of their seed."""
+    return sorted(runs, key=lambda run: (run.status != "finished", run.seed))
 
 
 def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
@@ -119,40 +165,20 @@ def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
     return found
 
 
-def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Selection | None:
+def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> PaperSelection | None:
     """The runs for an experiment out of `by_row`; None where no run is of one of its rows.
 
     Of several protocols: CIFAR-10's images before others, then the one that fills most places, then the longest.
     """
-    candidates = [(row.name, run, Protocol.of(run)) for row in experiment.rows for run in runs.get(row.name, ())]
+    candidates = [(run, Protocol.of(run)) for row in experiment.rows for run in runs.get(row.name, ())]
     if not candidates:
         return None
-    filled = Counter(protocol for _, run, protocol in candidates if run.status == "finished")
-    chosen = max((each[2] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
-    rows = {row.name: RowRuns(row, {}, {}) for row in experiment.rows}
-    left_out = []
-    for name, run, protocol in sorted(candidates, key=lambda each: (each[1].status != "finished", each[1].seed)):
-        finished, failed = rows[name].finished, rows[name].failed
-        if protocol != chosen or run.seed in finished.keys() | failed.keys():
-            left_out.append(run)
-        else:
-            (finished if run.status == "finished" else failed)[run.seed] = run
-    return Selection(experiment, chosen, list(rows.values()), left_out)
-
-
-def why_left_out(run: Archive, selections: Sequence[Selection]) -> str:
-    """Why a run stands in none of the tables and figures."""
-    rival = next((selection for selection in selections if run in selection.left_out), None)
-    if rival is None:
-        return "no row of the paper"
-    protocol, table = Protocol.of(run), rival.experiment.short
-    if protocol == rival.protocol:
-        return "its row has a run of this seed already"
-    if protocol.title == rival.protocol.title:
-        return f"{table} has runs with other settings, images or program"
-    return f"{table} is of {rival.protocol.title}"
-
-
-def short_failure(archive: Archive) -> str:
-    """The message without its detail: "diverged at step 812", "unfinished, 3 of 8 epochs"."""
-    return archive.message.partition(":")[0] if archive.status == "diverged" else f"unfinished, {archive.message}"
+    filled = Counter(protocol for run, protocol in candidates if run.status == "finished")
+    chosen = max((each[1] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
+    rows = [RowRuns(row.name, row.short, row.method, row.group, {}, {}) for row in experiment.rows]
+    for row in rows:
+        for run in in_order(runs.get(row.name, ())):
+            if Protocol.of(run) == chosen:
+                row.add(run)
+    full = next(row for row in rows if row.name == experiment.baseline.name)
+    return PaperSelection(experiment.name, experiment.title, experiment.model, chosen, rows, full, experiment)
