@@ -111,7 +111,7 @@ def picture(name: str, alt: str, figure: Any, records: Rows) -> Picture:
 
     handles, labels = figure.axes[0].get_legend_handles_labels()
     longest = sorted(map(len, labels))[-3:]
-    beside = 3 if sum(longest) <= 42 else 2 if sum(longest[-2:]) <= 50 else 1
+    beside = 3 if sum(longest) <= 40 else 2 if sum(longest[-2:]) <= 50 else 1
     figure.set_size_inches(4.9, 3 + 0.22 * -(-len(handles) // beside))  # so narrow that a phone shows it readably
     style = {"frameon": False, "fontsize": 9.5, "labelcolor": INK, "handlelength": 2.6}
     figure.legend(handles=handles, loc="outside lower center", ncols=beside, **style)

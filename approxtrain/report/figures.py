@@ -9,7 +9,7 @@ from typing import Any
 
 from approxtrain.report import drawing
 from approxtrain.report.document import Picture
-from approxtrain.report.drawing import Line, Panel, Rows
+from approxtrain.report.drawing import Line, Panel
 from approxtrain.report.estimates import estimate
 from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.report.timing import elapsed, timed
@@ -70,11 +70,12 @@ def gradients(selection: Selection) -> list[Picture]:
     return _by_group(selection, f"gradient-{selection.name}", selection.title, GRADIENTS, line)
 
 
-def pareto(selection: Selection, fewest: int = 2) -> tuple[Picture | None, list[str]]:
+def pareto(selection: Selection, *, intervals: bool) -> tuple[Picture | None, list[str]]:
     """Accuracy against training time, a point a row: who is on the front?
 
-    → the rows that ran on the machine where most did, None if fewer than `fewest`; and those that only ran on others.
-    A colour for each method, a marker for each group; of two rows of one method and group the second is hollow.
+    → the rows that ran on the machine where most did, None if fewer than two; and those that only ran on others.
+    Each has its 95 % interval, or the range of its seeds; a colour for each method, a marker for each group; of two
+    rows of one method and group the second is hollow.
     """
     groups = _groups(selection)
     looks = drawing.looks([(runs.method, runs.group) for runs in selection.rows])
@@ -84,7 +85,8 @@ def pareto(selection: Selection, fewest: int = 2) -> tuple[Picture | None, list[
     for runs, (colour, number) in zip(selection.rows, looks, strict=True):
         name = f"{runs.short}, {runs.group}" if runs.group else runs.short
         times = {seed: max(taken.values()) for seed, run in timed(selection, runs).items() if (taken := elapsed(run))}
-        accuracy = estimate([runs.accuracies("best")[seed] for seed in times])
+        bests = [runs.accuracies("best")[seed] for seed in times]
+        accuracy = estimate(bests)
         if accuracy is None:
             elsewhere += [name] if runs.finished else []
             continue
@@ -95,10 +97,11 @@ def pareto(selection: Selection, fewest: int = 2) -> tuple[Picture | None, list[
         }
         named.add(runs.short)
         seconds = fmean(times.values())
-        axes.errorbar(seconds, accuracy.mean, accuracy.half_width, color=colour, ms=6.5, lw=1, **mark)
+        reach = accuracy.half_width if intervals else [[accuracy.mean - min(bests)], [max(bests) - accuracy.mean]]
+        axes.errorbar(seconds, accuracy.mean, reach, color=colour, ms=6.5, lw=1, **mark)
         numbers = {"best_accuracy": accuracy.mean, "half_width": accuracy.half_width, "n": accuracy.n}
         records.append({"row": name, "seconds": seconds, **numbers})
-    if len(records) < fewest:
+    if len(records) < 2:
         return None, elsewhere
     front: list[tuple[float, float]] = []
     for record in sorted(records, key=lambda record: (record["seconds"], -record["best_accuracy"])):

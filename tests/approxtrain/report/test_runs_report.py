@@ -26,7 +26,7 @@ def said(*runs: Archive) -> str:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("training", "by_seconds", "gradients"):
             patch.setattr(runs_report.figures, name, lambda selection: [])
-        patch.setattr(runs_report.figures, "pareto", lambda selection, fewest: (None, []))
+        patch.setattr(runs_report.figures, "pareto", lambda selection, intervals: (None, []))
         return runs_report.compose(Inputs(list(runs), [], [])).said
 
 
@@ -38,7 +38,7 @@ def elsewhere(run: Archive, **more) -> Archive:
 
 @pytest.fixture
 def two_seeds(make_run) -> list[Archive]:
-    """Zero loses 0.2 points and takes 90 % of the time; random diverged for one seed, and is far below for the other."""
+    """Zero loses 0.2 points and takes 90 % of the time; random diverged for one seed, and is far below for another."""
     exact = [make_run("cnn2-full", seed, best=0.7 + 0.01 * seed, step_ms=100) for seed in (0, 1)]
     zero = [make_run("cnn2-zero", seed, best=0.698 + 0.01 * seed, step_ms=90) for seed in (0, 1)]
     lost = make_run("cnn2-random", 1, message="diverged at step 812: the loss is nan", done=2)
@@ -48,13 +48,13 @@ def two_seeds(make_run) -> list[Archive]:
 def test_the_conclusion_comes_first_and_says_who_was_best_for_the_time(two_seeds):
     first, *lines = said(*two_seeds).replace("\n\n", "\n").splitlines()
     assert first == (
-        "`alternate zero` was best for the time: it was first to 69.5 % validation accuracy (0.5 points below exact "
-        "training's best), after 228 s of training, where exact training took 254 s."
+        "`alternate zero` was best for the time: it was first to 69.5 % validation accuracy (0.5 points below the best "
+        "of exact training in its worst seed), after 228 s of training, where exact training took 254 s."
     )
     assert lines == [
         "- `full`: 70.50 % at best; 312 s of training; 69.5 % after 254 s",
-        "- `alternate random`: seed 1 diverged at step 812; 50.00 % at best, −20.00 points to exact training (one seed, "
-        "so no interval); 250 s of training, a step 0.80 times as long as an exact one; 69.5 % never reached",
+        "- `alternate random`: seed 1 diverged at step 812; 50.00 % at best, −20.00 points to exact training (one "
+        "seed, so no interval); 250 s of training, a step 0.80 times as long as an exact one; 69.5 % never reached",
         "- `alternate zero`: 70.30 % at best, −0.20 ± 0.00 points to exact training (mean of 2 seeds, 95 % interval); "
         "281 s of training, a step 0.90 times as long as an exact one; 69.5 % after 228 s",
     ]
@@ -65,17 +65,17 @@ def test_what_loses_accuracy_is_not_best_however_short_it_took(make_run):
     assert text.startswith("No schedule was better for the time than exact training, which was first to 69.5 %")
 
 
-def test_a_difference_whose_interval_holds_nought_is_not_seen(make_run):
+def test_a_difference_whose_interval_holds_nought_is_not_told_from_none(make_run):
     runs = [make_run("cnn2-full", seed) for seed in (0, 1)]
     runs += [make_run("cnn2-zero", seed, best=0.9 + 0.01 * (-1) ** seed) for seed in (0, 1)]
-    assert "0.00 ± 12.71 points to exact training (mean of 2 seeds, 95 % interval: no difference can be seen)" in (
+    assert "0.00 ± 12.71 points to exact training (mean of 2 seeds, 95 % interval: not to be told from none)" in (
         said(*runs)
     )
 
 
 def test_without_an_exact_run_it_says_what_makes_one(make_run):
     text = said(make_run("cnn2-zero", 3), make_run("cnn2-random", 3, step_ms=50))
-    assert text.startswith("`alternate random` was first to 89.5 % validation accuracy (0.5 points below the most")
+    assert text.startswith("`alternate random` was first to 89.5 % validation accuracy (0.5 points below the best")
     assert "There is no finished exact run to compare with. `approxtrain train RUN/config.toml" in text
     assert "'schedule={ name = \"full\" }' train.seed=3`" in text
     text = said(make_run("cnn2-full", 0), make_run("cnn2-zero", 0), make_run("cnn2-zero", 4))
@@ -182,5 +182,5 @@ def test_a_method_that_report_has_never_seen_is_drawn_in_its_colour_and_its_name
 
 
 def test_measurements_alone_are_nothing_to_compare():
-    with pytest.raises(ConfigError, match="no run to compare.*--paper"):
+    with pytest.raises(ConfigError, match=r"no run to compare.*--paper"):
         runs_report.compose(inputs.read([ROOT / "results/bench/step-cnn2-cpu.json"]))
