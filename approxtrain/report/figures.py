@@ -39,8 +39,8 @@ def training(selection: Selection) -> list[Picture]:
     """
 
     def line(runs: RowRuns) -> Line:
-        stopped = "" if runs.finished or not runs.failed else " (stopped)"
-        archives = (runs.finished or runs.failed).values()
+        stopped = "" if runs.finished or not runs.runs else " (stopped)"
+        archives = (runs.finished or runs.runs).values()
         return Line(runs.short + stopped, runs.method, [archive.epochs for archive in archives])
 
     return _by_group(selection, selection.name, selection.title, TRAINING, line)

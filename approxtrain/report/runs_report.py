@@ -15,7 +15,7 @@ from approxtrain.report import figures
 from approxtrain.report.document import Document, Report
 from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate
 from approxtrain.report.inputs import Inputs
-from approxtrain.report.selection import Protocol, RowRuns, Selection, in_order
+from approxtrain.report.selection import Protocol, RowRuns, Selection, by_seed
 from approxtrain.report.timing import elapsed, machine, step_ratios, step_seconds, timed
 from approxtrain.run.archive import ELSEWHERE, Archive
 from approxtrain.run.curves import schedule_title
@@ -40,44 +40,25 @@ class Group(NamedTuple):
     """The schedules of one network and protocol."""
 
     selection: Selection
+    results: list[Result]
     threshold: float | None
     """Percent: LESS below the best of the exact runs, of the worst of these, so that each reaches it; where none
     finished, of the most accurate schedule's. None where nothing finished."""
-    results: list[Result]
-
-    @property
-    def full(self) -> Result | None:
-        """Exact training, where a run of it finished."""
-        return next((each for each in self.results if each.runs is self.selection.full and each.runs.finished), None)
-
-    @property
-    def best(self) -> Result | None:
-        """The schedule with the shortest mean time to the threshold, of those whose every run got there."""
-        times = [(each.numbers["seconds_to_threshold"], each) for each in self.results]
-        there = [(time.mean, each) for time, each in times if time and time.n == len(each.runs.archives)]
-        return min(there, key=lambda pair: pair[0])[1] if there else None
-
-    @property
-    def alone(self) -> list[int]:
-        """Seeds that finished under a schedule and not exactly."""
-        exact = self.full.runs.finished if self.full else {}
-        return sorted({seed for each in self.results for seed in each.runs.finished} - exact.keys())
-
-    @property
-    def noise(self) -> tuple[int, float] | None:
-        """Images that an accuracy is counted on, and half the 95 % interval that this leaves it, in points."""
-        for summary in (run.summary for run in self.selection.archives):
-            if images := summary.get("validation_images"):
-                return images, NORMAL * binomial_sd(100 * summary["best_accuracy"], images)
-        return None
+    best: Result | None
+    """The schedule with the shortest mean time to the threshold, of those whose every run got there."""
+    alone: list[int]
+    """Seeds that finished under a schedule and not exactly."""
+    noise: tuple[int, float] | None
+    """Images that an accuracy is counted on, and half the 95 % interval that this leaves it, in points."""
 
 
 def compose(inputs: Inputs) -> Report:
     """All that can be said of what was given, the group with most runs first."""
-    if not inputs.archives:
-        raise ConfigError("there is no run to compare: measurements stand in the report with --paper only.")
+    begun = [run for run in inputs.archives if run.data]
+    if not begun:
+        raise ConfigError("no run here has begun; measurements alone are reported with --paper.")
     found: dict[tuple[str, Protocol], list[Archive]] = {}
-    for run in inputs.archives:
+    for run in begun:
         found.setdefault((run.config["model"]["name"], Protocol.of(run)), []).append(run)
     ordered = sorted(found.items(), key=lambda item: -sum(run.status == "finished" for run in item[1]))
     titles = [f"{model} on {protocol.title}" for (model, protocol), _ in ordered]
@@ -85,9 +66,7 @@ def compose(inputs: Inputs) -> Report:
     groups = []
     for number, (((model, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
         name = re.sub(r"[^\w.-]+", "-", model) + (f"-{number}" if len(ordered) > 1 else "")
-        rows = _rows(runs)
-        full = next((row for row in rows if row.method == "full"), None)
-        groups.append(_group(Selection(name, title, model, protocol, rows, full)))
+        groups.append(_group(Selection(name, title, model, protocol, _rows(runs))))
     document = Document("runs.md.jinja", {"groups": groups, "figures": figures, "LESS": LESS})
     conclusion = document.markdown.partition("\n## ")[0].partition("\n\n")[2].strip().replace("**", "")
     facts = {
@@ -98,45 +77,49 @@ def compose(inputs: Inputs) -> Report:
 
 
 def _rows(runs: Sequence[Archive]) -> list[RowRuns]:
-    """A row a schedule, the exact one first; of two runs of one schedule and seed the finished one."""
-    found: dict[str, list[Archive]] = {}
-    for run in in_order(runs):
+    """A row a schedule, the exact one first: it is there without runs, too."""
+    found: dict[str, list[Archive]] = {"{}": []}
+    for run in runs:
         schedule = {key: value for key, value in run.config["schedule"].items() if key not in ELSEWHERE["schedule"]}
         exact = method_of(run.config) == "full"
         found.setdefault("{}" if exact else json.dumps(schedule, sort_keys=True), []).append(run)
     schedules = [json.loads(key) for key in found]
-    labels = _told_apart([schedule_title(each) if each else "full" for each in schedules], schedules)
-    rows = []
-    for label, of_schedule in sorted(zip(labels, found.values(), strict=True), key=lambda row: (row[0] != "full", row)):
-        row = RowRuns(label, label, method_of(of_schedule[0].config), "", {}, {})
-        for run in of_schedule:
-            row.add(run)
-        rows.append(row)
-    return rows
+    labels = ["full", *map(schedule_title, schedules[1:])]
+    methods = ["full", *(method_of({"schedule": schedule}) for schedule in schedules[1:])]
+    rows = zip(_told_apart(labels, schedules), methods, found.values(), strict=True)
+    return [RowRuns(label, label, method, "", by_seed(of_row)) for label, method, of_row in rows]
 
 
 def _group(selection: Selection) -> Group:
-    bests = {id(row): row.accuracies("best").values() for row in selection.rows if row.finished}
-    base = bests.get(id(selection.full)) or max(bests.values(), key=fmean, default=None)
-    threshold = min(base) - LESS if base else None
-    results = []
-    for runs in selection.rows:
-        here = timed(selection, runs) if threshold is not None else {}
-        times = {seed: found for seed, run in here.items() if (found := elapsed(run))}
-        reached: dict[int, float] = {}
-        for seed in times:
-            for row in here[seed].epochs:
-                if 100 * row.get("validation_accuracy", 0) >= threshold:
-                    reached.setdefault(seed, times[seed][row["epoch"]])
-        numbers = {
-            **runs.numbers(selection.full),
-            "step_seconds": estimate([taken for run in here.values() if (taken := step_seconds(run))]),
-            "step_over_full": estimate(step_ratios(runs, selection.full, machine)) if selection.full else None,
-            "training_seconds": estimate([max(each.values()) for each in times.values()]),
-            "seconds_to_threshold": estimate(list(reached.values())),
-        }
-        results.append(Result(runs, numbers))
-    return Group(selection, threshold, results)
+    exact, rows = selection.full.accuracies("best"), [row.accuracies("best") for row in selection.rows if row.finished]
+    base = exact or max(rows, key=lambda row: fmean(row.values()), default={})
+    threshold = min(base.values()) - LESS if base else None
+    results = [Result(runs, _numbers(selection, runs, threshold)) for runs in selection.rows]
+    times = [(each.numbers["seconds_to_threshold"], each) for each in results]
+    there = [(time.mean, each) for time, each in times if time and time.n == len(each.runs.runs)]
+    best = min(there, key=lambda pair: pair[0])[1] if there else None
+    summaries = (run.summary for run in selection.archives)
+    counted = [(one["validation_images"], one["best_accuracy"]) for one in summaries if "validation_images" in one]
+    noise = [(images, NORMAL * binomial_sd(100 * accuracy, images)) for images, accuracy in counted[:1]]
+    alone = sorted({seed for row in rows for seed in row} - exact.keys())
+    return Group(selection, results, threshold, best, alone, noise[0] if noise else None)
+
+
+def _numbers(selection: Selection, runs: RowRuns, threshold: float | None) -> dict[str, Estimate | None]:
+    here = timed(selection, runs)
+    times = {seed: found for seed, run in here.items() if (found := elapsed(run))}
+    reached: dict[int, float] = {}
+    for seed in times:
+        for row in here[seed].epochs:
+            if threshold is not None and 100 * row.get("validation_accuracy", 0) >= threshold:
+                reached.setdefault(seed, times[seed][row["epoch"]])
+    return {
+        **runs.numbers(selection.full),
+        "step_seconds": estimate([taken for run in here.values() if (taken := step_seconds(run))]),
+        "step_over_full": estimate(step_ratios(runs, selection.full, machine)),
+        "training_seconds": estimate([max(each.values()) for each in times.values()]),
+        "seconds_to_threshold": estimate(list(reached.values())),
+    }
 
 
 def _told_apart(titles: Sequence[str], details: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,14 +7,11 @@ its hash, and the trajectory number of the program.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from approxtrain.paper import experiments
-from approxtrain.paper.experiments import Experiment
 from approxtrain.report.estimates import Estimate, counted, estimate, paired
 from approxtrain.run.archive import ELSEWHERE, Archive
 
@@ -74,17 +71,16 @@ class RowRuns:
     method: str
     group: str
     """The schedule, where the rows of a paper's table have several; else empty."""
-    finished: dict[int, Archive]
-    failed: dict[int, Archive]
-    """Diverged or unfinished."""
+    runs: dict[int, Archive]
 
     @property
-    def diverged(self) -> int:
-        return sum(archive.status == "diverged" for archive in self.failed.values())
+    def finished(self) -> dict[int, Archive]:
+        return {seed: run for seed, run in self.runs.items() if run.status == "finished"}
 
     @property
-    def archives(self) -> list[Archive]:
-        return [*self.finished.values(), *self.failed.values()]
+    def failed(self) -> dict[int, Archive]:
+        """Diverged or unfinished."""
+        return {seed: run for seed, run in self.runs.items() if run.status != "finished"}
 
     @property
     def failures(self) -> str:
@@ -113,12 +109,6 @@ class RowRuns:
             found |= {f"{kind}_accuracy": estimate(list(own.values())), difference: paired(own, base)}
         return found
 
-    def add(self, run: Archive) -> bool:
-        """Whether the run has a place here: none, where there is one of its seed."""
-        if free := run.seed not in self.finished.keys() | self.failed.keys():
-            (self.finished if run.status == "finished" else self.failed)[run.seed] = run
-        return free
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -130,55 +120,17 @@ class Selection:
     model: str
     protocol: Protocol
     rows: Sequence[RowRuns]
-    full: RowRuns | None
-    """Of `rows` the exact one, which the others are held against."""
+
+    @property
+    def full(self) -> RowRuns:
+        """The first exact row, which the others are held against; it may have no runs."""
+        return next(row for row in self.rows if row.method == "full")
 
     @property
     def archives(self) -> list[Archive]:
-        return [archive for runs in self.rows for archive in runs.archives]
+        return [run for row in self.rows for run in (*row.finished.values(), *row.failed.values())]
 
 
-@dataclass(frozen=True)
-class PaperSelection(Selection):
-    """The runs of a table or figure, its rows in the order of the experiment's."""
-
-    full: RowRuns
-    experiment: Experiment
-
-    @property
-    def paper_epochs(self) -> int:
-        """What the paper trained this network for; the presets hold it."""
-        return self.experiment.baseline.config().train.epochs
-
-
-def in_order(runs: Iterable[Archive]) -> list[Archive]:
-    """Finished runs before others: they get the place of their seed."""
-    return sorted(runs, key=lambda run: (run.status != "finished", run.seed))
-
-
-def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
-    """The archives that are runs of a row of the paper's or of ours, by the row's name."""
-    found: dict[str, list[Archive]] = {}
-    for archive in archives:
-        if row := experiments.row_of(archive.config):
-            found.setdefault(row.name, []).append(archive)
-    return found
-
-
-def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> PaperSelection | None:
-    """The runs for an experiment out of `by_row`; None where no run is of one of its rows.
-
-    Of several protocols: CIFAR-10's images before others, then the one that fills most places, then the longest.
-    """
-    candidates = [(run, Protocol.of(run)) for row in experiment.rows for run in runs.get(row.name, ())]
-    if not candidates:
-        return None
-    filled = Counter(protocol for run, protocol in candidates if run.status == "finished")
-    chosen = max((each[1] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
-    rows = [RowRuns(row.name, row.short, row.method, row.group, {}, {}) for row in experiment.rows]
-    for row in rows:
-        for run in in_order(runs.get(row.name, ())):
-            if Protocol.of(run) == chosen:
-                row.add(run)
-    full = next(row for row in rows if row.name == experiment.baseline.name)
-    return PaperSelection(experiment.name, experiment.title, experiment.model, chosen, rows, full, experiment)
+def by_seed(runs: Iterable[Archive]) -> dict[int, Archive]:
+    """The runs of a row; of several with one seed a finished one."""
+    return {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.status == "finished"))}

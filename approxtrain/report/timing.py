@@ -10,7 +10,7 @@ from typing import Any
 
 from approxtrain.report.estimates import Estimate, estimate
 from approxtrain.report.inputs import BenchFile
-from approxtrain.report.selection import PaperSelection, RowRuns, Selection
+from approxtrain.report.selection import RowRuns, Selection
 from approxtrain.run.archive import Archive
 
 RUNS = "steps of the runs"
@@ -69,7 +69,7 @@ def timed(selection: Selection, runs: RowRuns) -> dict[int, Archive]:
 
 
 def speed_up(
-    selection: PaperSelection, runs: RowRuns, titles: Sequence[str], steps: Sequence[BenchFile]
+    selection: Selection, runs: RowRuns, titles: Sequence[str], steps: Sequence[BenchFile]
 ) -> tuple[Estimate | None, str | None]:
     """Percent of the exact step, of interleaved steps where they were measured, else of the runs' own, and where it is
     from. `titles` is what `bench-step` may call the row's schedule."""
@@ -91,7 +91,7 @@ def step_ratios(runs: RowRuns, base: RowRuns, alike: Callable[[Archive], Hashabl
 
 
 def _interleaved(
-    selection: PaperSelection, titles: Sequence[str], steps: Sequence[BenchFile]
+    selection: Selection, titles: Sequence[str], steps: Sequence[BenchFile]
 ) -> tuple[Estimate, str] | None:
     """The schedule in a JSON of `bench-step`, at the batch and precision of the runs, from a device of theirs."""
     wanted = (selection.model, *(selection.protocol.train[name] for name in ("batch_size", "precision")))

@@ -53,10 +53,10 @@ def test_the_conclusion_comes_first_and_says_who_was_best_for_the_time(two_seeds
     )
     assert lines == [
         "- `full`: 70.50 % at best; 312 s of training; 69.5 % after 254 s",
-        "- `alternate random`: seed 1 diverged at step 812; 50.00 % at best, −20.00 points to exact training (one "
-        "seed, so no interval); 250 s of training, a step 0.80 times as long as an exact one; 69.5 % never reached",
         "- `alternate zero`: 70.30 % at best, −0.20 ± 0.00 points to exact training (mean of 2 seeds, 95 % interval); "
         "281 s of training, a step 0.90 times as long as an exact one; 69.5 % after 228 s",
+        "- `alternate random`: seed 1 diverged at step 812; 50.00 % at best, −20.00 points to exact training (one "
+        "seed, so no interval); 250 s of training, a step 0.80 times as long as an exact one; 69.5 % never reached",
     ]
 
 
@@ -181,6 +181,11 @@ def test_a_method_that_report_has_never_seen_is_drawn_in_its_colour_and_its_name
     ]
 
 
-def test_measurements_alone_are_nothing_to_compare():
-    with pytest.raises(ConfigError, match=r"no run to compare.*--paper"):
-        runs_report.compose(inputs.read([ROOT / "results/bench/step-cnn2-cpu.json"]))
+def test_measurements_and_runs_that_have_not_begun_are_nothing_to_compare(make_run):
+    measured = inputs.read([ROOT / "results/bench/step-cnn2-cpu.json"])
+    made = replace(make_run("cnn2-zero", message="0 of 8 epochs", done=0), data={})
+    for given in (measured, measured._replace(archives=[made])):
+        with pytest.raises(ConfigError, match=r"no run here has begun.*--paper"):
+            runs_report.compose(given)
+    text = said(make_run("cnn2-full"), made)
+    assert "`alternate zero`" not in text

@@ -70,6 +70,7 @@ def test_a_finished_run_is_archived_with_all_that_a_report_needs(finished):
     (outcome,) = summary.pop("by_seed")
     assert found.summary == summary | outcome
     assert found.environment == summary["environment"]
+    assert found.summary["validation_images"] == 40
     first, second = found.epochs
     assert [row["epoch"] for row in found.epochs] == [1, 2]
     assert [row["step"] for row in found.epochs] == [6, 12]

@@ -9,12 +9,10 @@ import pytest
 
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
-from approxtrain.report import drawing, inputs, row_results, table1
+from approxtrain.report import drawing, inputs, paper_report, table1
 from approxtrain.report.document import Picture
 from approxtrain.report.inputs import BenchFile, Inputs
-from approxtrain.report.paper_report import compose
-from approxtrain.report.row_results import RowResult
-from approxtrain.report.selection import PaperSelection, by_row, select
+from approxtrain.report.paper_report import PaperSelection, RowResult, by_row, compose, select
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 
@@ -28,7 +26,7 @@ def chosen(table: str, runs: list[Archive]) -> PaperSelection:
 
 
 def rows(table: str, runs: list[Archive], steps: tuple[BenchFile, ...] = ()) -> dict[str, RowResult]:
-    return {result.row.name: result for result in row_results.results(chosen(table, runs), steps)}
+    return {result.row.name: result for result in paper_report.results(chosen(table, runs), steps)}
 
 
 def cells(table: str, runs: list[Archive]) -> dict[str, dict[str, str]]:
