@@ -33,7 +33,7 @@ class Panel(NamedTuple):
         """x → the mean of the finite values there."""
         values: dict[float, list[float]] = {}
         for row in rows:
-            if math.isfinite(row.get(self.key, math.nan)):
+            if self.x in row and math.isfinite(row.get(self.key, math.nan)):
                 values.setdefault(float(row[self.x]), []).append(row[self.key])
         return {x: (100.0 if self.percent else 1.0) * float(np.mean(each)) for x, each in values.items()}
 

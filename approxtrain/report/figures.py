@@ -20,7 +20,7 @@ TRAINING = (
     Panel("loss", "training loss", "train_loss"),
     Panel("accuracy", "validation accuracy", "validation_accuracy", percent=True),
 )
-BY_SECONDS = (Panel("accuracy-seconds", "validation accuracy", "validation_accuracy", SECONDS, percent=True),)
+BY_SECONDS = Panel("accuracy-seconds", "validation accuracy", "validation_accuracy", SECONDS, percent=True)
 GRADIENTS = (
     Panel("cosine-layer", "cosine", "cosine", "layer"),
     Panel("cosine-epoch", "cosine over the run", "cosine"),
@@ -32,31 +32,22 @@ _MARKERS = ("o", "s", "^")
 """Of groups of rows: the paper's schedules 1 to 3."""
 
 
-def training(selection: Selection) -> list[Picture]:
-    """Two panels for each group of rows of which something was run.
+def training(selection: Selection, panels: Sequence[Panel]) -> list[Picture]:
+    """These panels for each group of rows of which something was run; an epoch is at the mean seconds of its seeds.
 
     Where no run of a row finished, what was stopped is drawn as far as it came.
     """
 
     def line(runs: RowRuns) -> Line:
         stopped = "" if runs.finished or not runs.runs else " (stopped)"
+        clocks = [times for run in timed(selection, runs).values() if (times := elapsed(run))]
+        shared = set.intersection(*map(set, clocks)) if clocks else ()
+        seconds = {epoch: {SECONDS: fmean(times[epoch] for times in clocks)} for epoch in shared}
         archives = (runs.finished or runs.runs).values()
-        return Line(runs.short + stopped, runs.method, [archive.epochs for archive in archives])
+        seeds = [[row | seconds.get(row["epoch"], {}) for row in archive.epochs] for archive in archives]
+        return Line(runs.short + stopped, runs.method, [*seeds])
 
-    return _by_group(selection, selection.name, selection.title, TRAINING, line)
-
-
-def by_seconds(selection: Selection) -> list[Picture]:
-    """The accuracy of finished runs on one machine, an epoch at the mean of its seeds' seconds."""
-
-    def line(runs: RowRuns) -> Line:
-        known = [(run, times) for run in timed(selection, runs).values() if (times := elapsed(run))]
-        shared = set[int].intersection(*(set(times) for _, times in known)) if known else set[int]()
-        at = {epoch: fmean(times[epoch] for _, times in known) for epoch in shared}
-        epochs = [[row | {SECONDS: at[row["epoch"]]} for row in run.epochs if row["epoch"] in at] for run, _ in known]
-        return Line(runs.short, runs.method, [*epochs])
-
-    return _by_group(selection, selection.name, selection.title, BY_SECONDS, line)
+    return _by_group(selection, selection.name, selection.title, panels, line)
 
 
 def gradients(selection: Selection) -> list[Picture]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 from approxtrain.report.estimates import Estimate, counted, estimate, paired
@@ -21,8 +20,10 @@ class Protocol:
     """What the runs of one table have in common. Hashable."""
 
     key: str
+    """`values` as canonical JSON."""
+    values: dict[str, Any] = field(compare=False)
     """The data set, the trajectory number, and the [train], [optimizer] and [data] tables without the seed and what
-    changes no step, as canonical JSON."""
+    changes no step."""
 
     @classmethod
     def of(cls, archive: Archive) -> Protocol:
@@ -31,11 +32,7 @@ class Protocol:
         for section in ("train", "optimizer", "data"):
             ignored = (*ELSEWHERE.get(section, ()), "seed")
             said[section] = {key: value for key, value in archive.config[section].items() if key not in ignored}
-        return cls(json.dumps(said, sort_keys=True))
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        return json.loads(self.key)
+        return cls(json.dumps(said, sort_keys=True), said)
 
     @property
     def data(self) -> str:
