@@ -18,7 +18,9 @@ def runs(make_run, tmp_path):
 def test_it_says_what_comes_of_the_runs_and_where_the_page_is(call, runs, tmp_path):
     ended = call("report", runs, "--out", tmp_path / "report")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("cnn2 on cifar10-jpeg75, 8 epochs\n\nNo schedule was better for the time than exact ")
+    assert ended.out.startswith(
+        "cnn2 on cifar10-jpeg75, 8 epochs\n\nExact training was best for the time: it was first"
+    )
     assert f"page      {tmp_path / 'report/report.html'}" in ended.out
     assert (tmp_path / "report/report.html").is_file()
 

@@ -106,8 +106,10 @@ def test_probes_are_drawn_and_what_is_not_a_number_is_left_out(written):
     assert not (written / "figures/gradient-cnn2-dead-planes-layer.csv").exists()
 
 
-def test_the_page_fetches_nothing_and_is_well_formed(written):
-    page = (written / "report.html").read_text("utf-8")
+@pytest.mark.parametrize("paper", [True, False])
+def test_the_page_fetches_nothing_and_is_well_formed(runs, tmp_path, paper):
+    output.write([runs], tmp_path / "report", paper=paper)
+    page = (tmp_path / "report/report.html").read_text("utf-8")
     outside = re.sub(r'src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]+"', "src", page)
     assert re.findall(r"https?:|//[a-z]|@import|<script|src=", outside) == []
     opened: list[str] = []

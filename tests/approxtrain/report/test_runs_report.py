@@ -62,7 +62,21 @@ def test_the_conclusion_comes_first_and_says_who_was_best_for_the_time(two_seeds
 
 def test_what_loses_accuracy_is_not_best_however_short_it_took(make_run):
     text = said(make_run("cnn2-full", best=0.7), make_run("cnn2-zero", best=0.6, step_ms=10))
-    assert text.startswith("No schedule was better for the time than exact training, which was first to 69.5 %")
+    assert text.startswith(
+        "Exact training was best for the time: it was first to 69.5 % validation accuracy (0.5 points"
+    )
+
+
+def test_who_is_sooner_with_some_of_its_seeds_only_is_named_and_not_best(make_run):
+    runs = [make_run("cnn2-full", seed, best=0.7) for seed in (0, 1)]
+    runs += [make_run("cnn2-zero", seed, best=0.7 - 0.1 * seed, step_ms=50) for seed in (0, 1)]
+    first, *_ = said(*runs).splitlines()
+    assert first.startswith("Exact training was best for the time")
+    assert first.endswith("`alternate zero` was there sooner, after 136 s, but with 1 of its 2 seeds only.")
+
+
+def test_exact_training_alone_is_not_called_best(make_run):
+    assert said(make_run("cnn2-full")).startswith("Nothing was run but exact training, which got to 89.5 % validation")
 
 
 def test_a_difference_whose_interval_holds_nought_is_not_told_from_none(make_run):
