@@ -93,7 +93,7 @@ def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_
             images = [arguments[at + 1] for at, option in enumerate(arguments) if option == "--image"]
             assert all((tmp_path / image).read_bytes().startswith(b"\x89PNG") for image in images)
         case "report":
-            assert (tmp_path / arguments[-1] / "report.html").read_text("utf-8").count("<img ") == 2
+            assert (tmp_path / arguments[-1] / "report.html").read_text("utf-8").count("<img ") == 3
         case "ls":
             assert all(
                 re.search(rf"^{name}\b", out, re.M) for name in ("quickstart", "resnet20", "approx", "schedule1")

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from approxtrain.bench.timing import Times, ratio
-from approxtrain.report import compose, inputs
+from approxtrain.report import inputs, paper_report
 from approxtrain.report.document import Document
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ WAYS = (
 PAGE, PICTURES = ROOT / "docs/reproduction.md", ROOT / "docs/reproduction"
 BEGIN, END = "<!-- rendered from results/ -->\n", "<!-- end of what is rendered -->\n"
 SHOWN = ("figure5", "figure6", "pareto")
-"""The figures whose panels stand on the page; `approxtrain report` has them all."""
+"""The figures whose panels stand on the page; `approxtrain report --paper` has them all."""
 
 Rows = Iterator[Sequence[str]]
 """Of a table; the first is its head."""
@@ -162,9 +162,8 @@ def schedules(brief: bool = False) -> Rows:
 def report() -> Document:
     bench = RESULTS / "bench"
     kernels = [bench / "kernel-paper-cpu.json", RESULTS / "gpu/h100/table1-tf32.json"]
-    return compose.compose(
-        inputs.read([RESULTS / "reproduction", *sorted(bench.glob("step-*.json")), *kernels])
-    ).document
+    given = inputs.read([RESULTS / "reproduction", *sorted(bench.glob("step-*.json")), *kernels])
+    return paper_report.compose(given).document
 
 
 def reproduction(document: Document) -> str:

@@ -21,8 +21,10 @@ for package in ("approxtrain", "approxtrain_cli", "approxtrain_kernels"):
     assert (root / "py.typed").is_file(), f"{package} lacks py.typed"
 CHECK
 "$bin/approxtrain" train quickstart train.epochs=1 data.holdout=9000 --out run
-"$bin/approxtrain" report run --out report # its page comes from templates that the wheel has to hold
-test -s report/report.html || { echo "error: no report was written" >&2; exit 1; }
+for paper in "" --paper; do # the pages come from templates that the wheel has to hold
+    "$bin/approxtrain" report $paper run --out report
+    test -s report/report.html || { echo "error: no report was written" >&2; exit 1; }
+done
 for file in config.toml metrics.jsonl summary.json curves.png; do
     test -s "run/$file" || { echo "error: the run wrote no $file" >&2; exit 1; }
 done

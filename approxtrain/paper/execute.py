@@ -42,7 +42,7 @@ def find(root: Path, planned: PlannedRun) -> Archive | None:
         found = archive.of_folder(path)[0] if (path / CONFIG).is_file() else None
     if found is None or not (found.identity or found.epochs):  # at most made, and not begun
         return None
-    if found.identity == planned.identity:
+    if found.identity in (planned.identity, ""):  # without one no checkpoint can be read, and training says so
         return found
     difference = "of another configuration" if found.data.get("sha256") == planned.data["sha256"] else "on other images"
     if found.trajectory != archive.TRAJECTORY:

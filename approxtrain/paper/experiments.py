@@ -118,11 +118,6 @@ class Experiment:
         return next(row for row in self.rows if row.name == f"{self.model}-full")
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """The schedules that its rows are grouped by; none where there is one schedule."""
-        return tuple(dict.fromkeys(row.group for row in self.rows if row.group))
-
-    @property
     def notes(self) -> dict[str, str]:
         """Label → note, of the rows that have one."""
         return {row.label: row.note for row in self.rows if row.note}

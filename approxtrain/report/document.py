@@ -1,7 +1,7 @@
 """A report as Markdown, and as one page of HTML that fetches nothing.
 
-What it says, and in what order, is in report.md.jinja. Its Markdown is headings, paragraphs, lists, tables, pictures,
-**bold** and `code`; page.html.jinja reads nothing else.
+What it says, and in what order, is in paper.md.jinja and runs.md.jinja. Their Markdown is headings, paragraphs, lists,
+tables, pictures, **bold** and `code`; page.html.jinja reads nothing else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import csv
 import io
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from approxtrain.report.estimates import NOTHING, counted, interval, signed
+from approxtrain.run.archive import Archive
 
 Records = Sequence[Mapping[str, Any]]
 """Rows of a table or points of a picture as numbers, the same keys in each; None where there is no number."""
@@ -32,17 +32,29 @@ class Picture(NamedTuple):
     records: Records
 
 
+class Report(NamedTuple):
+    """A document, and what it was made of."""
+
+    document: Document
+    said: str
+    """What it comes to, for a terminal."""
+    placed: Sequence[Archive]
+    """The runs that stand in it."""
+    facts: Mapping[str, Any]
+    """What report.json says of it: the protocol of each table, and what was concluded."""
+
+
 class Document:
-    """The template filled with `context`.
+    """A template filled with `context`.
 
     In it `show` puts pictures in their place, and `csv` keeps the numbers behind a table for a file of this name.
     """
 
-    def __init__(self, context: Mapping[str, Any]) -> None:
+    def __init__(self, template: str, context: Mapping[str, Any]) -> None:
         self.pictures: list[Picture] = []
         self.tables: dict[str, Records] = {}
-        filters = {"counted": counted, "interval": interval, "signed": signed, "cell": _cell}
-        text = _fill("report.md.jinja", filters, show=self._show, csv=self._csv, **context)
+        filters = {"counted": counted, "interval": interval, "signed": signed, "cell": _cell, "distinct": _distinct}
+        text = _fill(template, filters, show=self._show, csv=self._csv, **context)
         self.markdown = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
     @property
@@ -56,7 +68,7 @@ class Document:
 
         drawn = {f"figures/{picture.name}.png": b64encode(picture.svg).decode() for picture in self.pictures}
         blocks = self.markdown.strip().split("\n\n")
-        return _fill("page.html.jinja", {"inline": inline}, blocks=blocks, drawn=drawn, style=Markup(_read("page.css")))
+        return _fill("page.html.jinja", {"inline": inline}, blocks=blocks, drawn=drawn)
 
     def _show(self, pictures: Sequence[Picture]) -> str:
         self.pictures += pictures
@@ -84,14 +96,20 @@ def _cell(value: Any, pattern: str = "%s") -> str:
     return text if pattern == "%s" else text.replace("-", "−")
 
 
+def _distinct(items: Iterable[Any], say: Callable[[Any], str]) -> str:
+    """What is said of the items, each once."""
+    return "; ".join(dict.fromkeys(filter(None, (say(item).strip("; \n") for item in items))))
+
+
 def _fill(name: str, filters: Mapping[str, Any], **context: Any) -> str:
     import jinja2
 
-    environment = jinja2.Environment(autoescape="html" in name, undefined=jinja2.StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("approxtrain.report", ""),
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= filters
-    return environment.from_string(_read(name)).render(context)
-
-
-def _read(name: str) -> str:
-    return resources.files("approxtrain.report").joinpath(name).read_text("utf-8")
+    return environment.get_template(name).render(context)

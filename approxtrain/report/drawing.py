@@ -33,7 +33,7 @@ class Panel(NamedTuple):
         """x → the mean of the finite values there."""
         values: dict[float, list[float]] = {}
         for row in rows:
-            if math.isfinite(row.get(self.key, math.nan)):
+            if self.x in row and math.isfinite(row.get(self.key, math.nan)):
                 values.setdefault(float(row[self.x]), []).append(row[self.key])
         return {x: (100.0 if self.percent else 1.0) * float(np.mean(each)) for x, each in values.items()}
 
@@ -109,10 +109,12 @@ def picture(name: str, alt: str, figure: Any, records: Rows) -> Picture:
     """The figure with a legend of its labels, as SVG and PNG: no clock in them, and ids that are the same each time."""
     from matplotlib import rc_context
 
-    handles, _ = figure.axes[0].get_legend_handles_labels()
-    figure.set_size_inches(4.9, 3 + 0.22 * -(-len(handles) // 3))  # so narrow that a phone shows it readably
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    longest = sorted(map(len, labels))[-3:]
+    beside = 3 if sum(longest) <= 40 else 2 if sum(longest[-2:]) <= 50 else 1
+    figure.set_size_inches(4.9, 3 + 0.22 * -(-len(handles) // beside))  # so narrow that a phone shows it readably
     style = {"frameon": False, "fontsize": 9.5, "labelcolor": INK, "handlelength": 2.6}
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, **style)
+    figure.legend(handles=handles, loc="outside lower center", ncols=beside, **style)
     with rc_context({"svg.hashsalt": "approxtrain"}):
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})

@@ -78,7 +78,10 @@ def interval(number: Estimate | None, *, sign: bool = False, digits: int = 2) ->
     return (signed(number.mean, digits) if sign else f"{number.mean:.{digits}f}") + half
 
 
-def columns(key: str, number: Estimate | None) -> dict[str, float | int | None]:
-    """An estimate in the columns of a CSV."""
-    mean, low, high, n = number or (None, None, None, 0)
-    return {key: mean, f"{key}_low": low, f"{key}_high": high, f"{key}_n": n}
+def columns(numbers: Mapping[str, Estimate | None]) -> dict[str, float | int | None]:
+    """Estimates in the columns of a CSV, four each."""
+    found: dict[str, float | int | None] = {}
+    for key, number in numbers.items():
+        mean, low, high, n = number or (None, None, None, 0)
+        found |= {key: mean, f"{key}_low": low, f"{key}_high": high, f"{key}_n": n}
+    return found

@@ -12,6 +12,10 @@ from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 from approxtrain.run.folder import CONFIG
 
+DEPTH = 2
+"""Levels below a folder that runs are looked for in: DIR/NAME.json and DIR/runs/NAME."""
+COMMANDS = ("bench-step", "bench-kernel")
+
 
 class BenchFile(NamedTuple):
     """The JSON of `bench-step` or `bench-kernel`, by the name of its file."""
@@ -32,42 +36,49 @@ class Inputs(NamedTuple):
 
 
 def read(paths: Sequence[Path]) -> Inputs:
-    """Sort the files and folders at `paths`.
+    """Sort the files and folders at `paths`: archives, JSONs of COMMANDS, run folders, and folders that hold such, up
+    to DEPTH levels down, where other files are passed over.
 
-    A file is an archive or a JSON of `bench-step` or `bench-kernel`; a folder is that of a run, or holds such files and
-    folders. ConfigError where there is nothing, or something that is none of these.
+    A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
+    diverged one before the unfinished one, then one that was probed, and then the first. ConfigError where a path leads
+    to nothing, or a file is damaged.
     """
     if not paths:
         raise ConfigError("there is nothing to report: name run folders, archives, or a folder that holds them.")
-    benches: dict[str, dict[Path, BenchFile]] = {"bench-step": {}, "bench-kernel": {}}
-    runs: list[Path] = []
+    runs: dict[Any, Archive] = {}
+    benches: dict[str, dict[Path, BenchFile]] = {command: {} for command in COMMANDS}
     for path in dict.fromkeys(paths):
-        files = {file: _json(file) if file.is_file() else {} for file in _files(path, archive.DEPTH)}
-        measured = [file for file, content in files.items() if content.get("command") in benches]
-        for file in measured:
-            benches[files[file]["command"]][file.resolve()] = BenchFile(file.name, files[file])
-        of_path = [file for file, content in files.items() if file.is_dir() or content.get("kind") == archive.KIND]
-        runs += of_path or ([] if measured else [path])  # of what holds neither, `load_all` says what is wrong
-    archives = archive.load_all(runs) if runs else []
-    return Inputs(sorted(archives, key=_order), *(list(files.values()) for files in benches.values()))
+        here = list(_found(path, DEPTH))
+        if not here:
+            raise ConfigError(f"`{path}` holds no run folder and no archive of a run.")
+        for file, one in here:
+            if isinstance(one, Archive):
+                key = one.identity or (file, one.seed)
+                runs[key] = min(runs.get(key, one), one, key=_worth)  # of equal ones the first
+            else:
+                benches[one.content["command"]][file.resolve()] = one
+    return Inputs(sorted(runs.values(), key=_order), *(list(files.values()) for files in benches.values()))
 
 
-def _files(path: Path, depth: int) -> Iterator[Path]:
-    """The JSON files and run folders at `path` or below it, archives before folders; `path` itself if it is neither."""
-    if not path.is_dir() or (path / CONFIG).is_file():
-        yield path
-        return
-    for entry in sorted(path.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
-        if (depth and entry.is_dir()) or entry.suffix == ".json":
-            yield from _files(entry, depth - 1)
+def _found(path: Path, depth: int) -> Iterator[tuple[Path, Archive | BenchFile]]:
+    """What there is at `path` or below it, archives before folders."""
+    if (path / CONFIG).is_file():
+        yield from ((path, run) for run in archive.of_folder(path))
+    elif path.is_dir():
+        for entry in sorted(path.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
+            if not entry.name.startswith(".") and (depth if entry.is_dir() else entry.suffix == ".json"):
+                yield from _found(entry, depth - 1)
+    else:
+        content = archive.read_json(path)
+        if isinstance(content, dict) and content.get("kind") == archive.KIND:
+            yield path, archive.read(path)
+        elif isinstance(content, dict) and content.get("command") in COMMANDS:
+            yield path, BenchFile(path.name, content)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
-    return content if isinstance(content, dict) else {}
+def _worth(run: Archive) -> tuple[int, bool]:
+    """Sort key: the archive that tells most comes first."""
+    return archive.STATUSES.index(run.status), not run.probes
 
 
 def _order(run: Archive) -> tuple[Any, ...]:

@@ -11,22 +11,22 @@ from pathlib import Path
 
 from approxtrain import disk
 from approxtrain.errors import ConfigError
-from approxtrain.report import compose, inputs
-from approxtrain.report.compose import Report
-from approxtrain.report.document import as_csv
+from approxtrain.report import inputs, paper_report, runs_report
+from approxtrain.report.document import Report, as_csv
 from approxtrain.run.record import plain
 
 REPORT = "report.json"
 KIND = "approxtrain report"
 
 
-def write(paths: Sequence[Path], out: Path) -> Report:
-    """Report the runs and measurements at `paths` in the folder `out`, an earlier report of ours there replaced.
+def write(paths: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
+    """Report the runs and measurements at `paths` in the folder `out`, an earlier report of ours there replaced: held
+    against each other, or beside the paper.
 
     ConfigError where there is nothing to report, or `out` holds something else; DiskError where it cannot be written.
     """
     earlier = _earlier(out)
-    report = compose.compose(inputs.read(paths))
+    report = (paper_report if paper else runs_report).compose(inputs.read(paths))
     files = _contents(report)
     for name, content in files.items():  # report.json first: what a kill leaves half written is known as ours
         with disk.explained(out):
@@ -50,8 +50,7 @@ def _contents(report: Report) -> dict[str, str | bytes]:
         "kind": KIND,
         "schema": 1,
         "files": sorted([REPORT, *files]),
-        "protocol": {each.experiment.name: each.protocol.values for each in report.selections},
-        "verdicts": report.verdicts,
+        **report.facts,
         "tables": document.tables,
         "runs": [{key: getattr(each, key) for key in ("name", "identity", "seed", "status")} for each in report.placed],
     }

@@ -1,21 +1,17 @@
-"""Which runs stand in the rows of a table. Only runs of one protocol are averaged: the same images, epochs, optimiser.
+"""Which runs are held against each other. Only runs of one protocol are: the same images, epochs, optimiser.
 
 A protocol is everything that a row does not say: the configuration without model, schedule and seed, the data set with
-its hash, and the trajectory number of the program. Of several, a table takes one, and says what it leaves out.
+its hash, and the trajectory number of the program.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from approxtrain.paper import experiments
-from approxtrain.paper.experiments import Experiment, PaperRow
-from approxtrain.report.estimates import counted
+from approxtrain.report.estimates import Estimate, counted, estimate, paired
 from approxtrain.run.archive import ELSEWHERE, Archive
 
 
@@ -24,8 +20,10 @@ class Protocol:
     """What the runs of one table have in common. Hashable."""
 
     key: str
+    """`values` as canonical JSON."""
+    values: dict[str, Any] = field(compare=False)
     """The data set, the trajectory number, and the [train], [optimizer] and [data] tables without the seed and what
-    changes no step, as canonical JSON."""
+    changes no step."""
 
     @classmethod
     def of(cls, archive: Archive) -> Protocol:
@@ -34,11 +32,7 @@ class Protocol:
         for section in ("train", "optimizer", "data"):
             ignored = (*ELSEWHERE.get(section, ()), "seed")
             said[section] = {key: value for key, value in archive.config[section].items() if key not in ignored}
-        return cls(json.dumps(said, sort_keys=True))
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        return json.loads(self.key)
+        return cls(json.dumps(said, sort_keys=True), said)
 
     @property
     def data(self) -> str:
@@ -68,91 +62,72 @@ class Protocol:
 class RowRuns:
     """The runs of one row, by seed."""
 
-    row: PaperRow
-    finished: dict[int, Archive]
-    failed: dict[int, Archive]
-    """Diverged or unfinished."""
+    name: str
+    short: str
+    """What a line is called."""
+    method: str
+    group: str
+    """The schedule, where the rows of a paper's table have several; else empty."""
+    runs: dict[int, Archive]
 
     @property
-    def diverged(self) -> int:
-        return sum(archive.status == "diverged" for archive in self.failed.values())
+    def finished(self) -> dict[int, Archive]:
+        return {seed: run for seed, run in self.runs.items() if run.status == "finished"}
 
     @property
-    def archives(self) -> list[Archive]:
-        return [*self.finished.values(), *self.failed.values()]
+    def failed(self) -> dict[int, Archive]:
+        """Diverged or unfinished."""
+        return {seed: run for seed, run in self.runs.items() if run.status != "finished"}
 
     @property
     def failures(self) -> str:
-        """ "seed 1 diverged at step 812", for each run that did not finish."""
-        return "; ".join(f"seed {seed} {short_failure(archive)}" for seed, archive in self.failed.items())
+        """ "seed 1 diverged at step 812", for each run that did not finish: the message without its detail."""
+        said = {
+            seed: run.message.partition(":")[0] if run.status == "diverged" else f"unfinished, {run.message}"
+            for seed, run in self.failed.items()
+        }
+        return "; ".join(f"seed {seed} {how}" for seed, how in said.items())
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a CSV says of its seeds."""
+        return {"seeds": " ".join(map(str, self.finished)), "failed": self.failures}
+
+    def accuracies(self, kind: str) -> dict[int, float]:
+        """Seed → validation accuracy in percent, of the runs that finished: the "best" of each, or its "final" one."""
+        return {seed: 100 * archive.summary[f"{kind}_accuracy"] for seed, archive in self.finished.items()}
+
+    def numbers(self, full: RowRuns | None) -> dict[str, Estimate | None]:
+        """Accuracies in percent, and differences to `full` in points, paired by seed; None where there is no run or
+        pair for it, and for `full` itself."""
+        found: dict[str, Estimate | None] = {}
+        for kind, difference in (("best", "difference"), ("final", "final_difference")):
+            own, base = self.accuracies(kind), full.accuracies(kind) if full and full is not self else {}
+            found |= {f"{kind}_accuracy": estimate(list(own.values())), difference: paired(own, base)}
+        return found
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of a table or figure: in its rows those of `protocol`, and what has a row but another protocol."""
+    """Runs of one network and protocol, in rows."""
 
-    experiment: Experiment
+    name: str
+    """That of its files."""
+    title: str
+    model: str
     protocol: Protocol
     rows: Sequence[RowRuns]
-    left_out: Sequence[Archive]
 
     @property
     def full(self) -> RowRuns:
-        return next(runs for runs in self.rows if runs.row == self.experiment.baseline)
+        """The first exact row, which the others are held against; it may have no runs."""
+        return next(row for row in self.rows if row.method == "full")
 
     @property
     def archives(self) -> list[Archive]:
-        return [archive for runs in self.rows for archive in runs.archives]
-
-    @property
-    def paper_epochs(self) -> int:
-        """What the paper trained this network for; the presets hold it."""
-        return self.experiment.baseline.config().train.epochs
+        return [run for row in self.rows for run in (*row.finished.values(), *row.failed.values())]
 
 
-def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
-    """The archives that are runs of a row of the paper's or of ours, by the row's name."""
-    found: dict[str, list[Archive]] = {}
-    for archive in archives:
-        if row := experiments.row_of(archive.config):
-            found.setdefault(row.name, []).append(archive)
-    return found
-
-
-def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Selection | None:
-    """The runs for an experiment out of `by_row`; None where no run is of one of its rows.
-
-    Of several protocols: CIFAR-10's images before others, then the one that fills most places, then the longest.
-    """
-    candidates = [(row.name, run, Protocol.of(run)) for row in experiment.rows for run in runs.get(row.name, ())]
-    if not candidates:
-        return None
-    filled = Counter(protocol for _, run, protocol in candidates if run.status == "finished")
-    chosen = max((each[2] for each in candidates), key=lambda p: (p.real, filled[p], p.train["epochs"], p.key))
-    rows = {row.name: RowRuns(row, {}, {}) for row in experiment.rows}
-    left_out = []
-    for name, run, protocol in sorted(candidates, key=lambda each: (each[1].status != "finished", each[1].seed)):
-        finished, failed = rows[name].finished, rows[name].failed
-        if protocol != chosen or run.seed in finished.keys() | failed.keys():
-            left_out.append(run)
-        else:
-            (finished if run.status == "finished" else failed)[run.seed] = run
-    return Selection(experiment, chosen, list(rows.values()), left_out)
-
-
-def why_left_out(run: Archive, selections: Sequence[Selection]) -> str:
-    """Why a run stands in none of the tables and figures."""
-    rival = next((selection for selection in selections if run in selection.left_out), None)
-    if rival is None:
-        return "no row of the paper"
-    protocol, table = Protocol.of(run), rival.experiment.short
-    if protocol == rival.protocol:
-        return "its row has a run of this seed already"
-    if protocol.title == rival.protocol.title:
-        return f"{table} has runs with other settings, images or program"
-    return f"{table} is of {rival.protocol.title}"
-
-
-def short_failure(archive: Archive) -> str:
-    """The message without its detail: "diverged at step 812", "unfinished, 3 of 8 epochs"."""
-    return archive.message.partition(":")[0] if archive.status == "diverged" else f"unfinished, {archive.message}"
+def by_seed(runs: Iterable[Archive]) -> dict[int, Archive]:
+    """The runs of a row; of several with one seed a finished one."""
+    return {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.status == "finished"))}

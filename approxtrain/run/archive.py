@@ -1,7 +1,7 @@
 """One JSON that is all that is left of a run, and all that a report needs of it.
 
     write(DIR / "NAME.json", *of_folder(DIR / "runs/NAME"))
-    load_all([DIR])      archives and run folders alike
+    read(DIR / "NAME.json")
 
 A folder of several seeds becomes an archive for each seed, whose configuration is that of a run of this seed alone; its
 clock is that of all of them at once, which `summary` says by `seeds`. Imports no jax.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +25,6 @@ from approxtrain.run import checkpoint, divergence, record
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
 KIND, SCHEMA = "approxtrain run", 1
-DEPTH = 2
-"""Levels below a folder that `load_all` looks for runs in: DIR/NAME.json and DIR/runs/NAME."""
 
 TRAJECTORY = 1
 """The number of the trajectories that this program computes.
@@ -142,71 +139,12 @@ def write(path: Path, archive: Archive) -> None:
 
 def read(path: Path) -> Archive:
     """The archive at `path`. ConfigError where it is none."""
-    content = _json(path)
-    if not _is_archive(content):
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ConfigError(
             f"`{path}` is no archive of a run: give a run folder, a JSON that `approxtrain reproduce` wrote, or a "
             "folder of such."
         )
-    return _of_json(path, content)
-
-
-def load_all(paths: Iterable[Path]) -> list[Archive]:
-    """The runs at `paths`: each a run folder, an archive, or a folder that holds such, up to DEPTH levels down.
-
-    A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
-    diverged one before the unfinished one, then one that was probed, and then the first. In a folder, other files are
-    passed over. ConfigError where a path leads to no run, or a file is damaged.
-    """
-    best: dict[Any, Archive] = {}
-    for path in paths:
-        here = list(_below(path, DEPTH)) if path.is_dir() else [read(path)]
-        if not here:
-            raise ConfigError(f"`{path}` holds no run folder and no archive of a run.")
-        for number, archive in enumerate(here):
-            key = archive.identity or (path, number)
-            best[key] = min(best.get(key, archive), archive, key=_worth)  # of equal ones the first
-    return list(best.values())
-
-
-def _worth(archive: Archive) -> tuple[int, bool]:
-    """Sort key: the archive that tells most comes first."""
-    return STATUSES.index(archive.status), not archive.probes
-
-
-def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
-    """The section with `keys` at their defaults."""
-    known = type(section).model_fields
-    return section.model_copy(update={key: known[key].default for key in keys if key in known})
-
-
-def _below(folder: Path, depth: int) -> Iterator[Archive]:
-    if (folder / CONFIG).is_file():
-        yield from of_folder(folder)
-        return
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    for path in entries:
-        if path.suffix == ".json" and path.is_file() and _is_archive(content := _json(path)):
-            yield _of_json(path, content)
-    for path in entries:
-        if depth and path.is_dir():
-            yield from _below(path, depth - 1)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"`{path}` does not exist.") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
-
-
-def _is_archive(content: Any) -> bool:
-    return isinstance(content, dict) and content.get("kind") == KIND
-
-
-def _of_json(path: Path, content: dict[str, Any]) -> Archive:
     if (schema := content.get("schema")) != SCHEMA:
         raise ConfigError(
             f"`{path}` has the schema {schema}, and this version reads {SCHEMA}: use the one that wrote it."
@@ -217,6 +155,22 @@ def _of_json(path: Path, content: dict[str, Any]) -> Archive:
     values: dict[str, Any] = {name: content[name] for name in names}
     values |= {name: _numbers(content[name]) for name in ("epochs", "probes")}
     return Archive(**values)
+
+
+def read_json(path: Path) -> Any:
+    """What is in the file at `path`. ConfigError where it cannot be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"`{path}` does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
+
+
+def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
+    """The section with `keys` at their defaults."""
+    known = type(section).model_fields
+    return section.model_copy(update={key: known[key].default for key in keys if key in known})
 
 
 def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -230,7 +184,7 @@ def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _summary(path: Path, config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """summary.json, where it is that of the run as it stands: not that of a shorter one which went on."""
-    summary = _json(path / record.SUMMARY) if (path / record.SUMMARY).is_file() else {}
+    summary = read_json(path / record.SUMMARY) if (path / record.SUMMARY).is_file() else {}
     steps = max((row["step"] for row in rows), default=0)
     return summary if (summary.get("epochs"), summary.get("steps")) == (config.train.epochs, steps) else {}
 

@@ -235,6 +235,7 @@ class Run:
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
             "epochs": train.epochs,
             "steps": self.workload.total_steps,
+            "validation_images": len(self.dataset.test_labels),
             "precision": train.precision,
             **outcome(record.rows(self.folder.path / record.METRICS), self.seeds),
             "measured_from_step": start,

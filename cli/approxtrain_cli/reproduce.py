@@ -108,7 +108,7 @@ def _reproduce(
         _train(console, out, [run for run in planned if not execute.archive_path(out, run).exists()], dataset)
         ended = [found.status for run in planned if (found := execute.find(out, run))]
         console.print(f"\narchives  {out}: {ended.count('finished')} finished, {ended.count('diverged')} diverged")
-    console.print(f"report    approxtrain report {shlex.quote(str(out))} --out report")
+    console.print(f"report    approxtrain report --paper {shlex.quote(str(out))} --out report")
     if not right:
         raise typer.Exit(1)
 

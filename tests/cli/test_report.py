@@ -15,13 +15,23 @@ def runs(make_run, tmp_path):
     return tmp_path / "runs"
 
 
-def test_it_says_what_it_found_and_where_the_page_is(call, runs, tmp_path):
+def test_it_says_what_comes_of_the_runs_and_where_the_page_is(call, runs, tmp_path):
     ended = call("report", runs, "--out", tmp_path / "report")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("2 of 3 runs in the paper's rows; tables 2, pictures 3\n")
-    assert "rows: 0 agrees, 0 differs, 1 inconclusive, 3 not run\n" in ended.out
+    assert ended.out.startswith(
+        "cnn2 on cifar10-jpeg75, 8 epochs\n\nExact training was best for the time: it was first"
+    )
     assert f"page      {tmp_path / 'report/report.html'}" in ended.out
     assert (tmp_path / "report/report.html").is_file()
+
+
+def test_beside_the_paper_it_says_how_many_runs_have_a_place_there(call, runs, tmp_path):
+    ended = call("report", "--paper", runs, "--out", tmp_path / "report")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith(
+        "2 of 3 runs in the paper's rows\nrows: 0 agrees, 0 differs, 1 inconclusive, 3 not run\n"
+    )
+    assert "## Table 2." in (tmp_path / "report/report.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["."]])

@@ -106,7 +106,7 @@ def test_it_trains_what_is_missing_and_says_what_to_do_next(trained, two_rows):
     assert len(lines(ended.out, "finished  best")) == 2
     assert ended.out.splitlines()[-2:] == [
         f"archives  {out}: 2 finished, 0 diverged",
-        f"report    approxtrain report {out} --out report",
+        f"report    approxtrain report --paper {out} --out report",
     ]
     assert list(archives(out)) == two_rows
 

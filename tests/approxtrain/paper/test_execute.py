@@ -15,7 +15,7 @@ import pytest
 from approxtrain import data, models
 from approxtrain.bench import step_bench
 from approxtrain.config import dump
-from approxtrain.errors import ConfigError, InterruptedRun, LockedError
+from approxtrain.errors import CheckpointError, ConfigError, InterruptedRun, LockedError
 from approxtrain.models import Model
 from approxtrain.paper import estimate, experiments, planning
 from approxtrain.paper.execute import execute, find
@@ -177,13 +177,13 @@ def test_a_name_that_another_run_has_is_an_error_and_nothing_is_written_over(
     assert after == before
 
 
-def test_a_run_whose_checkpoints_no_longer_say_how_it_began_is_another_one(runs, run, tmp_path):
+def test_a_run_whose_checkpoints_no_longer_say_how_it_began_does_not_go_on(runs, run, tmp_path):
     planned = runs()[ZERO]
     with pytest.raises(InterruptedRun):
         run(planned, stop_after=1)
     for meta in (tmp_path / "runs" / planned.name).glob("checkpoints/*/meta.json"):
         meta.unlink()
-    with pytest.raises(ConfigError, match="choose another --out"):
+    with pytest.raises(CheckpointError, match="meta.json is missing"):
         run(planned)
     assert jsons(tmp_path) == []
 

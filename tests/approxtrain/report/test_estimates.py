@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from approxtrain.report.estimates import Estimate, binomial_sd, estimate, paired
-from approxtrain.report.row_results import MARGIN, judge
+from approxtrain.report.paper_report import MARGIN, judge
 
 
 def around(mean: float, half_width: float, n: int) -> Estimate:

@@ -1,4 +1,4 @@
-"""A whole report of made runs: its files, its page, its figures, and that it is the same each time."""
+"""A whole report of made runs beside the paper: its files, its page, its figures, and that it is the same each time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 
 from approxtrain.errors import ConfigError
-from approxtrain.report import drawing, output
+from approxtrain.report import output
 from approxtrain.run import archive
-from approxtrain_kernels.methods import all_methods
-from approxtrain_kernels.methods.zero import Zero
 
 NAMES = ("cnn2-full", "cnn2-zero", "cnn2-random", "cnn2-approx-paper", "cnn2-approx", "cnn2-pooled")
 EMPTY = {"meta", "img"}
@@ -56,7 +54,7 @@ def runs(make_run, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def written(runs, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "report"
-    output.write([runs], out)
+    output.write([runs], out, paper=True)
     return out
 
 
@@ -67,7 +65,7 @@ def contents(out: Path) -> dict[str, bytes]:
 @pytest.mark.gate
 def test_the_same_runs_give_the_same_bytes_in_whatever_order_they_come(runs, written, tmp_path):
     files = sorted(runs.glob("*.json"), reverse=True)
-    output.write(files, tmp_path / "again")
+    output.write(files, tmp_path / "again", paper=True)
     again, first = contents(tmp_path / "again"), contents(written)
     assert again.keys() == first.keys()
     assert [name for name, content in first.items() if content != again[name]] == []
@@ -75,7 +73,7 @@ def test_the_same_runs_give_the_same_bytes_in_whatever_order_they_come(runs, wri
 
 def test_every_table_and_picture_is_a_file_and_has_its_data_beside_it(written):
     found = set(contents(written))
-    assert {"report.md", "report.html", "report.json", "tables/table2.csv", "tables/other-runs.csv"} <= found
+    assert {"report.md", "report.html", "report.json", "tables/table2.csv"} <= found
     pictures = {name.removesuffix(".svg") for name in found if name.endswith(".svg")}
     assert {"figures/figure5-loss", "figures/figure5-accuracy", "figures/pareto-cnn2"} <= pictures
     assert {f"{name}{kind}" for name in pictures for kind in (".png", ".csv")} <= found
@@ -108,8 +106,10 @@ def test_probes_are_drawn_and_what_is_not_a_number_is_left_out(written):
     assert not (written / "figures/gradient-cnn2-dead-planes-layer.csv").exists()
 
 
-def test_the_page_fetches_nothing_and_is_well_formed(written):
-    page = (written / "report.html").read_text("utf-8")
+@pytest.mark.parametrize("paper", [True, False])
+def test_the_page_fetches_nothing_and_is_well_formed(runs, tmp_path, paper):
+    output.write([runs], tmp_path / "report", paper=paper)
+    page = (tmp_path / "report/report.html").read_text("utf-8")
     outside = re.sub(r'src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]+"', "src", page)
     assert re.findall(r"https?:|//[a-z]|@import|<script|src=", outside) == []
     opened: list[str] = []
@@ -141,35 +141,6 @@ def test_the_page_shows_every_table_and_picture_of_the_markdown(written):
     assert set(drawn) == {path.read_bytes() for path in written.glob("figures/*.svg")}
 
 
-def test_a_method_that_report_has_never_seen_stands_under_other_runs_and_is_drawn_in_its_colour(make_run, tmp_path):
-    class Sketched(Zero):
-        name = "sketched"
-
-    full, zero = make_run("cnn2-full", epochs=2), make_run("cnn2-zero", epochs=2)
-    schedules = {name: zero.config["schedule"] | {"method": name} for name in ("sketched", "of-a-later-version")}
-    news = [
-        replace(zero, name=name, identity=name, config=zero.config | {"schedule": schedule})
-        for name, schedule in schedules.items()
-    ]
-    for run in (full, *news):
-        archive.write(tmp_path / f"{run.name}.json", run)
-    with pytest.MonkeyPatch.context() as patch:
-        known = all_methods() | {"sketched": Sketched}
-        patch.setattr(drawing, "all_methods", lambda: known)
-        output.write([tmp_path], tmp_path / "report")
-    text = (tmp_path / "report/report.md").read_text("utf-8")
-    assert (
-        len(re.findall(r"^\| (?:sketched|of-a-later-version) \|.*\| no row of the paper \|$", text, re.MULTILINE)) == 2
-    )
-    drawn = (tmp_path / "report/figures/other-cnn2-loss.svg").read_text("utf-8")
-    assert Sketched.colour in drawn
-    assert drawing.UNKNOWN in drawn
-    assert drawing.looks([("full", ""), ("zero", ""), ("zero", "")]) == [
-        (drawing.INK, 0),
-        *((Zero.colour, n) for n in (0, 1)),
-    ]
-
-
 def test_the_head_says_what_is_not_the_paper_s(written):
     text = (written / "report.md").read_text("utf-8")
     assert "- epochs: Table 2: 8\n" in text
@@ -178,16 +149,10 @@ def test_the_head_says_what_is_not_the_paper_s(written):
     assert "SHAPES" not in text
 
 
-def test_drawn_images_are_called_so_and_text_of_a_run_is_no_markup(make_run, tmp_path):
+def test_drawn_images_are_called_so(make_run, tmp_path):
     run = make_run("cnn2-zero", epochs=1, data="shapes", overrides=("train.batch_size=64",))
-    archive.write(tmp_path / "run.json", replace(run, name="<img src=x>|"))
-    archive.write(tmp_path / "other.json", make_run("cnn2-full", epochs=1))
-    output.write([tmp_path], tmp_path / "both")
-    page, text = ((tmp_path / "both" / name).read_text("utf-8") for name in ("report.html", "report.md"))
-    assert '<img src="x' not in page.replace("<img src=x", '<img src="x')
-    assert ">&lt;img src=x&gt;|</th>" in page
-    assert "| <img src=x>\\| |" in text
-    output.write([tmp_path / "run.json"], tmp_path / "drawn")
+    archive.write(tmp_path / "run.json", run)
+    output.write([tmp_path / "run.json"], tmp_path / "drawn", paper=True)
     text = (tmp_path / "drawn/report.md").read_text("utf-8")
     assert "**SHAPES: drawn by the program, not CIFAR-10**" in text
     assert "nothing here says anything about the paper**; `train.batch_size` is 64, the paper's 128." in text
@@ -206,7 +171,7 @@ def test_an_earlier_report_is_replaced_with_nothing_of_it_left(written, make_run
     out = Path(shutil.copytree(written, tmp_path / "report"))
     (out / "mine.txt").write_text("kept")
     archive.write(tmp_path / "other.json", make_run("resnet20-full", epochs=1))
-    output.write([tmp_path / "other.json"], out)
+    output.write([tmp_path / "other.json"], out, paper=True)
     found = set(contents(out))
     assert "mine.txt" in found
     assert not any("cnn2" in name or "table2" in name or "figure5" in name for name in found)

@@ -11,6 +11,7 @@ import pytest
 
 from approxtrain import config, disk
 from approxtrain.errors import ConfigError, DivergedError, InterruptedRun
+from approxtrain.report import inputs
 from approxtrain.run import archive, divergence
 from approxtrain.run.archive import TRAJECTORY
 from approxtrain.run.folder import RunFolder
@@ -67,6 +68,7 @@ def test_a_finished_run_is_archived_with_all_that_a_report_needs(finished):
     (outcome,) = summary.pop("by_seed")
     assert found.summary == summary | outcome
     assert found.environment == summary["environment"]
+    assert found.summary["validation_images"] == 40
     first, second = found.epochs
     assert [row["epoch"] for row in found.epochs] == [1, 2]
     assert [row["step"] for row in found.epochs] == [6, 12]
@@ -205,16 +207,16 @@ def test_a_folder_is_searched_and_what_is_no_run_is_passed_over(finished, tmp_pa
     (found,) = archive.of_folder(finished)
     disk.write_json(tmp_path / "store/table1.json", {"command": "bench-kernel"})
     archive.write(tmp_path / "store/other.json", found)
-    assert archive.load_all([tmp_path / "store"]) == [found]  # the same run, once
+    assert inputs.read([tmp_path / "store"]).archives == [found]  # the same run, once
     shutil.rmtree(tmp_path / "store/runs")
-    assert archive.load_all([tmp_path / "store"]) == [found]
-    assert archive.load_all([tmp_path / "store/other.json", finished]) == [found]
+    assert inputs.read([tmp_path / "store"]).archives == [found]
+    assert inputs.read([tmp_path / "store/other.json", finished]).archives == [found]
 
 
 def test_of_a_run_that_is_there_twice_the_finished_one_counts(finished, copy, tmp_path):
     (copy / "summary.json").unlink()
-    assert archive.load_all([copy])[0].status == "unfinished"
-    assert [found.status for found in archive.load_all([copy, finished])] == ["finished"]
+    assert inputs.read([copy]).archives[0].status == "unfinished"
+    assert [found.status for found in inputs.read([copy, finished]).archives] == ["finished"]
 
 
 @pytest.mark.parametrize(
@@ -231,10 +233,10 @@ def test_a_file_that_is_no_archive_is_an_error_that_names_it(name, content, mess
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=message) as error:
-        archive.load_all([tmp_path / name])
+        archive.read(tmp_path / name)
     assert name in str(error.value)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="holds no run folder and no archive"):
-        archive.load_all([tmp_path])
+        inputs.read([tmp_path])

@@ -9,26 +9,24 @@ import pytest
 
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
-from approxtrain.report import drawing, inputs, row_results, table1
-from approxtrain.report.compose import compose
+from approxtrain.report import drawing, inputs, paper_report, table1
 from approxtrain.report.document import Picture
 from approxtrain.report.inputs import BenchFile, Inputs
-from approxtrain.report.row_results import RowResult
-from approxtrain.report.selection import Selection, by_row, select, why_left_out
+from approxtrain.report.paper_report import PaperSelection, RowResult, by_row, compose, select
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 
 ROOT = Path(__file__).parents[3]
 
 
-def chosen(table: str, runs: list[Archive]) -> Selection:
+def chosen(table: str, runs: list[Archive]) -> PaperSelection:
     found = select(experiments.get(table), by_row(runs))
     assert found is not None
     return found
 
 
 def rows(table: str, runs: list[Archive], steps: tuple[BenchFile, ...] = ()) -> dict[str, RowResult]:
-    return {result.runs.row.name: result for result in row_results.results(chosen(table, runs), steps)}
+    return {result.row.name: result for result in paper_report.results(chosen(table, runs), steps)}
 
 
 def cells(table: str, runs: list[Archive]) -> dict[str, dict[str, str]]:
@@ -57,11 +55,11 @@ def three(make_run) -> list[Archive]:
 def test_a_row_has_mean_interval_difference_and_verdict(three):
     found = rows("table3", three)
     zero = found["resnet20-schedule1-zero"]
-    assert zero.accuracy["best"] is not None
-    assert zero.accuracy["best"].mean == pytest.approx(90.3)
-    assert zero.difference["best"] is not None
-    assert zero.difference["best"].mean == pytest.approx(-1.5)
-    assert zero.difference["best"].half_width == pytest.approx(4.302653 * 0.02 / 3**0.5, rel=1e-5)
+    assert zero.numbers["best_accuracy"] is not None
+    assert zero.numbers["best_accuracy"].mean == pytest.approx(90.3)
+    assert zero.numbers["difference"] is not None
+    assert zero.numbers["difference"].mean == pytest.approx(-1.5)
+    assert zero.numbers["difference"].half_width == pytest.approx(4.302653 * 0.02 / 3**0.5, rel=1e-5)
     assert (zero.paper_difference, zero.verdict.word) == (-1.5, "agrees")
     assert found["resnet20-schedule1-approx-paper"].verdict.word == "differs"
     assert found["resnet20-full"].verdict.word == "reference"
@@ -136,51 +134,50 @@ def test_runs_of_other_images_or_epochs_are_not_averaged_with_the_rest(make_run)
     assert selection.protocol.title == "cifar10-jpeg75, 8 epochs"
     assert selection.full.finished == {0: real[0]}
     assert {run.name for run in selection.archives} == {run.name for run in real}
-    assert sorted(map(id, selection.left_out)) == sorted(map(id, others))
-    reasons = [why_left_out(run, [selection]) for run in others]
-    assert reasons[:5] == ["Table 2 is of cifar10-jpeg75, 8 epochs"] * 5
-    assert reasons[5:] == ["Table 2 has runs with other settings, images or program"] * 2
+    report = compose(Inputs([*others, *real], [], []))
+    assert f"- not here: {len(others)} runs of other settings" in report.document.markdown
+    assert report.said.startswith(f"2 of {2 + len(others)} runs in the paper's rows\n")
 
 
-def test_a_run_of_no_row_is_told_too(make_run):
+def test_a_run_of_no_row_stands_in_none(make_run):
     own = make_run("cnn2-zero", overrides=("schedule.params={}", "schedule.name=schedule3"))
     assert by_row([own]) == {}
-    assert row_results.other_run(own, [])["why"] == "no row of the paper"
 
 
 def test_the_speed_up_is_the_paper_s_and_of_the_same_seeds(three):
-    found = rows("table3", three)["resnet20-schedule1-zero"].speed_up
+    result = rows("table3", three)["resnet20-schedule1-zero"]
+    found = result.numbers["speed_up"]
     assert found is not None
-    assert (found.percent.mean, found.percent.n, found.source) == (pytest.approx(7.0), 3, "steps of the runs")
+    assert (found.mean, found.n, result.speed_up_source) == (pytest.approx(7.0), 3, "steps of the runs")
 
 
 def test_a_step_of_a_schedule_that_alternates_is_the_mean_of_its_columns(make_run):
     exact, zero = make_run("cnn2-full", step_ms=100), make_run("cnn2-zero", step_ms=90)
     every_other = {"step_ms": {"median": 100.0, "mean": 90.0, "q1": 80.0, "q3": 100.0, "n": 3119}}  # 80, 100, 80, …
-    found = rows("table2", [exact, replace(zero, summary=zero.summary | every_other)])["cnn2-zero"].speed_up
+    found = rows("table2", [exact, replace(zero, summary=zero.summary | every_other)])["cnn2-zero"].numbers["speed_up"]
     assert found is not None
-    assert found.percent.mean == pytest.approx(10)
+    assert found.mean == pytest.approx(10)
 
 
 def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine(make_run):
     moved = make_run("cnn2-zero", step_ms=90)
     slow = [row | {"seconds": 10 * row["seconds"]} if row["epoch"] <= 6 else row for row in moved.epochs]
     moved = replace(moved, epochs=slow, summary=moved.summary | {"measured_from_step": 6 * 390})
-    found = rows("table2", [make_run("cnn2-full", step_ms=100), moved])["cnn2-zero"].speed_up
+    found = rows("table2", [make_run("cnn2-full", step_ms=100), moved])["cnn2-zero"].numbers["speed_up"]
     assert found is not None
-    assert found.percent.mean == pytest.approx(10)
+    assert found.mean == pytest.approx(10)
 
 
 def test_times_of_two_machines_are_not_held_against_each_other(make_run):
     there = make_run("cnn2-zero", place={**make_run("cnn2-full").environment, "processor": "another"})
-    assert rows("table2", [make_run("cnn2-full"), there])["cnn2-zero"].speed_up is None
+    assert rows("table2", [make_run("cnn2-full"), there])["cnn2-zero"].numbers["speed_up"] is None
 
 
 def test_nor_are_single_steps_and_steps_by_fours(make_run):
     exact, zero = make_run("cnn2-full"), make_run("cnn2-zero")
     by_fours = [replace(run, summary=run.summary | {"chunk": 4}) for run in (exact, zero)]
-    assert rows("table2", [by_fours[0], zero])["cnn2-zero"].speed_up is None
-    assert rows("table2", by_fours)["cnn2-zero"].speed_up is not None
+    assert rows("table2", [by_fours[0], zero])["cnn2-zero"].numbers["speed_up"] is None
+    assert rows("table2", by_fours)["cnn2-zero"].numbers["speed_up"] is not None
 
 
 def test_the_bound_is_that_of_the_cost_model(three):
@@ -197,29 +194,31 @@ def test_interleaved_steps_take_the_place_of_the_runs_own(three):
     steps = inputs.read([file]).steps
     found = rows("table3", three, steps)
     measured = steps[0].content["schedules"]
-    zero, approx = (found[f"resnet20-schedule1-{name}"].speed_up for name in ("zero", "approx-paper"))
-    assert zero is not None
-    assert approx is not None
-    assert zero.percent.mean == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
-    assert (zero.percent.n, zero.source) == (steps[0].content["rounds"], file.name)
-    assert approx.source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
-    assert found["resnet20-pooled"].speed_up is not None  # by the name of its preset
+    zero, approx = (found[f"resnet20-schedule1-{name}"] for name in ("zero", "approx-paper"))
+    speed_up = zero.numbers["speed_up"]
+    assert speed_up is not None
+    assert speed_up.mean == pytest.approx(100 * measured["schedule1 with zero"]["speed_up"]["value"])
+    assert (speed_up.n, zero.speed_up_source) == (steps[0].content["rounds"], file.name)
+    assert approx.numbers["speed_up"] is not None
+    assert approx.speed_up_source == f"{file.name}, schedule1 with approx"  # the factor costs nothing, and this is said
+    assert found["resnet20-pooled"].numbers["speed_up"] is not None  # by the name of its preset
     elsewhere = BenchFile(file.name, steps[0].content | {"environment": {"device": "NVIDIA H200"}})
-    own = rows("table3", three, (elsewhere,))["resnet20-schedule1-zero"].speed_up
-    assert own is not None
-    assert own.source == "steps of the runs"
+    own = rows("table3", three, (elsewhere,))["resnet20-schedule1-zero"]
+    assert own.numbers["speed_up"] is not None
+    assert own.speed_up_source == "steps of the runs"
 
 
 def test_resnet20_is_held_against_the_smaller_network(three, make_run):
     runs = [*three, *(make_run("resnet14-full", seed, best=0.908, epochs=30, step_ms=75) for seed in range(3))]
     found = rows("table3", runs)
     full, smaller = found["resnet20-full"], found["resnet14-full"]
-    assert full.above_smaller is not None
-    assert full.step_over_smaller is not None
-    assert (full.above_smaller.mean, full.step_over_smaller.mean) == (pytest.approx(1), pytest.approx(100 / 75))
-    assert (full.above_smaller.half_width, full.record["step_over_resnet14_n"]) == (pytest.approx(0.4968, abs=1e-3), 3)
+    above, step_over = (full.numbers[name] for name in ("above_resnet14", "step_over_resnet14"))
+    assert above is not None
+    assert step_over is not None
+    assert (above.mean, step_over.mean) == (pytest.approx(1), pytest.approx(100 / 75))
+    assert (above.half_width, full.record["step_over_resnet14_n"]) == (pytest.approx(0.4968, abs=1e-3), 3)
     for result in (smaller, rows("table3", three)["resnet20-full"]):
-        assert (result.above_smaller, result.step_over_smaller) == (None, None)
+        assert (result.numbers["above_resnet14"], result.numbers["step_over_resnet14"]) == (None, None)
 
 
 def test_table_1_is_read_from_bench_kernel():

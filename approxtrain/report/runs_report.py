@@ -1,0 +1,142 @@
+"""Runs held against each other: for each network and protocol the schedules against exact training of the same seeds,
+and which of them is accurate first. What is said of it, and in what order, is in runs.md.jinja."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from approxtrain.errors import ConfigError
+from approxtrain.paper.experiments import method_of
+from approxtrain.report import figures
+from approxtrain.report.document import Document, Report
+from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate
+from approxtrain.report.inputs import Inputs
+from approxtrain.report.selection import Protocol, RowRuns, Selection, by_seed
+from approxtrain.report.timing import elapsed, machine, step_ratios, step_seconds, timed
+from approxtrain.run.archive import ELSEWHERE, Archive
+from approxtrain.run.curves import schedule_title
+
+LESS = 0.5
+"""Points below the best accuracy of exact training: who gets there first was best for the time."""
+
+
+class Result(NamedTuple):
+    """What a schedule came to: the numbers of `RowRuns.numbers`, and its seconds, None where they are not known."""
+
+    runs: RowRuns
+    numbers: dict[str, Estimate | None]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The row in the columns of a CSV."""
+        return {"schedule": self.runs.name, **self.runs.record, **columns(self.numbers)}
+
+
+class Group(NamedTuple):
+    """The schedules of one network and protocol."""
+
+    selection: Selection
+    results: list[Result]
+    threshold: float | None
+    """Percent: LESS below the best of the exact runs, of the worst of these, so that each reaches it; where none
+    finished, of the most accurate schedule's. None where nothing finished."""
+    best: Result | None
+    """The schedule with the shortest mean time to the threshold, of those whose every run got there."""
+    alone: list[int]
+    """Seeds that finished under a schedule and not exactly."""
+    noise: tuple[int, float] | None
+    """Images that an accuracy is counted on, and half the 95 % interval that this leaves it, in points."""
+
+
+def compose(inputs: Inputs) -> Report:
+    """All that can be said of what was given, the group with most runs first."""
+    begun = [run for run in inputs.archives if run.data]
+    if not begun:
+        raise ConfigError("no run here has begun; measurements alone are reported with --paper.")
+    found: dict[tuple[str, Protocol], list[Archive]] = {}
+    for run in begun:
+        found.setdefault((run.config["model"]["name"], Protocol.of(run)), []).append(run)
+    ordered = sorted(found.items(), key=lambda item: -sum(run.status == "finished" for run in item[1]))
+    titles = [f"{model} on {protocol.title}" for (model, protocol), _ in ordered]
+    titles = _told_apart(titles, [protocol.values for (_, protocol), _ in ordered])
+    groups = []
+    for number, (((model, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
+        name = re.sub(r"[^\w.-]+", "-", model) + (f"-{number}" if len(ordered) > 1 else "")
+        groups.append(_group(Selection(name, title, model, protocol, _rows(runs))))
+    document = Document("runs.md.jinja", {"groups": groups, "figures": figures, "LESS": LESS})
+    conclusion = document.markdown.partition("\n## ")[0].partition("\n\n")[2].strip().replace("**", "")
+    facts = {
+        "protocol": {group.selection.name: group.selection.protocol.values for group in groups},
+        "best": {group.selection.name: group.best.runs.name if group.best else None for group in groups},
+    }
+    return Report(document, conclusion, [run for group in groups for run in group.selection.archives], facts)
+
+
+def _rows(runs: Sequence[Archive]) -> list[RowRuns]:
+    """A row a schedule, the exact one first: it is there without runs, too."""
+    found: dict[str, list[Archive]] = {"{}": []}
+    for run in runs:
+        schedule = {key: value for key, value in run.config["schedule"].items() if key not in ELSEWHERE["schedule"]}
+        exact = method_of(run.config) == "full"
+        found.setdefault("{}" if exact else json.dumps(schedule, sort_keys=True), []).append(run)
+    schedules = [json.loads(key) for key in found]
+    labels = ["full", *map(schedule_title, schedules[1:])]
+    methods = ["full", *(method_of({"schedule": schedule}) for schedule in schedules[1:])]
+    rows = zip(_told_apart(labels, schedules), methods, found.values(), strict=True)
+    return [RowRuns(label, label, method, "", by_seed(of_row)) for label, method, of_row in rows]
+
+
+def _group(selection: Selection) -> Group:
+    exact, rows = selection.full.accuracies("best"), [row.accuracies("best") for row in selection.rows if row.finished]
+    base = exact or max(rows, key=lambda row: fmean(row.values()), default={})
+    threshold = min(base.values()) - LESS if base else None
+    results = [Result(runs, _numbers(selection, runs, threshold)) for runs in selection.rows]
+    times = [(each.numbers["seconds_to_threshold"], each) for each in results]
+    there = [(time.mean, each) for time, each in times if time and time.n == len(each.runs.runs)]
+    best = min(there, key=lambda pair: pair[0])[1] if there else None
+    summaries = (run.summary for run in selection.archives)
+    counted = [(one["validation_images"], one["best_accuracy"]) for one in summaries if "validation_images" in one]
+    noise = [(images, NORMAL * binomial_sd(100 * accuracy, images)) for images, accuracy in counted[:1]]
+    alone = sorted({seed for row in rows for seed in row} - exact.keys())
+    return Group(selection, results, threshold, best, alone, noise[0] if noise else None)
+
+
+def _numbers(selection: Selection, runs: RowRuns, threshold: float | None) -> dict[str, Estimate | None]:
+    here = timed(selection, runs)
+    times = {seed: found for seed, run in here.items() if (found := elapsed(run))}
+    reached: dict[int, float] = {}
+    for seed in times:
+        for row in here[seed].epochs:
+            if threshold is not None and 100 * row.get("validation_accuracy", 0) >= threshold:
+                reached.setdefault(seed, times[seed][row["epoch"]])
+    return {
+        **runs.numbers(selection.full),
+        "step_seconds": estimate([taken for run in here.values() if (taken := step_seconds(run))]),
+        "step_over_full": estimate(step_ratios(runs, selection.full, machine)),
+        "training_seconds": estimate([max(each.values()) for each in times.values()]),
+        "seconds_to_threshold": estimate(list(reached.values())),
+    }
+
+
+def _told_apart(titles: Sequence[str], details: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The titles; behind those that are alike what differs in their details."""
+    items = [dict(_flat(each)) for each in details]
+    told = []
+    for title, own in zip(titles, items, strict=True):
+        alike = [other for same, other in zip(titles, items, strict=True) if same == title]
+        differs = [key for key, value in own.items() if any(other.get(key) != value for other in alike)]
+        told.append(", ".join([title, *(f"{key} {own[key]:.12}" for key in differs)]))
+    return told
+
+
+def _flat(table: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The values of nested tables and lists, by dotted keys."""
+    if isinstance(table, dict | list):
+        for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+            yield from _flat(value, f"{path}.{key}")
+    else:
+        yield path[1:], f"{table:g}" if isinstance(table, float) else str(table)
