@@ -62,6 +62,10 @@ def check_run(out: str, folder: Path, data: str) -> Path:
     return run
 
 
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 900
+
+
 def test_readme_has_the_blocks_that_these_tests_know():
     heads = [block[0] for block in BLOCKS]
     assert {*INSTALLING.values(), "make test"} <= set(heads)

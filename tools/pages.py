@@ -1,7 +1,7 @@
-"""Renders from results/ what docs/ and README show of them; tests hold the pages to it.
+"""Renders from results/ what docs/ show of them; tests hold the pages to it.
 
 python tools/pages.py cpu             # prints the tables of docs/cpu.md
-python tools/pages.py performance     # prints those of docs/performance.md, and last that of README
+python tools/pages.py performance     # prints those of docs/performance.md, and last that of docs/measured.md
 python tools/pages.py reproduction    # writes docs/reproduction.md between its two marks, and its pictures
 """
 
@@ -100,7 +100,7 @@ def methods(approx: list[dict[str, Any]], pooled: list[dict[str, Any]]) -> Rows:
 
 
 def performance() -> list[str]:
-    """The tables of docs/performance.md, and README's."""
+    """The tables of docs/performance.md, and docs/measured.md's."""
     every = (exact_steps(NEW), exact_steps(OLD), split(), places(), switching(), schedules(), schedules(brief=True))
     return list(map(table, every))
 
@@ -150,7 +150,7 @@ def switching() -> Rows:
 
 
 def schedules(brief: bool = False) -> Rows:
-    """All, or those that README has: one schedule a network, without `random`."""
+    """All, or those that docs/measured.md has: one schedule a network, without `random`."""
     yield "network", "schedule", "time saved", "at most", "share of that reached"
     for model, kind in SCHEDULES.items():
         for name, each in step(model, kind=kind)["schedules"].items():
