@@ -185,7 +185,7 @@ def test_a_run_whose_checkpoints_no_longer_say_how_it_began_does_not_go_on(runs,
         run(planned, stop_after=1)
     for meta in (tmp_path / "runs" / planned.name).glob("checkpoints/*/meta.json"):
         meta.unlink()
-    with pytest.raises(CheckpointError, match="meta.json is missing"):
+    with pytest.raises(CheckpointError, match=r"meta\.json is missing"):
         run(planned)
     assert jsons(tmp_path) == []
 
