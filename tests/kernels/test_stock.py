@@ -29,7 +29,7 @@ def values(n, size, ci, co, k, stride):
 
 def stock(shape):
     return lambda x, w: lax.conv_general_dilated(
-        x, w, shape.strides, shape.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, w, shape.strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 

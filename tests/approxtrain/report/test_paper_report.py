@@ -9,7 +9,7 @@ import pytest
 
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
-from approxtrain.report import drawing, inputs, paper_report, table1
+from approxtrain.report import drawing, figures, inputs, paper_report, table1
 from approxtrain.report.document import Picture
 from approxtrain.report.inputs import BenchFile, Inputs
 from approxtrain.report.paper_report import PaperSelection, RowResult, by_row, compose, select
@@ -168,6 +168,19 @@ def test_the_steps_of_a_run_that_went_on_elsewhere_are_those_of_its_last_machine
     assert found.mean == pytest.approx(10)
 
 
+def test_an_epoch_of_which_a_part_was_timed_counts_whole(make_run):
+    run = make_run("cnn2-full")
+    *before, last = run.epochs
+    part = last | {"steps": 100, "seconds": last["seconds"] * 100 / last["steps"]}
+    whole, resumed = (
+        rows("table2", [each])["cnn2-full"].numbers["training_seconds"]
+        for each in (run, replace(run, epochs=[*before, part]))
+    )
+    assert whole is not None
+    assert resumed is not None
+    assert resumed.mean == pytest.approx(whole.mean)
+
+
 def test_times_of_two_machines_are_not_held_against_each_other(make_run):
     there = make_run("cnn2-zero", place={**make_run("cnn2-full").environment, "processor": "another"})
     assert rows("table2", [make_run("cnn2-full"), there])["cnn2-zero"].numbers["speed_up"] is None
@@ -187,6 +200,14 @@ def test_the_bound_is_that_of_the_cost_model(three):
     assert bounds["resnet20-schedule3-approx"] == "8.4"
     assert bounds["resnet14-full"] == "35.0"  # 13 of 19 layers, by operations
     assert bounds["resnet20-full"] == "0.0"
+
+
+def test_on_the_front_is_who_is_better_than_all_that_took_no_longer(make_run):
+    made = {"full": (0.7, 100), "zero": (0.7, 110), "random": (0.65, 90)}
+    runs = [make_run(f"cnn2-{name}", best=best, step_ms=step) for name, (best, step) in made.items()]
+    picture, _ = figures.pareto(chosen("table2", runs), intervals=True)
+    assert picture is not None
+    assert [record["on_front"] for record in picture.records] == [True, False, True]
 
 
 def test_interleaved_steps_take_the_place_of_the_runs_own(three):
@@ -228,6 +249,7 @@ def test_table_1_is_read_from_bench_kernel():
     first, second, *_ = kernels.content["rows"]
     assert len(records) == 8
     assert records[0]["times_faster"] == pytest.approx(1 / first["ratio"]["value"])
+    assert records[0]["times_faster_low"] < records[0]["times_faster"] < records[0]["times_faster_high"]
     assert [records[0][key] for key in ("in_channels", "size", "paper_dense_ms", "paper_kernel_ms")] == [
         256,
         8,

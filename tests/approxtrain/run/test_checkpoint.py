@@ -104,6 +104,8 @@ def test_the_newest_two_are_kept_and_the_newest_is_the_highest_step(tmp_path: Pa
     os.utime(tmp_path / "step-00000009", (2e9, 2e9))  # a later time stamp does not make it newer
     assert names(tmp_path) == ["step-00000009", "step-00000010"]
     assert loaded_step(tmp_path) == 10
+    save(tmp_path / "long", 99_999_999, 100_000_000)  # whose name has a digit more
+    assert loaded_step(tmp_path / "long") == 100_000_000
 
 
 def test_a_bit_flip_in_any_file_is_caught_and_the_previous_checkpoint_used(tmp_path: Path) -> None:

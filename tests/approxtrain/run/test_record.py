@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_a_row_is_on_file_at_once_and_its_numbers_are_exact(tmp_path: Path) -> N
         (row,) = record.rows(tmp_path / "metrics.jsonl")
     assert list(row) == ["kind", "step", "epoch", "loss", "accuracy"]
     assert (row["step"], row["loss"], row["accuracy"]) == (3, float(loss), 1 / 3)
+
+
+def test_rows_are_on_the_disk_itself_before_a_checkpoint_vouches_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, int]] = []
+
+    def note(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        flushed.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with Record(tmp_path) as book:
+        write_epochs(book, range(1, 3))
+        book.sync(6)
+    files = [(tmp_path / name).stat() for name in ("metrics.jsonl", "timing.jsonl")]
+    assert {(file.st_ino, file.st_size) for file in files} <= set(flushed)
 
 
 def test_numbers_that_are_not_finite_are_strings_that_float_reads(tmp_path: Path) -> None:

@@ -61,15 +61,6 @@ def _saved(monkeypatch) -> list[int]:
     return steps
 
 
-def test_chunks_begin_at_multiples_from_the_start_of_an_epoch_and_what_is_left_runs_singly(assemble, pocket):
-    dispatch = assemble(pocket, {"name": "full"}, chunk=4).dispatch  # six steps an epoch
-    assert [dispatch.span(step) for step in range(12)] == [4, 1, 1, 1, 1, 1] * 2
-    dispatch.chunk = 2
-    assert [dispatch.span(step) for step in (0, 2, 4, 6)] == [2] * 4
-    dispatch.chunk = 7
-    assert dispatch.span(0) == 1
-
-
 @pytest.mark.parametrize("schedule", [{"name": "full"}, TWO_COLUMNS], ids=["one column", "two columns"])
 def test_a_chunk_takes_the_steps_that_single_calls_take(schedule, assemble, pocket):
     (states, losses), (chunked, its_losses) = (

@@ -1,4 +1,4 @@
-"""Which column is due, found on the device as on the host."""
+"""Which column is due, found on the device as on the host; and how many steps a call takes."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def test_the_device_finds_the_column_that_the_host_finds_at_every_step_of_every_
     on_host = [schedule.index(step) for step in steps]
     assert len(set(on_host)) > 1
     np.testing.assert_array_equal(on_device, on_host)
+
+
+def test_chunks_begin_at_multiples_from_the_start_of_an_epoch_and_what_is_left_runs_singly(assemble, pocket):
+    dispatch = assemble(pocket, {"name": "full"}, chunk=4).dispatch  # six steps an epoch
+    assert [dispatch.span(step) for step in range(12)] == [4, 1, 1, 1, 1, 1] * 2
+    dispatch.chunk = 2
+    assert [dispatch.span(step) for step in (0, 2, 4, 6)] == [2] * 4
+    dispatch.chunk = 7
+    assert dispatch.span(0) == 1

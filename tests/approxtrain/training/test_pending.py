@@ -9,6 +9,16 @@ from approxtrain.training.pending import PendingCalls
 from approxtrain.training.step import StepMetrics
 
 
+def test_the_steps_of_a_call_are_told_one_by_one_and_share_its_time(monkeypatch):
+    clock, finished = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    pending = PendingCalls(lambda *told: finished.append(told), chunk=2)
+    pending.add(4, 2, StepMetrics(jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))), timed=True)
+    clock[0] = 3.0
+    pending.drain()
+    assert finished == [(4, [1.0], 1.5), (5, [2.0], 1.5)]
+
+
 def test_a_pause_waits_for_all_steps_and_its_time_is_no_steps(monkeypatch):
     clock, finished = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
