@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Needs Python 3.11 or later; PYTHON=/path/to/python chooses one.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-all env lint gpu-check gpu-bench clean
+.PHONY: help demo check test test-all env lint docs gpu-check gpu-bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -25,6 +25,10 @@ lint: env ## format and fix what can be fixed, then check the types
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 	.venv/bin/pyright --pythonpath .venv/bin/python
+
+docs: ## build the documentation with the API reference into site/
+	@tools/environment.sh .venv-docs "$(PYTHON)" --group docs
+	.venv-docs/bin/mkdocs build --strict --quiet
 
 gpu-check: ## no GPU needed: compile for an H200, check registers, spills and what a step launches (docs/gpu.md)
 	@PYTHON="$(PYTHON)" tools/gpu_check.sh $(GPU_ARGS)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from approxtrain.models.max_pool import max_pool
     from approxtrain.models.relu import relu
     from approxtrain.schedule import Schedule
-    from approxtrain.training.load_run import load_run
+    from approxtrain.training.loaded import load_run
     from approxtrain_kernels import conv, weight_gradient
 
 __all__ = [
@@ -49,7 +49,7 @@ _HOMES = {
     "conv": "approxtrain_kernels",
     "conv_layers": "approxtrain.models.conv_layers",
     "drawing": "approxtrain.models.approximate",
-    "load_run": "approxtrain.training.load_run",
+    "load_run": "approxtrain.training.loaded",
     "max_pool": "approxtrain.models.max_pool",
     "relu": "approxtrain.models.relu",
     "weight_gradient": "approxtrain_kernels",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from approxtrain import disk
-from approxtrain.training.load_run import LoadedRun
+from approxtrain.training.loaded import LoadedRun
 
 
 def write_safetensors(run: LoadedRun, file: Path) -> None:

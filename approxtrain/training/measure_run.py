@@ -11,7 +11,7 @@ import numpy as np
 from approxtrain import config as configuration
 from approxtrain import data
 from approxtrain.errors import ConfigError, DataError
-from approxtrain.training.load_run import LoadedRun, load_run
+from approxtrain.training.loaded import LoadedRun, load_run
 
 
 def measure(

@@ -29,7 +29,7 @@ def export(
     approxtrain export runs/mine --checkpoint last --out mine.safetensors
     """
     from approxtrain.training.export import write_safetensors
-    from approxtrain.training.load_run import load_run
+    from approxtrain.training.loaded import load_run
 
     loaded = load_run(run, which=checkpoint.value, seed=seed)
     file = out or run.with_name(f"{run.resolve().name}.{file_format.value}")
