@@ -220,7 +220,7 @@ def _sha256(path: Path) -> str:
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
-    """"params/stage1/0/conv1/kernel" → leaf, in the order of the tree."""
+    """ "params/stage1/0/conv1/kernel" → leaf, in the order of the tree."""
     import jax
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)

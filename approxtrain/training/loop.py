@@ -19,7 +19,7 @@ import numpy as np
 from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
-from approxtrain.data import Dataset
+from approxtrain.data import Dataset, ImageSet
 from approxtrain.errors import DivergedError, InterruptedRun
 from approxtrain.run import archive, curves, divergence, record
 from approxtrain.run.environment import this_environment
@@ -114,7 +114,7 @@ class Run:
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
         self.dispatch.chunk = self._chunk(epoch)
-        order = _order(self.keys.order, epoch=jnp.int32(epoch), size=len(self.dataset.train_labels))
+        order = _order(self.keys.order, epoch=jnp.int32(epoch), size=len(self.dataset.train))
         state, seconds, steps = self._steps(epoch, state, order, rows, interruption)
         step, batch = int(state.step), self.config.train.batch_size
         count = self.workload.steps_per_epoch
@@ -242,9 +242,11 @@ class Run:
         return summary
 
 
-def _on_device(dataset: Dataset) -> tuple[Images, Images]:
+def _on_device(dataset: ImageSet) -> tuple[Images, Images]:
     """The images to train on and those to validate on, both normalised by the statistics of the first."""
-    statistics = channel_statistics(dataset.train_images)
-    train = Images(*map(jax.device_put, (dataset.train_images, dataset.train_labels, *statistics)))
-    validation = map(jax.device_put, (dataset.test_images, dataset.test_labels))
-    return train, Images(*validation, mean=train.mean, std=train.std)
+    train, validation = dataset.arrays
+    statistics = channel_statistics(train.images)
+    images = Images(*map(jax.device_put, (train.images, train.labels, *statistics)))
+    return images, Images(
+        *map(jax.device_put, (validation.images, validation.labels)), mean=images.mean, std=images.std
+    )

@@ -58,8 +58,8 @@ class Progress(Listener):
         shares = ", ".join(f"{label} {share:.0%}" for label, share in by_share if share > 0)
         self.say(f"model     {work.model.name}, {len(work.model.layers)} convolutions")
         self.say(
-            f"data      {images.name}: {len(images.train_labels)} training images, "
-            f"{len(images.test_labels)} to validate on ({images.validation})"
+            f"data      {images.name}: {len(images.train)} training images, "
+            f"{len(images.validation)} to validate on ({images.validated_on})"
         )
         columns = len(work.schedule.columns)
         self.say(f"schedule  {work.config.schedule.title}: {shares} of the cells; {columns} distinct columns")

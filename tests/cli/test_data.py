@@ -70,7 +70,7 @@ def test_verify_draws_the_embedded_images_again() -> None:
 
 
 def test_fetch_shows_each_mirror_and_where_the_archive_lies(monkeypatch, own_folder: Path) -> None:
-    def download(folder, *, say, progress) -> Path:
+    def download(folder, *, name, say, progress) -> Path:
         assert folder is None
         say("from https://mirror/[1]/cifar-10-binary.tar.gz")
         progress(5, 10)
