@@ -125,3 +125,60 @@ def _picture(image: np.ndarray) -> Image.Image:
 def _array(picture: Any) -> np.ndarray:
     pixels = np.asarray(picture)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """What a batch is made of: an image as it comes into the network, its label, whether it counts, and what was
+    skipped in its place (the number of the image + 1, or 0).
+    """
+
+    reader: Reader
+    skip: bool
+    """Whether a broken image is left out; else it is an error."""
+    smallest: float | None = None
+    """Least share of the area in a random part; None: the whole image, its middle where it is resized."""
+
+    def random(self, index: int, draw: np.random.Generator) -> dict[str, np.ndarray]:
+        """To train on. In the place of a broken image comes the next one that is not, so that batches stay full."""
+        count = len(self.reader.split)
+        for number in range(index, index + _PATIENCE):
+            try:
+                image, label = self.reader.whole(number % count)
+            except BrokenImageError:
+                if not self.skip:
+                    raise
+                continue
+            size = self._shape[:2]
+            image = fit(image, size) if self.smallest is None else random_view(image, size, self.smallest, draw)
+            return _element(image, label, skipped=0 if number == index else index + 1)
+        raise DataError(f"None of {_PATIENCE} images from {self.reader.what(index)} on can be read.")
+
+    def plain(self, index: int) -> dict[str, np.ndarray]:
+        """To validate on. A broken image does not count."""
+        try:
+            return _element(*self.reader(index))
+        except BrokenImageError:
+            if not self.skip:
+                raise
+            return _element(np.zeros(self._shape, np.uint8), 0, counts=0, skipped=index + 1)
+
+    def sums(self, index: int) -> np.ndarray:
+        """int64 `[3, C]`: over the pixels of an image how many there are, their values and their squares."""
+        element = self.plain(index)
+        pixels = element["pixels"].reshape(-1, self._shape[2]).astype(np.int64) * element["counts"]
+        return np.stack([np.full(self._shape[2], len(pixels) * element["counts"]), pixels.sum(0), (pixels**2).sum(0)])
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        assert self.reader.shape is not None
+        return self.reader.shape
+
+
+_PATIENCE = 100
+"""Broken images on end after which no more are tried."""
+
+
+def _element(image: np.ndarray, label: int, *, counts: int = 1, skipped: int = 0) -> dict[str, np.ndarray]:
+    numbers = {"label": label, "counts": counts, "skipped": skipped}
+    return {"pixels": image, **{name: np.int32(number) for name, number in numbers.items()}}
