@@ -71,7 +71,7 @@ def open_saved(path: Path, channels: int | None = None) -> HuggingFace:
             'pip install "approxtrain[hf]".'
         ) from None
     found: Any = datasets.load_from_disk(str(path))
-    splits: dict[str, Any] = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    splits: dict[str, Any] = {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
     if "train" not in splits:
         raise DataError(f"`{path}` has no split `train`; it has {', '.join(splits)}.")
     columns = splits["train"].features

@@ -71,16 +71,19 @@ def is_one(path: Path) -> bool:
 def open_folder(path: Path, channels: int | None = None) -> ImageFolder:
     """The images below `path`, none of them read. DataError where a class is empty or not to be trained on."""
     train = _train(path)
-    names = [folder.name for folder in _classes(train)]
-    if empty := [name for name in names if not _images(train / name)]:
+    of_class = {folder.name: _images(folder) for folder in _classes(train)}
+    if empty := [name for name, files in of_class.items() if not files]:
         raise DataError(f"`{train / empty[0]}` holds no image ({', '.join(sorted(ENDINGS))}). Fill or remove it.")
+    names = tuple(of_class)
+    channels = channels or _channels([file for files in of_class.values() for file in files])
     split = next((path / name for name in _VALIDATION if train != path and (path / name).is_dir()), None)
-    if split and (unknown := {folder.name for folder in _classes(split)} - set(names)):
-        raise DataError(f"`{split}` has the class {min(unknown)!r}, which `{train}` has not.")
-    channels = channels or _channels(train)
-    validation = _files(split, names, channels) if split else None
+    validation = None
+    if split is not None:
+        if unknown := {folder.name for folder in _classes(split)} - of_class.keys():
+            raise DataError(f"`{split}` has the class {min(unknown)!r}, which `{train}` has not.")
+        validation = _files([_images(split / name) for name in names], channels)
     validated_on = "test" if split == path / "test" else "validation"
-    return ImageFolder(path, tuple(names), _files(train, names, channels), validation, validated_on)
+    return ImageFolder(path, names, _files(list(of_class.values()), channels), validation, validated_on)
 
 
 def _train(path: Path) -> Path:
@@ -91,10 +94,9 @@ def _classes(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files(folder: Path, names: list[str], channels: int) -> Files:
-    of_class = [_images(folder / name) for name in names]
-    labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(paths) for paths in of_class])
-    return Files(tuple(path for paths in of_class for path in paths), labels, channels)
+def _files(of_class: list[list[Path]], channels: int) -> Files:
+    labels = np.repeat(np.arange(len(of_class), dtype=np.int32), [len(files) for files in of_class])
+    return Files(tuple(file for files in of_class for file in files), labels, channels)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -103,9 +105,8 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _channels(folder: Path) -> int:
+def _channels(files: list[Path]) -> int:
     """1 where a sample, evenly spaced, has no colours."""
-    files = [file for of_class in _classes(folder) for file in _images(of_class)]
     for file in files[:: -(-len(files) // _SAMPLE)]:
         try:
             with Image.open(file) as picture:

@@ -82,7 +82,7 @@ class Reader:
     def __call__(self, index: int) -> tuple[np.ndarray, int]:
         """As `whole`, of the size that the network gets."""
         image, label = self.whole(index)
-        return (image if self.shape is None else fit(image, self.shape[:2])), label
+        return (image if self.shape is None else fit(image, (self.shape[0], self.shape[1]))), label
 
     def what(self, index: int) -> str:
         """The name of an image: its file, where it has one."""
@@ -101,7 +101,8 @@ def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The image `[H, W, C]` resized until its shorter side fits, and then its middle: `[*size, C]`."""
     if image.shape[:2] == size:
         return image
-    return _array(ImageOps.fit(_picture(image), size[::-1], Image.Resampling.BILINEAR))
+    height, width = size
+    return _array(ImageOps.fit(_picture(image), (width, height), Image.Resampling.BILINEAR))
 
 
 def random_view(image: np.ndarray, size: tuple[int, int], smallest: float, draw: np.random.Generator) -> np.ndarray:
@@ -114,7 +115,8 @@ def random_view(image: np.ndarray, size: tuple[int, int], smallest: float, draw:
     area, ratio = height * width * draw.uniform(smallest, 1), math.exp(draw.uniform(-1, 1) * math.log(4 / 3))
     wide, high = min(math.sqrt(area * ratio), width), min(math.sqrt(area / ratio), height)
     left, top = draw.uniform(0, width - wide), draw.uniform(0, height - high)
-    picture = _picture(image).resize(size[::-1], Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high))
+    box = (left, top, left + wide, top + high)
+    picture = _picture(image).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
     return _array(ImageOps.mirror(picture) if draw.random() < 0.5 else picture)
 
 
@@ -139,7 +141,7 @@ class View:
     smallest: float | None = None
     """Least share of the area in a random part; None: the whole image, its middle where it is resized."""
 
-    def random(self, index: int, draw: np.random.Generator) -> dict[str, np.ndarray]:
+    def random(self, index: int, draw: np.random.Generator) -> dict[str, Any]:
         """To train on. In the place of a broken image comes the next one that is not, so that batches stay full."""
         count = len(self.reader.split)
         for number in range(index, index + _PATIENCE):
@@ -149,12 +151,12 @@ class View:
                 if not self.skip:
                     raise
                 continue
-            size = self._shape[:2]
+            size = self._shape[0], self._shape[1]
             image = fit(image, size) if self.smallest is None else random_view(image, size, self.smallest, draw)
             return _element(image, label, skipped=0 if number == index else index + 1)
         raise DataError(f"None of {_PATIENCE} images from {self.reader.what(index)} on can be read.")
 
-    def plain(self, index: int) -> dict[str, np.ndarray]:
+    def plain(self, index: int) -> dict[str, Any]:
         """To validate on. A broken image does not count."""
         try:
             return _element(*self.reader(index))
@@ -179,6 +181,6 @@ _PATIENCE = 100
 """Broken images on end after which no more are tried."""
 
 
-def _element(image: np.ndarray, label: int, *, counts: int = 1, skipped: int = 0) -> dict[str, np.ndarray]:
+def _element(image: np.ndarray, label: int, *, counts: int = 1, skipped: int = 0) -> dict[str, Any]:
     numbers = {"label": label, "counts": counts, "skipped": skipped}
     return {"pixels": image, **{name: np.int32(number) for name, number in numbers.items()}}

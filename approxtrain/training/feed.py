@@ -174,7 +174,8 @@ class Stream:
 
 def _begin_worker(number: int, count: int) -> None:
     """A worker leaves signals to the process that it works for, and ends with it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number_of_signal, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:

@@ -127,3 +127,13 @@ def test_a_run_that_streams_is_killed_and_goes_on_bit_for_bit(workers, place, st
     whole_rows, whole_arrays = left(place / "whole")
     assert rows == whole_rows
     assert arrays == whole_arrays
+
+
+def test_ctrl_c_reaches_the_whole_group_and_the_run_saves_before_it_ends(place, start):
+    streamed = ["mine.toml", "data.stream=true", "--out"]
+    assert finish(start("train", *streamed, "whole", "data.workers=0")) == 0
+    code = KILL.format(8).replace("os.kill(os.getpid(), signal.SIGKILL)", "os.killpg(0, signal.SIGINT)")
+    interrupted = start("train", *streamed, "stopped", "data.workers=1", code=code, start_new_session=True)
+    assert finish(interrupted) == 128 + signal.SIGINT
+    assert finish(start("train", "--resume", "stopped")) == 0
+    assert left(place / "stopped") == left(place / "whole")

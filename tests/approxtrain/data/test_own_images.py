@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import zlib
@@ -264,3 +265,13 @@ def test_a_set_above_the_memory_is_streamed_and_a_limit_brings_it_back(pets: Pat
     assert not load(pets, memory=small, stream=False).streamed
     (pets / "train/cat/0.png").write_bytes(b"other")
     assert load(pets, stream=True, broken="skip").sha256 != found.sha256
+
+
+def test_the_data_set_of_the_documentation_works() -> None:
+    text = (Path(__file__).parents[3] / "docs/data.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, type] = {}
+    exec(code, names)
+    found = data.load(DataConfig(name="mine"), names["Stripes"](count=20))
+    assert (len(found.train), len(found.validation), found.image_shape) == (20, 10, (32, 32, 3))
+    assert found.arrays[0].labels.tolist() == [0, 1] * 10
