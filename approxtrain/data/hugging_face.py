@@ -64,7 +64,7 @@ def is_one(path: Path) -> bool:
 def open_saved(path: Path, channels: int | None = None) -> HuggingFace:
     """The data set saved at `path`, no image read. DataError where it has no column of images or no classes."""
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise DataError(
             f"`{path}` is a Hugging Face data set, and the package that reads it is not there: "

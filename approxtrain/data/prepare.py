@@ -10,7 +10,7 @@ import numpy as np
 
 from approxtrain.data import holdout
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, fingerprint, take
-from approxtrain.data.pictures import RESIZE, BrokenImageError, Reader
+from approxtrain.data.reading import RESIZE, BrokenImageError, Reader
 from approxtrain.errors import ConfigError, DataError
 
 GIB = 2**30
@@ -141,6 +141,8 @@ def _decoded(images: ImageSet, config: DataConfig) -> ImageSet:
     """The set in memory, with the SHA-256 of its images where it had none."""
     skipped: list[str] = []
     train, validation = (_array(reader, config.broken == "skip", skipped) for reader in readers(images, config))
+    if images.validation and not len(validation):
+        raise DataError(f"None of {_validating(images)} can be read.")
     sha256 = images.sha256 or fingerprint(train.images, train.labels, validation.images, validation.labels)
     return replace(images, train=train, validation=validation, sha256=sha256, skipped=tuple(skipped))
 

@@ -17,6 +17,8 @@ from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree
 
 BATCH = 500
+"""Images of 32×32 in a batch. Of larger ones fewer, and at least LEAST, so that the memory is about the same."""
+LEAST = 32
 
 
 class Evaluation(NamedTuple):
@@ -35,12 +37,19 @@ class Evaluator:
         self.images = images
         self.task, self._batch = task, None
 
+    @staticmethod
+    def batch_size(images: Images) -> int:
+        """How many of these images, which are a whole split, are taken at a time."""
+        _, height, width, _ = images.pixels.shape
+        return min(BATCH, max(LEAST, BATCH * 32 * 32 // (height * width)))
+
     def __call__(self, state: TrainState) -> list[Evaluation]:
         """What each seed comes to."""
         sums, size = [], 0
         for images, start, counted in self._batches():
             if self._batch is None:
-                batch = jax.jit(partial(_batch_sums, self.task, BATCH if images is self.images else len(images.labels)))
+                taken = self.batch_size(images) if images is self.images else len(images.labels)
+                batch = jax.jit(partial(_batch_sums, self.task, taken))
                 self._batch = batch.lower(state.validated, state.stats, images, start).compile()
             sums.append(self._batch(state.validated, state.stats, images, start))
             size += counted
@@ -50,9 +59,9 @@ class Evaluator:
     def _batches(self) -> Iterator[tuple[Images, jax.Array, int]]:
         """Images, where in them a batch starts, and how many of it count."""
         if isinstance(self.images, Images):
-            size = len(self.images.labels)
-            for start in range(0, size, BATCH):
-                yield self.images, jnp.int32(start), min(BATCH, size - start)
+            size, taken = len(self.images.labels), self.batch_size(self.images)
+            for start in range(0, size, taken):
+                yield self.images, jnp.int32(start), min(taken, size - start)
         else:
             for images in self.images():
                 yield images, jnp.int32(0), int((np.asarray(images.labels) >= 0).sum())

@@ -26,8 +26,9 @@ from absl import flags
 
 from approxtrain.config import Config
 from approxtrain.data import Arrays, ImageSet
-from approxtrain.data.pictures import View
 from approxtrain.data.prepare import readers
+from approxtrain.data.reading import View
+from approxtrain.errors import DataError
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 
 READY = 1e-3
@@ -104,7 +105,7 @@ class Stream:
         if step != self._step:
             self.close()
             self._iterator = iter(self._read(self._batches_from(step), self.workers))
-        batch = next(self._iterator)
+        batch = self._next()
         seconds = time.perf_counter() - begin
         if step == self._step:
             self._seconds.append(seconds)
@@ -112,6 +113,17 @@ class Stream:
             self.start_seconds += seconds
         self._step = step + 1
         return self._images(batch, "training")
+
+    def _next(self) -> dict[str, jax.Array]:
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise DataError(
+                "A process that reads images was ended from outside, as the system does where memory runs out. Go on "
+                "with `approxtrain train --resume DIR`, with fewer of them: data.workers=N."
+            ) from error
 
     def figures(self) -> dict[str, Any]:
         """What a summary says of the reading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from approxtrain import data
 from approxtrain.config import Config
 from approxtrain.data import store
+from approxtrain.data.pictures import random_view
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
@@ -114,8 +116,6 @@ def test_mean_and_deviation_are_those_of_the_images(pets):
 
 
 def test_a_random_view_is_a_part_of_the_image_and_flips_it_half_of_the_time():
-    from approxtrain.data.pictures import random_view
-
     image = np.zeros((60, 80, 3), np.uint8)
     image[..., 0], image[..., 1] = np.arange(60)[:, None], np.arange(80)
     views = [random_view(image, (32, 24), 0.2, np.random.default_rng(seed)) for seed in range(200)]
@@ -131,6 +131,15 @@ def test_an_image_that_a_worker_cannot_read_is_named(pets, tmp_path):
     broken = with_a_broken_image(pets, tmp_path)
     with pytest.raises(DataError, match=rf"`{broken}` cannot be read"):
         batches(configure(tmp_path, workers=1))
+
+
+def test_a_worker_that_is_killed_is_an_error_in_words(pets):
+    feed = stream(configure(pets, workers=1, train={"epochs": 10_000}))
+    feed.images(0)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(DataError, match=r"ended from outside.*data\.workers=N"):
+        _ = [feed.images(step) for step in range(1, 100)]
 
 
 def with_a_broken_image(pets: Path, folder: Path) -> Path:
