@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from approxtrain.config import plain
-from approxtrain.data import cifar
+from approxtrain.data import cifar, cifar_layouts
 from approxtrain.paper import experiments
 from approxtrain.run.archive import Archive, identity
 
@@ -111,7 +111,7 @@ class TinyCifar:
 def tiny() -> TinyCifar:
     rng = np.random.default_rng(0)
     binary, python = {}, {}
-    for batch in cifar.BATCHES:
+    for batch in cifar_layouts.BATCHES:
         labels = rng.permutation(np.arange(20) % 10)
         pixels = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
         records = np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1)
@@ -133,15 +133,15 @@ def make_official(monkeypatch: pytest.MonkeyPatch, tiny: TinyCifar) -> Callable[
     def make(binary: Path | None = None, python: Path | None = None) -> None:
         layouts = []
         for layout, members, archive in (
-            (cifar.BINARY, tiny.binary, binary),
-            (cifar.PYTHON, tiny.python, python),
+            (cifar_layouts.BINARY, tiny.binary, binary),
+            (cifar_layouts.PYTHON, tiny.python, python),
         ):
             content = archive.read_bytes() if archive else b""
             layouts.append(
                 replace(
                     layout,
                     digests=tuple(hashlib.new(layout.algorithm, c).hexdigest() for c in members.values()),
-                    batch_bytes=20 * cifar.RECORD if layout.batch_bytes else None,
+                    batch_bytes=(20 * layout.record,) * 6 if layout.batch_bytes else None,
                     archive_bytes=len(content),
                     archive_sha256=hashlib.sha256(content).hexdigest(),
                 )

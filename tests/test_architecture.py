@@ -23,7 +23,7 @@ ROOMS = ["errors", "disk", "models", "data", "schedule", "config", "run", "train
 PACKAGES = [folder.name for folder in STOREYS.values()]
 SOURCES = sorted(file for folder in STOREYS.values() for file in folder.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-HEAVY = {"jax", "jaxlib", "flax", "optax", "matplotlib", "tensorboardX"}
+HEAVY = {"jax", "jaxlib", "flax", "optax", "matplotlib", "tensorboardX", "grain", "datasets"}
 JAX_FREE = [
     "approxtrain",
     "approxtrain.run.archive",

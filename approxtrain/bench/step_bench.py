@@ -29,6 +29,7 @@ from approxtrain.bench.plain import plain
 from approxtrain.bench.step_parts import LayerConvolution
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
+from approxtrain.errors import ConfigError
 from approxtrain.models.approximate import approximate
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
@@ -76,13 +77,15 @@ class StepBench:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.steps_per_epoch = steps_per_epoch(config)
         self._set_up: dict[int, tuple[Task, TrainState]] = {}
         self.dataset = data.load(config.data)
-        self.data = {"name": self.dataset.name, "sha256": self.dataset.sha256}
+        if self.dataset.streamed:
+            raise ConfigError("Steps are timed on images in memory: data.limit=N takes fewer, data.stream=false all.")
+        self.steps_per_epoch = steps_per_epoch(config, self.dataset)
+        self.data = self.dataset.identity
         self.model = config.model.network().on(self.dataset.image_shape, len(self.dataset.class_names))
-        statistics = channel_statistics(self.dataset.train_images)
-        self.images = Images(*map(jnp.asarray, (self.dataset.train_images, self.dataset.train_labels, *statistics)))
+        train, _ = self.dataset.arrays
+        self.images = Images(*map(jnp.asarray, (train.images, train.labels, *channel_statistics(train.images))))
 
     def run(
         self,
@@ -170,6 +173,6 @@ class StepBench:
         task, state = self._set_up[seeds]
         state = jax.tree.map(jnp.copy, state)  # each contender consumes its own
         order = jax.jit(epoch_order, static_argnames="size")(
-            keys.order, epoch=jnp.int32(1), size=len(self.dataset.train_labels)
+            keys.order, epoch=jnp.int32(1), size=len(self.dataset.train)
         )
         return Dispatch(task._replace(follow=follow), schedule, keys, train, mode=mode), state, order

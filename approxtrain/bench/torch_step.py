@@ -16,14 +16,14 @@ import numpy as np
 
 from approxtrain.bench import torch_networks, torch_peer
 from approxtrain.config import Config
-from approxtrain.data import Dataset
+from approxtrain.data import ImageSet
 from approxtrain.models import Model
 from approxtrain.training.batch import PADDING, channel_statistics
 
 FORMATS = {"nhwc": "channels_last", "nchw": "contiguous_format"}
 
 
-def peers(model: Model, config: Config, dataset: Dataset) -> Iterator[tuple[str, Callable[[], None] | str]]:
+def peers(model: Model, config: Config, dataset: ImageSet) -> Iterator[tuple[str, Callable[[], None] | str]]:
     """(name, a call of one step) for each way; in place of the call the reason where PyTorch cannot do it."""
     if torch_networks.network(model.name) is None:
         yield "torch", f"there is no {model.name} in PyTorch here (approxtrain/bench/torch_networks.py)"
@@ -41,15 +41,16 @@ def peers(model: Model, config: Config, dataset: Dataset) -> Iterator[tuple[str,
 class TorchStep:
     """One step of Adam on a random batch each call, with as many threads as XLA has."""
 
-    def __init__(self, model: Model, config: Config, dataset: Dataset, memory_format: str, *, compiled: bool) -> None:
+    def __init__(self, model: Model, config: Config, dataset: ImageSet, memory_format: str, *, compiled: bool) -> None:
         torch = self._torch = torch_peer.module()
         torch.manual_seed(config.train.seed)
         self._batch, self._augment = config.train.batch_size, config.train.augment
         self._format = getattr(torch, memory_format)
         self._autocast = config.train.precision == "bfloat16"
-        self._pixels = torch.from_numpy(np.array(dataset.train_images))
-        self._labels = torch.from_numpy(np.array(dataset.train_labels)).long()
-        self._mean, self._std = (torch.from_numpy(a) for a in channel_statistics(dataset.train_images))
+        train, _ = dataset.arrays
+        self._pixels = torch.from_numpy(np.array(train.images))
+        self._labels = torch.from_numpy(np.array(train.labels)).long()
+        self._mean, self._std = (torch.from_numpy(a) for a in channel_statistics(train.images))
         self.network = torch_networks.network(model.name).to(memory_format=self._format)
         self._adam = torch.optim.Adam(self.network.parameters(), lr=config.optimizer.learning_rate, fused=True)
         self._loss = torch.compile(self._loss_of) if compiled else self._loss_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from approxtrain import models
+from approxtrain.models.target import PATTERN
 from approxtrain.schedule.config import ScheduleConfig
 
 Count = Annotated[int, Field(ge=1)]
@@ -25,7 +27,7 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    target: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    target: str | None = Field(default=None, pattern=PATTERN)
     """A network of your own: PACKAGE.MODULE:CLASS, a Flax NNX module or a function that returns one."""
     name: str
     """One of `approxtrain ls models`; beside `target` what the run calls the network, by default the target's class."""
@@ -54,18 +56,53 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     name: str = Field(min_length=1)
-    """"shapes" (drawn by the program), "cifar10" (the official bytes only), or your own for other bytes."""
+    """"shapes" (drawn by the program), "cifar10" or "cifar100" (the official bytes only), or your own for other images;
+    beside `dir` or `target` by default the name of the folder or of the class."""
     dir: str | None = None
     """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
+    target: str | None = Field(default=None, pattern=PATTERN)
+    """A data set of your own: PACKAGE.MODULE:CLASS, or a function that returns one."""
+    arguments: dict[str, Any] = {}
+    """What the target is called with."""
     holdout: int = Field(default=0, ge=0)
     """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
     limit: Count | None = None
     """For a trial: no more than this many images to train on, and as many to validate on."""
+    image_size: Count | None = None
+    """Rows and columns that each image is brought to: its shorter side is resized, and the middle is cut out."""
+    channels: Literal[1, 3] | None = None
+    """Of image files: 1 for shades of gray, 3 for colours; unset: as a sample of them is."""
+    broken: Literal["error", "skip"] = "error"
+    """What becomes of an image that cannot be read; what is skipped is counted."""
+    memory: float = Field(default=1.0, ge=0)
+    """GiB of decoded images up to which a set is held on the device; a larger one is streamed."""
+    stream: bool | None = None
+    """Whether images are read while the network trains; unset: where they exceed `memory`."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that decode and cut what is streamed; unset: up to 4, one a core, and none for arrays in memory."""
+    smallest_crop: float = Field(default=0.08, gt=0, le=1)
+    """Least share of an image's area in a random crop of what is streamed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, table: Any) -> Any:
+        if isinstance(table, dict) and isinstance(target := table.get("target"), str):
+            return {"name": target.rpartition(":")[2], **table}
+        if isinstance(table, dict) and isinstance(folder := table.get("dir"), str):
+            name = Path(folder).expanduser().absolute().name
+            return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.tar)?\.(npz|gz|tgz)$", "", name)), **table}
+        return table
 
     @field_validator("dir")
     @classmethod
     def _absolute(cls, folder: str | None) -> str | None:
         return None if folder is None else str(Path(folder).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> DataConfig:
+        if self.target and self.dir:
+            raise ValueError("`target` and `dir` are two sources of images: give one (a path goes into `arguments`).")
+        return self
 
 
 class TrainConfig(Section):
@@ -83,7 +120,8 @@ class TrainConfig(Section):
     """Validate and export an exponential moving average of the weights, with this share kept in each step; unset: the
     weights themselves."""
     augment: bool = True
-    """Random crop of the image padded by 4 pixels, and random flip."""
+    """Random crop of the image padded by 4 pixels, and random flip; of what is streamed, a random part of the image,
+    resized, and random flip."""
     validate_every: Count = 10
     """Epochs between validations; the last epoch is validated as well."""
     checkpoint_every: Count | None = None

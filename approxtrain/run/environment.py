@@ -14,7 +14,7 @@ from approxtrain.run import process
 BITS_DEPEND_ON = ("device", "device_count", "processor", "cpu_count", "python", "versions", "xla_flags")
 """What must be the same for a resumed run to repeat the bits."""
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "grain")
 
 
 def this_environment() -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Dispatch:
         train: TrainConfig,
         *,
         mode: str = "auto",
+        streamed: bool = False,
         listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
@@ -64,7 +65,9 @@ class Dispatch:
         )
         """The columns that each program serves."""
         self.seeds_by = train.seeds_by or default_form()
-        self.chunk = train.chunk or 1
+        self.streamed = streamed
+        """Whether a step is given its own images alone, cut and flipped already."""
+        self.chunk = 1 if streamed else train.chunk or 1
         self.listener = listener or Listener()
         self.compiled: dict[tuple[int, int], Any] = {}
         """(number of the program, steps a call) → executable."""
@@ -130,6 +133,8 @@ class Dispatch:
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Batch, labels and key of a step of one seed, whose `order` and `keys` these are."""
         size = self.train.batch_size
+        if self.streamed:
+            return plain_batch(images, order), images.labels[order], jax.random.fold_in(keys.gradient, step)
         index = lax.dynamic_slice_in_dim(order, step % self.task.steps_per_epoch * size, size)
         if self.train.augment:
             x = augmented_batch(images, index, jax.random.fold_in(keys.augment, step))

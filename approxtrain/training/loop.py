@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from approxtrain import config as configuration
@@ -26,17 +24,16 @@ from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
-from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.batch import Keys
 from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener
+from approxtrain.training.feed import OnDevice, Stream
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption
 from approxtrain.training.step import TrainState, set_up
 from approxtrain.training.workload import Workload
-
-_order = jax.jit(epoch_order, static_argnames="size")
 
 
 class Run:
@@ -46,21 +43,24 @@ class Run:
         self.config, self.folder, self.listener = config, folder, listener
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
-        self.images, validation = _on_device(work.dataset)
         self.keys = Keys.of(self.seeds)
+        self.feed = Stream(self.dataset, config) if self.dataset.streamed else OnDevice(self.dataset, self.keys)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
-        self.evaluate = Evaluator(self.task, validation)
+        self.evaluate = Evaluator(self.task, self.feed.validation)
         self.dispatch = Dispatch(
-            self.task, work.schedule, self.keys, config.train, mode=config.schedule.dispatch, listener=listener
+            self.task,
+            work.schedule,
+            self.keys,
+            config.train,
+            mode=config.schedule.dispatch,
+            streamed=self.feed.streamed,
+            listener=listener,
         )
         every = config.train.probe_every
         self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        images = {
-            "classes": list(work.dataset.class_names),
-            "image_shape": list(work.model.image_shape),
-            "mean": np.asarray(self.images.mean).tolist(),
-            "std": np.asarray(self.images.std).tolist(),
-        }
+        mean, std = (np.asarray(of_channels).tolist() for of_channels in self.feed.statistics)
+        shape = list(self.dataset.image_shape)
+        images = {"classes": list(self.dataset.class_names), "image_shape": shape, "mean": mean, "std": std}
         self.facts = saving.Facts(
             configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images
         )
@@ -81,6 +81,8 @@ class Run:
             if (summary := self._summary_of_what_is_done(start)) is not None:
                 return summary
             self._warn_of_a_chunk_without_effect()
+            if skipped := self.dataset.skipped:
+                self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
             try:
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
                     saving.save(self.folder, state, self.facts, rows)
@@ -90,6 +92,8 @@ class Run:
                 self.folder.refuse_moved()
                 divergence.note(self.folder.path, error)
                 raise
+            finally:
+                self.feed.close()
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
         return self._summary(start)
 
@@ -107,9 +111,10 @@ class Run:
     def _warn_of_a_chunk_without_effect(self) -> None:
         chunk = self.config.train.chunk or 1
         if self.dispatch.span(0) < chunk:
+            streamed = "images are streamed, a batch a step"
             several = "under host dispatch, steps of different columns are different programs"
             short = f"an epoch has {self.workload.steps_per_epoch} steps"
-            why = several if len(self.dispatch.programs) > 1 else short
+            why = streamed if self.feed.streamed else several if len(self.dispatch.programs) > 1 else short
             self.listener.warn(f"train.chunk={chunk} has no effect: {why}.")
 
     def _restore(self) -> tuple[TrainState, record.Written | None]:
@@ -122,8 +127,7 @@ class Run:
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
         self.dispatch.chunk = self._chunk(epoch)
-        order = _order(self.keys.order, epoch=jnp.int32(epoch), size=len(self.dataset.train_labels))
-        state, seconds, steps = self._steps(epoch, state, order, rows, interruption)
+        state, seconds, steps = self._steps(epoch, state, rows, interruption)
         step, batch = int(state.step), self.config.train.batch_size
         count = self.workload.steps_per_epoch
         losses, correct = (np.asarray(total).tolist() for total in (state.loss_sum, state.correct_sum))
@@ -147,11 +151,13 @@ class Run:
 
     def _chunk(self, epoch: int) -> int:
         """Steps a call: as given, else single ones in the first epoch and then as was decided (`steps_a_call`)."""
+        if self.feed.streamed:
+            return 1
         return self.config.train.chunk or (1 if epoch == 1 else self.facts.chunk or 1)
 
     def _decide_chunk(self, step_seconds: float) -> None:
         """At the end of the first epoch, once in the life of the run."""
-        if self.config.train.chunk is None and self.facts.chunk is None:
+        if self.config.train.chunk is None and self.facts.chunk is None and not self.feed.streamed:
             left = self.workload.total_steps - self.workload.steps_per_epoch
             several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
             self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
@@ -168,11 +174,13 @@ class Run:
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 
     def _steps(
-        self, epoch: int, state: TrainState, order: jax.Array, rows: record.Record, interruption: Interruption
+        self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption
     ) -> tuple[TrainState, float, int]:
-        """What is left of an epoch's steps. → (state, seconds without compiling, probing and saving, steps)."""
+        """What is left of an epoch's steps. → (state, seconds without compiling, probing, saving and the start of a
+        stream, steps)."""
         first, last = int(state.step), epoch * self.workload.steps_per_epoch
-        compiling_before = self.dispatch.compile_seconds
+        order = self.feed.order(epoch)
+        compiling_before, starting_before = self.dispatch.compile_seconds, self.feed.start_seconds
         pending = PendingCalls(self._finished, self.dispatch.span(0))
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
@@ -180,12 +188,13 @@ class Run:
         while step < last:
             compiled_before, begun = len(self.dispatch.compiled), step
             step += self.dispatch.span(begun)
+            images = self.feed.images(begun)
             if self.probe is not None and (cells := self.probe.due(begun, step - begun)):
                 with pending.paused():
-                    for row in self.probe(cells, state, self.images, order):
+                    for row in self.probe(cells, state, images, order):
                         # of the step to come: a run that goes on from before it probes it again
                         rows.row(kind="probe", step=begun + 1, epoch=epoch, **row)
-            state, metrics = self.dispatch(begun, state, self.images, order)
+            state, metrics = self.dispatch(begun, state, images, order)
             pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
@@ -195,7 +204,7 @@ class Run:
                     self._stop_if_signalled(step, interruption)
         pending.drain()
         seconds = time.perf_counter() - begin - pending.paused_seconds
-        seconds -= self.dispatch.compile_seconds - compiling_before
+        seconds -= self.dispatch.compile_seconds - compiling_before + self.feed.start_seconds - starting_before
         return state, seconds, last - first
 
     def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
@@ -235,7 +244,7 @@ class Run:
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
             "epochs": train.epochs,
             "steps": self.workload.total_steps,
-            "validation_images": len(self.dataset.test_labels),
+            "validation_images": len(self.dataset.validation),
             "precision": train.precision,
             **outcome(record.rows(self.folder.path / record.METRICS), self.seeds),
             "measured_from_step": start,
@@ -244,6 +253,7 @@ class Run:
             "chunk": self.dispatch.span(0),
             "columns": len(self.workload.schedule.columns),
             "compile_seconds": self.dispatch.compile_seconds,
+            **self._reading(),
             "trajectory": self.facts.trajectory,
             "environment": self.facts.environment,
         }
@@ -251,10 +261,10 @@ class Run:
         curves.plot(self.folder.path)
         return summary
 
-
-def _on_device(dataset: Dataset) -> tuple[Images, Images]:
-    """The images to train on and those to validate on, both normalised by the statistics of the first."""
-    statistics = channel_statistics(dataset.train_images)
-    train = Images(*map(jax.device_put, (dataset.train_images, dataset.train_labels, *statistics)))
-    validation = map(jax.device_put, (dataset.test_images, dataset.test_labels))
-    return train, Images(*validation, mean=train.mean, std=train.std)
+    def _reading(self) -> dict[str, Any]:
+        """How the images were read: of a stream, and of one with broken images."""
+        skipped = len(self.dataset.skipped) + len(self.feed.skipped)
+        figures, seconds = self.feed.figures(), sum(self.step_seconds)
+        if figures and seconds:
+            figures["images_per_second"] = self.config.train.batch_size * len(self.step_seconds) / seconds
+        return figures | ({"skipped_images": skipped} if self.config.data.broken == "skip" else {})

@@ -15,9 +15,11 @@ app = typer.Typer(
 
     \b
     approxtrain data fetch                                download CIFAR-10
-    approxtrain data import cifar-10-binary.tar.gz        an archive or folder that you have
-    approxtrain data import FOLDER --name cifar10-mine    other images in CIFAR-10's layout
+    approxtrain data import cifar-10-binary.tar.gz        CIFAR's archive or folder that you have
+    approxtrain data import FOLDER --name cifar10-mine    other images in CIFAR's layout
     approxtrain data verify
+
+    Images of your own need no import: approxtrain train data.dir=FOLDER data.name=NAME
     """,
 )
 
@@ -28,8 +30,11 @@ Folder = Annotated[
 
 
 @app.command()
-def fetch(folder: Folder = None) -> None:
-    """Download CIFAR-10 into the data folder. No other command uses the network."""
+def fetch(
+    name: Annotated[str, typer.Option(help="cifar10 or cifar100.")] = "cifar10",
+    folder: Folder = None,
+) -> None:
+    """Download CIFAR-10 or CIFAR-100 into the data folder. No other command uses the network."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from approxtrain.data.fetch import fetch as download
@@ -37,32 +42,33 @@ def fetch(folder: Folder = None) -> None:
     console = Console()
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("cifar10")
+        task = bar.add_task(name)
         path = download(
             folder,
+            name=name,
             say=lambda text: console.print(escape(text), soft_wrap=True),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    console.print(f"cifar10: verified, in {escape(str(path))}", soft_wrap=True)
-    _tell_dir(console, "cifar10", folder)
+    console.print(f"{name}: verified, in {escape(str(path))}", soft_wrap=True)
+    _tell_dir(console, name, folder)
 
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="CIFAR-10's binary or Python archive, or the folder of one.")],
+    path: Annotated[Path, typer.Argument(help="CIFAR's binary or Python archive, or the folder of one.")],
     name: Annotated[
         str | None,
-        typer.Option(help="Name for images that are not the official ones.", show_default="cifar10"),
+        typer.Option(help="Name for images that are not the official ones.", show_default="cifar10 or cifar100"),
     ] = None,
     folder: Folder = None,
 ) -> None:
-    """Verify images that you have and copy them into the data folder."""
+    """Verify images in CIFAR's form and copy them into the data folder. A folder of images needs no import."""
     from approxtrain.data import store
 
     console = Console()
     dataset = store.add(path, name, folder)
     console.print(
-        f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test "
+        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} test "
         f"images, sha256 {dataset.sha256}",
         soft_wrap=True,
     )

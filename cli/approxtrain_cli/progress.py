@@ -58,8 +58,8 @@ class Progress(Listener):
         shares = ", ".join(f"{label} {share:.0%}" for label, share in by_share if share > 0)
         self.say(f"model     {work.model.name}, {len(work.model.layers)} convolutions")
         self.say(
-            f"data      {images.name}: {len(images.train_labels)} training images, "
-            f"{len(images.test_labels)} to validate on ({images.validation})"
+            f"data      {images.name}: {len(images.train)} training images, "
+            f"{len(images.validation)} to validate on ({images.validated_on}){', streamed' if images.streamed else ''}"
         )
         columns = len(work.schedule.columns)
         self.say(f"schedule  {work.config.schedule.title}: {shares} of the cells; {columns} distinct columns")
@@ -115,6 +115,9 @@ class Progress(Listener):
             self.say(
                 f"step      {step['median']:.1f} ms{spread}, {summary['compile_seconds']:.1f} s of compiling besides"
             )
+        if summary.get("data_wait_share") is not None:
+            read = f"streamed by {summary['data_workers']} processes" if summary["data_workers"] else "streamed"
+            self.say(f"images    {read}; {summary['data_wait_share']:.1%} of the steps waited for them")
         self.say(f"curves    {self.folder / 'curves.png'}")
         self.say(
             f"logs      {self.folder / 'metrics.jsonl'}, {self.folder / 'summary.json'}, {self.folder / 'tensorboard'}"

@@ -19,7 +19,7 @@ from approxtrain_cli.bench_kernel import device_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from approxtrain.data import Dataset
+    from approxtrain.data import ImageSet
     from approxtrain.paper.planning import Budget, PlannedRun
     from approxtrain.run.archive import Archive
 
@@ -113,7 +113,7 @@ def _reproduce(
         raise typer.Exit(1)
 
 
-def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive | None]], dataset: Dataset) -> None:
+def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive | None]], dataset: ImageSet) -> None:
     """Print the runs with what there is of each and the time that the rest will take, and their total.
 
     Measures a few steps of each network that is to be trained, once for a folder.
@@ -137,7 +137,7 @@ def _show(console: Console, out: Path, runs: Sequence[tuple[PlannedRun, Archive 
         else:
             step = estimate.step_time(out / "runs", planned.config, here, console.print)
             done = len(found.epochs) if found else 0
-            seconds = estimate.seconds(planned, step, done, len(dataset.test_labels))
+            seconds = estimate.seconds(planned, step, done, len(dataset.validation))
             state, time = f"to go on: {found.message}" if found else "to run", _duration(seconds)
             total += seconds
         missing += not archived
@@ -151,7 +151,7 @@ def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: Dataset) -> None:
+def _train(console: Console, out: Path, todo: Sequence[PlannedRun], dataset: ImageSet) -> None:
     from approxtrain.paper.execute import execute, run_folder
     from approxtrain_cli.progress import Progress
 

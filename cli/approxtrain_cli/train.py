@@ -11,7 +11,7 @@ from approxtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
-    from approxtrain.data import Dataset
+    from approxtrain.data import ImageSet
     from approxtrain.run.folder import RunFolder
 
 
@@ -72,7 +72,7 @@ def _resume(path: Path, overrides: list[str]) -> None:
         _run(config, folder)
 
 
-def _run(config: Config, folder: RunFolder, dataset: Dataset | None = None) -> None:
+def _run(config: Config, folder: RunFolder, dataset: ImageSet | None = None) -> None:
     from approxtrain_cli.progress import Progress
 
     with Progress(folder.path) as progress:
@@ -95,5 +95,5 @@ def _show(config: Config) -> None:
     model, images, epochs = work.model, work.dataset, config.train.epochs
     typer.echo(dump(config))
     typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(work.schedule.columns)} distinct columns")
-    typer.echo(f"# {images.name}: {len(images.train_labels)} training and {len(images.test_labels)} validation images")
+    typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
     typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from approxtrain.data import fetch, shapes
@@ -70,7 +71,7 @@ def test_verify_draws_the_embedded_images_again() -> None:
 
 
 def test_fetch_shows_each_mirror_and_where_the_archive_lies(monkeypatch, own_folder: Path) -> None:
-    def download(folder, *, say, progress) -> Path:
+    def download(folder, *, name, say, progress) -> Path:
         assert folder is None
         say("from https://mirror/[1]/cifar-10-binary.tar.gz")
         progress(5, 10)
@@ -88,3 +89,11 @@ def test_the_command_imports_no_jax() -> None:
     environment = {"PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_importing_a_folder_of_images_says_that_it_needs_no_import(tmp_path: Path) -> None:
+    (tmp_path / "pets/cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "pets/cat/1.png")
+    result = invoke("import", tmp_path / "pets", "--name", "mypets")
+    assert isinstance(result.exception, DataError)
+    assert f"approxtrain train data.dir={tmp_path / 'pets'} data.name=mypets" in str(result.exception)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from approxtrain.data import cifar, pickles
+from approxtrain.data import cifar, pickles, store
 from approxtrain.errors import DataError
 
 
@@ -194,7 +194,42 @@ def test_a_file_that_is_no_archive_is_told_from_one(tmp_path: Path, content: byt
         cifar.read(tmp_path / "cifar-10-binary.tar.gz")
 
 
-def test_an_archive_without_the_six_batches_says_what_it_has(tmp_path: Path, tiny) -> None:
+def test_an_archive_without_all_batches_says_what_it_has(tmp_path: Path, tiny) -> None:
     members = dict(list(tiny.binary.items())[:2])
-    with pytest.raises(DataError, match=r"lacks the six batches.*data_batch_1\.bin, .*data_batch_2\.bin\."):
+    with pytest.raises(DataError, match=r"lacks the batches.*data_batch_1\.bin, .*data_batch_2\.bin\."):
         cifar.read(tiny.archive(tmp_path / "a.tar.gz", members))
+
+
+def hundred(label: int) -> tuple[bytes, bytes]:
+    """Two images of CIFAR-100, of a coarse label 7 and a fine one: a binary batch, and the pickle of the same."""
+    pixels = np.random.default_rng(label).integers(0, 256, (2, 3072), dtype=np.uint8)
+    content = {
+        "coarse_labels": [7, 7],
+        "data": pixels,
+        "fine_labels": [label, 99],
+        "filenames": ["data", "fine_labels"],
+    }
+    binary = b"".join(bytes([7, fine]) + row.tobytes() for fine, row in zip((label, 99), pixels, strict=True))
+    return binary, pickle.dumps(content, protocol=2)
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_cifar100_is_read_by_its_fine_labels(tmp_path: Path, tiny, form: str) -> None:
+    place, suffix = ("cifar-100-binary", ".bin") if form == "binary" else ("cifar-100-python", "")
+    which = form == "python"
+    members = {f"{place}/{name}{suffix}": hundred(label)[which] for name, label in (("train", 42), ("test", 0))}
+    for source in (tiny.folder(tmp_path, members), tiny.archive(tmp_path / "a.tar.gz", members)):
+        images, labels, test_images, test_labels = read(source)
+        assert (images.shape, labels.tolist(), test_labels.tolist()) == ((2, 32, 32, 3), [42, 99], [0, 99])
+        assert images[0, 0, 0, 0] == hundred(42)[0][2]
+        assert test_images[1, 31, 31, 2] == hundred(0)[0][-1]
+        batches = cifar.read(source)
+        assert (batches.layout.dataset, len(batches.layout.classes)) == ("cifar100", 100)
+        assert not all(check.passed for check in cifar.official_checks(batches))
+
+
+def test_the_bytes_of_cifar10_are_not_those_of_cifar100(tmp_path: Path, tiny, make_official) -> None:
+    archive = tiny.archive(tmp_path / "cifar-10-binary.tar.gz", tiny.binary)
+    make_official(binary=archive)
+    with pytest.raises(DataError, match="holds cifar10, and not `cifar100`"):
+        store.read("cifar100", archive)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from approxtrain.data import cifar, fetch
-from approxtrain.errors import DataError
+from approxtrain.data import cifar, cifar_layouts, fetch
+from approxtrain.errors import ConfigError, DataError
 
 QUICK = fetch.Patience(silence=2.0, window=0.5, speed=20_000.0, last_speed=1.0)
 
@@ -38,7 +38,9 @@ class Server:
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def urls(self, *names: str) -> tuple[str, ...]:
-        return tuple(f"http://127.0.0.1:{self.http.server_port}/{name}/{cifar.BINARY.archive}" for name in names)
+        return tuple(
+            f"http://127.0.0.1:{self.http.server_port}/{name}/{cifar_layouts.BINARY.archive}" for name in names
+        )
 
 
 @pytest.fixture
@@ -196,10 +198,16 @@ def test_when_no_mirror_delivers_each_answer_is_told(tmp_path: Path, server: Ser
 
 def test_a_host_that_does_not_answer_is_a_data_error(tmp_path: Path, archive: bytes) -> None:
     with pytest.raises(DataError, match="No mirror delivered"):
-        fetch.fetch(tmp_path, mirrors=(f"http://127.0.0.1:9/{cifar.BINARY.archive}",), patience=QUICK)
+        fetch.fetch(tmp_path, mirrors=(f"http://127.0.0.1:9/{cifar_layouts.BINARY.archive}",), patience=QUICK)
 
 
-def test_every_mirror_serves_one_of_the_two_official_archives() -> None:
-    names = {layout.archive for layout in cifar.LAYOUTS}
-    assert {url.rsplit("/", 1)[1] for url in fetch.MIRRORS} == names
-    assert all(url.startswith("https://") for url in fetch.MIRRORS)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_every_mirror_serves_one_of_the_two_official_archives(name: str) -> None:
+    names = {layout.archive for layout in cifar.LAYOUTS if layout.dataset == name}
+    assert {url.rsplit("/", 1)[1] for url in fetch.MIRRORS[name]} == names
+    assert all(url.startswith("https://") for url in fetch.MIRRORS[name])
+
+
+def test_what_has_no_mirror_is_an_error_that_says_what_has(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cifar10 and cifar100"):
+        fetch.fetch(tmp_path, name="imagenet")

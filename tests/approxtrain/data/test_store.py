@@ -7,19 +7,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from approxtrain import data
+from approxtrain.config import DataConfig
 from approxtrain.data import store
 from approxtrain.errors import ConfigError, DataError, DiskError
 
 
-def config(name: str, folder: Path | None = None, holdout: int = 0, limit: int | None = None) -> SimpleNamespace:
-    place = None if folder is None else str(folder)
-    return SimpleNamespace(name=name, dir=place, holdout=holdout, limit=limit)
+def config(name: str, folder: Path | None = None, **more: int) -> DataConfig:
+    return DataConfig(name=name, dir=None if folder is None else str(folder), **more)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +113,7 @@ def test_missing_images_name_three_ways_to_get_them(tmp_path: Path) -> None:
 def test_a_name_that_could_not_be_a_folder_is_an_error(tmp_path: Path, tiny, name: str) -> None:
     folder = tiny.folder(tmp_path, tiny.binary)
     with pytest.raises(ConfigError, match=r"data\.name"):
-        data.load(config(name, folder))
+        store.open_named(name, folder)
     with pytest.raises(ConfigError, match=r"data\.name"):
         store.add(folder, name)
 
@@ -135,8 +134,8 @@ def test_train_size_agrees_with_what_is_loaded(tmp_path: Path, tiny) -> None:
     for source in (tiny.folder(tmp_path, tiny.binary), tiny.archive(tmp_path / "p.tar.gz", tiny.python)):
         wanted = config("mine", source, holdout=30)
         loaded = data.load(wanted)
-        assert data.train_size(wanted) == len(loaded.train_labels) == 70
-        assert (len(loaded.test_labels), loaded.validation) == (30, "holdout")
+        assert data.train_size(wanted) == len(loaded.train) == 70
+        assert (len(loaded.validation), loaded.validated_on) == (30, "holdout")
 
 
 @pytest.mark.parametrize("form", ["binary", "python"])
@@ -144,7 +143,7 @@ def test_imported_images_are_found_by_name_and_verified(tmp_path: Path, tiny, em
     added = store.add(tiny.archive(tmp_path / "a.tar.gz", getattr(tiny, form)), "mine")
     found = data.load(config("mine"))
     assert found.sha256 == added.sha256
-    assert np.array_equal(found.train_images, added.train_images)
+    assert np.array_equal(found.train.images, added.train.images)
     (written,) = (empty_default_folder / "mine").iterdir()
     manifest = json.loads((written / "manifest.json").read_text())
     assert (manifest["sha256"], manifest["train"], manifest["test"]) == (added.sha256, 100, 20)
@@ -206,7 +205,7 @@ def test_reading_and_importing_open_no_socket(tmp_path: Path, tiny, monkeypatch)
     monkeypatch.setattr(socket, "socket", refuse)
     source = tiny.archive(tmp_path / "a.tar.gz", tiny.binary)
     store.add(source, "mine")
-    assert len(data.load(config("mine")).train_labels) == 100
+    assert len(data.load(config("mine")).train) == 100
     with pytest.raises(DataError, match="fetch"):
         data.load(config("cifar10"))
 
@@ -225,10 +224,10 @@ def _environment() -> dict[str, str]:
 @pytest.mark.long
 def test_the_real_images_are_whole_balanced_and_not_called_cifar10(real_cifar: Path) -> None:
     loaded = data.load(config("cifar10-jpeg75", real_cifar))
-    assert np.bincount(loaded.train_labels).tolist() == [5_000] * 10
-    assert np.bincount(loaded.test_labels).tolist() == [1_000] * 10
-    assert loaded.train_images.shape == (50_000, 32, 32, 3)
-    mean = loaded.train_images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
+    assert np.bincount(loaded.train.labels).tolist() == [5_000] * 10
+    assert np.bincount(loaded.validation.labels).tolist() == [1_000] * 10
+    assert loaded.train.images.shape == (50_000, 32, 32, 3)
+    mean = loaded.train.images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
     assert np.allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.003)  # of the official images; JPEG hardly moves it
     assert data.train_size(config("cifar10-jpeg75", real_cifar)) == 50_000
     with pytest.raises(DataError, match=r"data\.name=NAME"):

@@ -88,7 +88,7 @@ def test_a_run_is_named_by_row_images_length_and_seed_and_known_by_its_identity(
 
 
 def test_a_schedule_that_does_not_fit_is_refused_before_anything_runs():
-    dataset = SimpleNamespace(identity=DATA, train_labels=range(512))
+    dataset = SimpleNamespace(identity=DATA, train=range(512))
     found = planning.configurations([ROWS["cnn2-zero"]], SMOKE, 1, ["schedule.max_columns=1"])
     with pytest.raises(ConfigError, match="max_columns"):
         planning.runs(found, dataset)  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ pytestmark = [pytest.mark.gate, pytest.mark.real]
 
 def test_the_real_images_are_complete_and_balanced(real_cifar):
     found = data.load(DataConfig(name="cifar10-jpeg75", dir=str(real_cifar)))
-    assert found.train_images.shape == (50_000, 32, 32, 3)
-    assert found.test_images.shape == (10_000, 32, 32, 3)
-    assert (np.bincount(found.train_labels) == 5_000).all()
-    assert (np.bincount(found.test_labels) == 1_000).all()
+    assert found.train.images.shape == (50_000, 32, 32, 3)
+    assert found.validation.images.shape == (10_000, 32, 32, 3)
+    assert (np.bincount(found.train.labels) == 5_000).all()
+    assert (np.bincount(found.validation.labels) == 1_000).all()
 
 
 def test_the_real_images_are_refused_under_the_official_name(real_cifar):

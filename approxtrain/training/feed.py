@@ -1,0 +1,208 @@
+"""The images of each step: gathered from those that lie on the device, or streamed by Grain.
+
+Which images a step takes and what it sees of them is a pure function of seed and step, however many processes read
+them, so nothing of it is stored in a checkpoint: a stream begins at any step.
+
+Small sets: order, crop and flip are drawn in the compiled step (`batch.py`). Streams: Grain draws the order of each
+epoch, and a random generator for each image of it; Pillow decodes and cuts in worker processes; the compiled step
+normalises. Batches are prefetched, so that a step finds its own on the device.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from approxtrain.config import Config
+from approxtrain.data import Arrays, ImageSet
+from approxtrain.data.prepare import readers
+from approxtrain.data.reading import View
+from approxtrain.errors import DataError
+from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+
+READY = 1e-3
+"""A batch that takes longer than this many seconds to come has made its step wait."""
+SAMPLE = 2_000
+"""Training images, evenly spaced, that mean and standard deviation of a stream are those of."""
+_AHEAD = 2
+"""Batches that are ready before they are needed: in each process, on the host, on the device."""
+
+_order = jax.jit(epoch_order, static_argnames="size")
+
+
+class OnDevice:
+    """The whole data set on the device."""
+
+    streamed = False
+    start_seconds = 0.0
+    """Spent so far on starting to read."""
+    skipped: frozenset[tuple[str, int]] = frozenset()
+    """Broken images that were left out while training: split and number."""
+
+    def __init__(self, dataset: ImageSet, keys: Keys) -> None:
+        train, validation = dataset.arrays
+        self._keys = keys
+        self._train = Images(*map(jax.device_put, (train.images, train.labels, *channel_statistics(train.images))))
+        on_device = map(jax.device_put, (validation.images, validation.labels))
+        self.validation = Images(*on_device, mean=self._train.mean, std=self._train.std)
+
+    @property
+    def statistics(self) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation of each channel, in units of the uint8 pixels."""
+        return self._train.mean, self._train.std
+
+    def order(self, epoch: int) -> jax.Array:
+        """Which of its images the steps of an epoch take, of each seed."""
+        return _order(self._keys.order, epoch=jnp.int32(epoch), size=len(self._train.labels))
+
+    def images(self, step: int) -> Images:
+        """Those that a step takes its batch from."""
+        return self._train
+
+    def figures(self) -> dict[str, Any]:
+        """What a summary says of the reading."""
+        return {}
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+
+
+class Stream:
+    """The images that a step takes, and no others, read while the steps before it run."""
+
+    streamed = True
+
+    def __init__(self, dataset: ImageSet, config: Config) -> None:
+        data, train = config.data, config.train
+        self.batch, self._seed, self._epochs = train.batch_size, train.seed, train.epochs
+        self._skip = data.broken == "skip"
+        default = 0 if isinstance(dataset.train, Arrays) else min(4, os.cpu_count() or 1)
+        self.workers = default if data.workers is None else data.workers
+        training, validating = readers(dataset, data)
+        self._training = View(training, self._skip, data.smallest_crop if train.augment else None)
+        self._validating = View(validating, self._skip)
+        self._iterator: Any = None
+        self._step = -1  # the one that the iterator comes to next
+        self._seconds: list[float] = []  # of waiting, of each step but the first after a start
+        self.start_seconds = 0.0
+        self.skipped: set[tuple[str, int]] = set()
+        self._statistics = tuple(map(jax.device_put, self._mean_and_std()))
+        self.validation = self._validation_batches
+
+    @property
+    def statistics(self) -> tuple[jax.Array, jax.Array]:
+        mean, std = self._statistics
+        return mean, std
+
+    def order(self, epoch: int) -> jax.Array:
+        """A step takes all of its images, as they come."""
+        return jnp.arange(self.batch, dtype=jnp.int32)[None]
+
+    def images(self, step: int) -> Images:
+        """Those of a step, which are read ahead where the last step asked for was the one before."""
+        begin = time.perf_counter()
+        if step != self._step:
+            self.close()
+            self._iterator = iter(self._read(self._batches_from(step), self.workers))
+        batch = self._next()
+        seconds = time.perf_counter() - begin
+        if step == self._step:
+            self._seconds.append(seconds)
+        else:
+            self.start_seconds += seconds
+        self._step = step + 1
+        return self._images(batch, "training")
+
+    def _next(self) -> dict[str, jax.Array]:
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise DataError(
+                "A process that reads images was ended from outside, as the system does where memory runs out. Go on "
+                "with `approxtrain train --resume DIR`, with fewer of them: data.workers=N."
+            ) from error
+
+    def figures(self) -> dict[str, Any]:
+        """What a summary says of the reading."""
+        waits = np.array(self._seconds)
+        return {
+            "data_workers": self.workers,
+            "data_wait_share": float((waits > READY).mean()) if len(waits) else None,
+            "data_wait_seconds": float(waits.sum()),
+            "data_start_seconds": self.start_seconds,
+        }
+
+    def close(self) -> None:
+        """Stop reading ahead, and the processes that do."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _batches_from(self, step: int) -> grain.MapDataset:
+        """The batches of the run from `step` on; the images left over at the end of an epoch's order are not used."""
+        numbers = grain.MapDataset.range(len(self._training.reader.split)).seed(self._seed).shuffle()
+        batches = numbers.random_map(self._training.random).batch(self.batch, drop_remainder=True)
+        return batches.repeat(self._epochs)[step:]
+
+    def _validation_batches(self) -> Iterator[Images]:
+        """All images to validate on, the last batch filled up; the label of what does not count is −1."""
+        numbers = grain.MapDataset.range(len(self._validating.reader.split))
+        padded = partial(grain.experimental.batch_and_pad, batch_size=self.batch)
+        batches = numbers.map(self._validating.plain).batch(self.batch, batch_fn=padded)
+        for batch in self._read(batches, 0):
+            images = self._images(batch, "validation")
+            yield images._replace(labels=jnp.where(batch["counts"] == 1, images.labels, -1))
+
+    def _mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each channel over a sample of the training images: exact, whatever reads them."""
+        count = len(self._training.reader.split)
+        numbers = grain.MapDataset.range(0, count, -(-count // SAMPLE))
+        sums = sum(numbers.map(View(self._training.reader, self._skip).sums).to_iter_dataset(self._threads(32)))
+        pixels, values, squares = np.asarray(sums, np.float64)
+        mean = values / pixels
+        return mean.astype(np.float32), np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6)).astype(np.float32)
+
+    def _read(self, batches: grain.MapDataset, workers: int) -> grain.IterDataset:
+        """The batches on the device, in order: by that many processes, or, of 0, by threads of this one."""
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # else Grain fails outside of an absl program
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
+        threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD) if workers else self._threads(_AHEAD)
+        read = batches.to_iter_dataset(threads).mp_prefetch(options, worker_init_fn=_begin_worker)
+        return grain.experimental.device_put(read, jax.devices()[0], cpu_buffer_size=_AHEAD, device_buffer_size=_AHEAD)
+
+    def _threads(self, ahead: int) -> grain.ReadOptions:
+        threads = max(1, self.workers)
+        return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
+
+    def _images(self, batch: dict[str, jax.Array], split: str) -> Images:
+        if self._skip:
+            self.skipped |= {(split, number) for number in np.asarray(batch["skipped"]).tolist() if number}
+        return Images(batch["pixels"], batch["label"], *self._statistics)
+
+
+def _begin_worker(number: int, count: int) -> None:
+    """A worker leaves signals to the process that it works for, and ends with it, however that ends."""
+    for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number_of_signal, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
