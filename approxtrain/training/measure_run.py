@@ -10,8 +10,10 @@ import numpy as np
 
 from approxtrain import config as configuration
 from approxtrain import data
+from approxtrain.data.prepare import readers
+from approxtrain.data.reading import Reader
 from approxtrain.errors import ConfigError, DataError
-from approxtrain.training.loaded import LoadedRun, load_run
+from approxtrain.training.loaded import BATCH, LoadedRun, load_run
 
 
 def measure(
@@ -38,28 +40,30 @@ def measure(
             f"`{dataset.name}` has {len(dataset.class_names)} classes and images of {dataset.image_shape}, and the run "
             f"was trained on {len(run.class_names)} classes and {run.image_shape}."
         )
-    images, labels = (
-        (dataset.train_images, dataset.train_labels) if split == "train" else (dataset.test_images, dataset.test_labels)
-    )
+    training, validating = readers(dataset, settings.data)
     return {
         "run": str(folder),
         "step": run.step,
         "split": split,
         "data": dataset.identity,
         "same_images": dataset.sha256 == run.data["sha256"],
-        **_figures(run, images, labels),
+        **_figures(run, training if split == "train" else validating),
     }
 
 
-def _figures(run: LoadedRun, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    logits = run.logits(images).astype(np.float64)
-    shifted = logits - logits.max(1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
-    right = logits.argmax(1) == labels
-    classes = {
-        name: {"images": int((labels == number).sum()), "accuracy": float(right[labels == number].mean())}
-        if (labels == number).any()
-        else {"images": 0, "accuracy": None}
-        for number, name in enumerate(run.class_names)
-    }
+def _figures(run: LoadedRun, reader: Reader) -> dict[str, Any]:
+    losses, right, labels = [], [], []
+    for start in range(0, len(reader.split), BATCH):
+        pairs = [reader(index) for index in range(start, min(start + BATCH, len(reader.split)))]
+        of_batch = np.array([label for _, label in pairs])
+        logits = run.logits(np.stack([image for image, _ in pairs])).astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        losses.append(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(of_batch)), of_batch])
+        right.append(logits.argmax(1) == of_batch)
+        labels.append(of_batch)
+    losses, right, labels = map(np.concatenate, (losses, right, labels))
+    classes = {}
+    for number, name in enumerate(run.class_names):
+        of_class = right[labels == number]
+        classes[name] = {"images": len(of_class), "accuracy": float(of_class.mean()) if len(of_class) else None}
     return {"images": len(labels), "loss": float(losses.mean()), "accuracy": float(right.mean()), "classes": classes}

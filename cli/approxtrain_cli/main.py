@@ -27,6 +27,7 @@ from approxtrain_cli import (
     export,
     ls,
     output,
+    predict,
     report,
     reproduce,
     schedule_show,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)

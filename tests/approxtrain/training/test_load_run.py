@@ -65,9 +65,9 @@ def test_it_says_of_the_validation_images_what_the_run_said(trained, seed):
 def test_probabilities_are_those_of_the_module_on_normalised_images(trained):
     run = approxtrain.load_run(trained)
     dataset = data.load(run.config.data)
-    x = (dataset.test_images.astype(np.float32) - run.mean) / run.std
+    x = (dataset.validation.images.astype(np.float32) - run.mean) / run.std
     expected = jax.nn.softmax(forward(run.model, jnp.asarray(x), training=False))
-    np.testing.assert_allclose(run.predict(dataset.test_images), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run.predict(dataset.validation.images), expected, rtol=1e-5, atol=1e-6)
     assert run.class_names == tuple(dataset.class_names)
     with pytest.raises(ValueError, match=r"`images` must be uint8 \[N, 32, 32, 3\], but are float32"):
         run.predict(x)
@@ -83,7 +83,7 @@ def test_the_export_loads_back_without_this_program(trained, tmp_path):
         filled = {path: file.get_tensor(".".join(map(str, path))) for path, _ in nnx.to_flat_state(state)}
     network = nnx.merge(graph, nnx.from_flat_state({path: nnx.Param(leaf) for path, leaf in filled.items()}))
     network.eval()
-    images = data.load(run.config.data).test_images
+    images = data.load(run.config.data).validation.images
     logits = network((images - np.float32(facts["mean"])) / np.float32(facts["std"]))
     np.testing.assert_allclose(jax.nn.softmax(logits), run.predict(images), rtol=1e-4, atol=1e-5)
 
