@@ -3,6 +3,7 @@
 #     tools/try_wheel.sh BIN
 set -euo pipefail
 bin=$1
+tools=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -28,3 +29,5 @@ done
 for file in config.toml metrics.jsonl summary.json curves.png; do
     test -s "run/$file" || { echo "error: the run wrote no $file" >&2; exit 1; }
 done
+
+mkdir own && cd own && "$tools/try_own.sh" "$bin"

@@ -81,7 +81,7 @@ class LoadedRun:
         @jax.jit
         def apply(images: jax.Array) -> jax.Array:
             x = (images.astype(jnp.float32) - self.mean) / self.std
-            return forward(nnx.merge(graph, state), x, training=False).astype(jnp.float32)
+            return forward(nnx.merge(graph, state, copy=True), x, training=False).astype(jnp.float32)
 
         return apply
 
