@@ -57,7 +57,9 @@ def _saved(monkeypatch) -> list[int]:
     """The steps after which checkpoints are saved, as it happens."""
     steps: list[int] = []
     save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", lambda folder, step, *rest: (steps.append(step), save(folder, step, *rest)))
+    monkeypatch.setattr(
+        checkpoint, "save", lambda folder, step, *rest, **more: (steps.append(step), save(folder, step, *rest, **more))
+    )
     return steps
 
 

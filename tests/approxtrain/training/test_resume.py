@@ -30,7 +30,7 @@ SCHEDULES = {
         "dispatch": "host",
         "rules": [
             {"method": "approx", "params": {"k": 2}, "layers": {"start": 2, "every": 2}},
-            {"method": "skip", "path": "conv5", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
+            {"method": "skip", "path": "features/4/*", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
         ],
     },
 }
@@ -77,7 +77,9 @@ class Killer(Listener):
 save = checkpoint.save
 
 def train(path, kill_after):
-    checkpoint.save = lambda folder, step, *rest: kill() if -step == kill_after < 0 else save(folder, step, *rest)
+    checkpoint.save = lambda folder, step, *rest, **more: (
+        kill() if -step == kill_after < 0 else save(folder, step, *rest, **more)
+    )
     with RunFolder.open(path) as folder:
         run = Run(config.load(str(folder.config)), folder, Killer(kill_after))
         like = run.initial
