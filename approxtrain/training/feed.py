@@ -93,8 +93,8 @@ class Stream:
         self._training = View(training, self._skip, data.smallest_crop if train.augment else None)
         self._validating = View(validating, self._skip)
         self._iterator: Any = None
-        self._step = -1  # the one that the iterator comes to next
-        self._seconds: list[float] = []  # of waiting, of each step but the first after a start
+        self._begun, self._step = -1, -1  # the steps that the iterator began at, and that it comes to next
+        self._seconds: list[float] = []  # of waiting, once each process has sent its first batch
         self.start_seconds = 0.0
         self.skipped: set[tuple[str, int]] = set()
         self._statistics = tuple(map(jax.device_put, self._mean_and_std()))
@@ -114,13 +114,14 @@ class Stream:
         begin = time.perf_counter()
         if step != self._step:
             self.close()
+            self._begun = step
             self._iterator = iter(self._read(self._batches_from(step), self.workers))
         batch = self._next()
         seconds = time.perf_counter() - begin
-        if step == self._step:
-            self._seconds.append(seconds)
-        else:
+        if step - self._begun < max(1, self.workers):
             self.start_seconds += seconds
+        else:
+            self._seconds.append(seconds)
         self._step = step + 1
         return self._images(batch, "training")
 
@@ -182,6 +183,8 @@ class Stream:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
         threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD) if workers else self._threads(_AHEAD)
         read = batches.to_iter_dataset(threads).mp_prefetch(options, worker_init_fn=_begin_worker)
+        if workers:
+            read = read.map(_out_of_shared_memory)
         return grain.experimental.device_put(read, jax.devices()[0], cpu_buffer_size=_AHEAD, device_buffer_size=_AHEAD)
 
     def _threads(self, ahead: int) -> grain.ReadOptions:
@@ -192,6 +195,11 @@ class Stream:
         if self._skip:
             self.skipped |= {(split, number) for number in np.asarray(batch["skipped"]).tolist() if number}
         return Images(batch["pixels"], batch["label"], *self._statistics)
+
+
+def _out_of_shared_memory(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A copy: on a CPU, jax would keep the memory that a worker shares for as long as it has the array."""
+    return {name: np.array(array, subok=False) for name, array in batch.items()}
 
 
 def _begin_worker(number: int, count: int) -> None:
