@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from approxtrain.errors import DataError
 from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, plain_batch
 from approxtrain.training.seeds import over_seeds
@@ -53,6 +54,8 @@ class Evaluator:
                 self._batch = batch.lower(state.validated, state.stats, images, start).compile()
             sums.append(self._batch(state.validated, state.stats, images, start))
             size += counted
+        if not size:
+            raise DataError("None of the images to validate on can be read.")
         losses, correct = np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / size
         return [Evaluation(*figures) for figures in zip(losses.tolist(), correct.tolist(), strict=True)]
 

@@ -29,6 +29,7 @@ def train(
     \b
     approxtrain train                                     the quickstart, minutes on a CPU
     approxtrain train cnn2-approx data.dir=FOLDER         a preset on CIFAR-10
+    approxtrain train data.dir=DIR data.name=NAME         images of your own, DIR/train/CLASS/*.png
     approxtrain train my.toml train.epochs=3 --out DIR    your own file, changed a little
     approxtrain train --resume DIR                        go on, bit for bit
     """
@@ -44,7 +45,7 @@ def train(
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
-            "train.epochs=N (longer), train.checkpoint_every=N and data.dir=PATH may be given."
+            "train.epochs=N (longer), train.checkpoint_every=N, data.dir=PATH and data.workers=N may be given."
         )
     else:
         _resume(resume, overrides)

@@ -1,8 +1,7 @@
-"""Images of a user's own, as real files: a folder by class, NumPy's files, a Hugging Face data set, a class."""
+"""Images of a user's own, as real files: a folder by class, NumPy's files, a Hugging Face data set."""
 
 from __future__ import annotations
 
-import re
 import struct
 import sys
 import zlib
@@ -219,42 +218,6 @@ def test_cifar_and_a_reserved_name_are_told_apart_from_images_of_ones_own(pets: 
         store.add(pets, "mypets")
 
 
-class Stripes:
-    """A data set in ten lines."""
-
-    class_names = ("dark", "bright")
-
-    def __init__(self, count: int = 8) -> None:
-        self.train = [(np.full((12, 10, 3), 200 * (i % 2), np.uint8), i % 2) for i in range(count)]
-        self.validation = self.train[:4]
-
-
-def test_a_class_of_ones_own_is_a_target(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "stripes", sys.modules[__name__])
-    found = data.load(DataConfig(target="stripes:Stripes", arguments={"count": 6}))  # pyright: ignore[reportCallIssue]
-    assert (found.name, found.image_shape, len(found.train)) == ("Stripes", (12, 10, 3), 6)
-    assert found.arrays[0].labels.tolist() == [0, 1] * 3
-    with pytest.raises(ConfigError, match=r"data\.arguments"):
-        data.load(DataConfig(target="stripes:Stripes", arguments={"size": 6}))  # pyright: ignore[reportCallIssue]
-    with pytest.raises(ConfigError, match=r"`data\.target` \(='stripes:Gone'\) cannot be imported"):
-        data.load(DataConfig(target="stripes:Gone"))  # pyright: ignore[reportCallIssue]
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ((np.zeros((12, 10, 3), np.uint8), 2), "image 7 of .* has the label 2; those of 2 classes are 0 to 1"),
-        ((np.zeros((12, 10, 3)), 0), r"image 7 of .* is float64 \[12, 10, 3\], and not uint8"),
-        ((np.zeros((12, 11, 3), np.uint8), 0), r"12×11×3.*data\.image_size"),
-    ],
-)
-def test_what_is_no_image_is_named(item, message: str) -> None:
-    mine = Stripes()
-    mine.train[7] = item
-    with pytest.raises(DataError, match=message):
-        data.load(DataConfig(name="mine"), mine)
-
-
 def test_a_set_above_the_memory_is_streamed_and_a_limit_brings_it_back(pets: Path) -> None:
     small = 12 * 96 * 96 * 3 / 2**30
     found = load(pets, memory=small)
@@ -265,13 +228,3 @@ def test_a_set_above_the_memory_is_streamed_and_a_limit_brings_it_back(pets: Pat
     assert not load(pets, memory=small, stream=False).streamed
     (pets / "train/cat/0.png").write_bytes(b"other")
     assert load(pets, stream=True, broken="skip").sha256 != found.sha256
-
-
-def test_the_data_set_of_the_documentation_works() -> None:
-    text = (Path(__file__).parents[3] / "docs/data.md").read_text("utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    names: dict[str, type] = {}
-    exec(code, names)
-    found = data.load(DataConfig(name="mine"), names["Stripes"](count=20))
-    assert (len(found.train), len(found.validation), found.image_shape) == (20, 10, (32, 32, 3))
-    assert found.arrays[0].labels.tolist() == [0, 1] * 10
