@@ -10,6 +10,7 @@ normalises. Batches are prefetched, so that a step finds its own on the device.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -151,6 +152,7 @@ class Stream:
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
+            gc.collect()  # what is left in cycles holds memory that the processes shared
 
     def _batches_from(self, step: int) -> grain.MapDataset:
         """The batches of the run from `step` on; the images left over at the end of an epoch's order are not used."""
