@@ -58,6 +58,10 @@ LARGE = (224, 224, 3)
 """Image size of what is made for ImageNet, where no data set says another."""
 
 
+_FOUND: dict[tuple[Any, ...], Layers] = {}
+"""What was found of a network is kept: tracing a deep one takes a second."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A network's class and what it is called with. It is built for the images of a data set."""
@@ -105,8 +109,11 @@ class Model:
 
         from approxtrain.models.conv_layers import conv_layers
 
-        shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
-        return conv_layers(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+        key = self.target, repr(sorted(self.arguments.items())), self.image_shape, self.classes
+        if key not in _FOUND:
+            shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
+            _FOUND[key] = conv_layers(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+        return _FOUND[key]
 
     @property
     def layers(self) -> tuple[ConvLayer, ...]:
