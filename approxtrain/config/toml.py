@@ -28,6 +28,9 @@ DEFAULT_PRESET = "quickstart"
 RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir", "data.workers")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
+ENDLESS = ("constant", "exponential")
+"""Courses of the learning rate that do not depend on the length of the run."""
+
 
 def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of preset or TOML file `source` (None: the quickstart), changed by `overrides`.
@@ -105,6 +108,12 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     ]
     if new[epochs] < old[epochs]:
         problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")
+    elif new[epochs] > old[epochs] and (rate := new.get("optimizer.rate", "exponential")) not in ENDLESS:
+        problems.append(
+            f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because the learning rate of "
+            f"optimizer.rate={rate} takes its course over the whole run: every step so far would have been another. "
+            f"Only {' and '.join(ENDLESS)} can be trained longer."
+        )
     if problems:
         raise ConfigError(problems)
 

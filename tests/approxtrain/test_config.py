@@ -251,3 +251,17 @@ def test_a_network_of_ones_own_is_named_by_its_target_and_takes_arguments(write)
 def test_a_target_that_is_none_is_an_error(target, write):
     with pytest.raises(ConfigError, match=r"`model\.target`"):
         config.load(write(MINIMAL), [f"model.target={target}"])
+
+
+@pytest.mark.parametrize("rate", ["constant", "exponential", "cosine", "linear", "onecycle", "step"])
+def test_only_a_rate_that_does_not_know_the_end_of_the_run_is_trained_longer(rate, write):
+    before, after = (
+        config.plain(config.load(write(MINIMAL), [f"optimizer.rate={rate}", f"train.epochs={epochs}"]))
+        for epochs in (3, 4)
+    )
+    config.refuse_changes(before, before)
+    if rate in ("constant", "exponential"):
+        config.refuse_changes(before, after)
+    else:
+        with pytest.raises(ConfigError, match=rf"train.epochs: it was 3 and cannot become 4, .*optimizer.rate={rate}"):
+            config.refuse_changes(before, after)
