@@ -10,9 +10,9 @@ normalises. Batches are prefetched, so that a step finds its own on the device.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -152,7 +152,6 @@ class Stream:
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
-            gc.collect()  # what is left in cycles holds memory that the processes shared
 
     def _batches_from(self, step: int) -> grain.MapDataset:
         """The batches of the run from `step` on; the images left over at the end of an epoch's order are not used."""
@@ -184,9 +183,10 @@ class Stream:
             flags.FLAGS.mark_as_parsed()  # else Grain fails outside of an absl program
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
         threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD) if workers else self._threads(_AHEAD)
-        read = batches.to_iter_dataset(threads).mp_prefetch(options, worker_init_fn=_begin_worker)
-        if workers:
-            read = read.map(_out_of_shared_memory)
+        # By pipes, and not by memory that processes share: what is on its way when a run ends would be left behind.
+        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        read = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(threads), piped)
+        read = read.mp_prefetch(options, worker_init_fn=_begin_worker)
         return grain.experimental.device_put(read, jax.devices()[0], cpu_buffer_size=_AHEAD, device_buffer_size=_AHEAD)
 
     def _threads(self, ahead: int) -> grain.ReadOptions:
@@ -197,11 +197,6 @@ class Stream:
         if self._skip:
             self.skipped |= {(split, number) for number in np.asarray(batch["skipped"]).tolist() if number}
         return Images(batch["pixels"], batch["label"], *self._statistics)
-
-
-def _out_of_shared_memory(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A copy: on a CPU, jax would keep the memory that a worker shares for as long as it has the array."""
-    return {name: np.array(array, subok=False) for name, array in batch.items()}
 
 
 def _begin_worker(number: int, count: int) -> None:

@@ -139,5 +139,6 @@ def test_ctrl_c_reaches_the_whole_group_and_the_run_saves_before_it_ends(place, 
     _, error = interrupted.communicate(timeout=300)
     assert interrupted.returncode == 128 + signal.SIGINT
     assert error.startswith("Stopped by a signal after step")
+    assert "leaked" not in error  # no memory that a worker shared is left behind
     assert finish(start("train", "--resume", "stopped")) == 0
     assert left(place / "stopped") == left(place / "whole")
