@@ -1,4 +1,4 @@
-"""The peer that a training step has to beat: the same network on Flax's and XLA's own operations.
+"""The peer that a training step has to beat: the same network on Flax's batch norm and XLA's convolutions.
 
 Its convolutions are `lax.conv_general_dilated` and its batch norms `nnx.BatchNorm`, with the gradients that autodiff
 makes of them. ReLU and pooling stay as the author of the network wrote them. The methods of a schedule are ignored.
