@@ -58,7 +58,7 @@ LARGE = (224, 224, 3)
 """Image size of what is made for ImageNet, where no data set says another."""
 
 
-_FOUND: dict[tuple[Any, ...], Layers] = {}
+_TRACED: dict[tuple[Any, ...], tuple[Layers, tuple[int, ...]]] = {}
 """What was found of a network is kept: tracing a deep one takes a second."""
 
 
@@ -96,24 +96,36 @@ class Model:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"`model`: {self.target} cannot be built: {error}") from error
 
-    @property
-    def takes_dtype(self) -> bool:
-        """Whether the class can compute in another type than float32."""
-        return "dtype" in _arguments(self._class())
+    def check(self, precision: str) -> None:
+        """ConfigError where it cannot compute in this precision, or does not give one number for each class."""
+        if precision != "float32" and "dtype" not in _arguments(self._class()):
+            raise ConfigError(
+                f"`train.precision` (={precision!r}): {self.target} takes no `dtype`, so it computes in float32. "
+                "Give its class one and hand it on to its layers, or leave the precision out."
+            )
+        if (shape := self._traced[1]) != (1, self.classes):
+            raise ConfigError(
+                f"`model`: {self.target} makes {list(shape)} of one image, and there are {self.classes} classes: "
+                f"it must be [1, {self.classes}]. A class that takes `classes` or `num_classes` is told how many there are."
+            )
 
-    @cached_property
+    @property
     def found(self) -> Layers:
         """Its convolutions, found by tracing a forward pass. Imports jax."""
+        return self._traced[0]
+
+    @property
+    def _traced(self) -> tuple[Layers, tuple[int, ...]]:
         import jax
         from flax import nnx
 
-        from approxtrain.models.conv_layers import conv_layers
+        from approxtrain.models.conv_layers import traced
 
         key = self.target, repr(sorted(self.arguments.items())), self.image_shape, self.classes
-        if key not in _FOUND:
+        if key not in _TRACED:
             shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
-            _FOUND[key] = conv_layers(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
-        return _FOUND[key]
+            _TRACED[key] = traced(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+        return _TRACED[key]
 
     @property
     def layers(self) -> tuple[ConvLayer, ...]:

@@ -33,6 +33,11 @@ def conv_layers(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> 
 
     A module that is called several times is one layer, with the shapes of its first call.
     """
+    return traced(model, images)[0]
+
+
+def traced(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> tuple[Layers, tuple[int, ...]]:
+    """The layers of `model`, and the shape of what it makes of one image; empty where that is no array."""
     trace, (graph, state) = _Trace(), nnx.split(model)
 
     def call(state: Any, x: jax.Array) -> Any:
@@ -41,13 +46,13 @@ def conv_layers(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> 
             trace.listen(path, module)
         return forward(copy, x, training=True)
 
-    jax.eval_shape(call, state, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+    output = jax.eval_shape(call, state, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
     norms: dict[int, tuple[str, ...]] = {}
     for path, layer_before in trace.norms.items():
         number = max(layer_before, 1)
         norms[number] = (*norms.get(number, ()), path)
     numbered = tuple(replace(layer, norms=norms.get(layer.number, ())) for layer in trace.layers.values())
-    return Layers(numbered, trace.exact)
+    return Layers(numbered, trace.exact), getattr(output, "shape", ())
 
 
 class _Trace:

@@ -34,6 +34,7 @@ class Workload:
                 "data.stream=false where the memory holds them all."
             )
         model = config.model.network().on(images.image_shape, len(images.class_names))
+        model.check(config.train.precision)
         steps = steps_per_epoch(config, images)
         return cls(config, images, model, Schedule.from_config(config.schedule, model.layers, steps), steps)
 

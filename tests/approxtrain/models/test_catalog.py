@@ -81,3 +81,17 @@ def test_an_unknown_network_is_an_error_that_names_those_there_are():
 def test_a_class_that_cannot_be_built_is_an_error_in_words(model, message):
     with pytest.raises(ConfigError, match=message):
         model.build(rngs=nnx.Rngs(0))
+
+
+def test_a_network_for_another_number_of_classes_is_an_error():
+    with pytest.raises(
+        ConfigError, match=r"makes \[1, 7\] of one image, .* 10 classes: it must be \[1, 10\]"
+    ):
+        Model("m", "", "tests.networks:Small", {"classes": 7}).check("float32")
+    Model("m", "", "tests.networks:Small").check("float32")
+
+
+def test_a_precision_that_a_network_does_not_take_is_an_error_and_not_float32():
+    Model("m", "", "tests.networks:Small").check("bfloat16")
+    with pytest.raises(ConfigError, match=r"`train.precision` \(='bfloat16'\): tests.networks:Biased takes no `dtype`"):
+        Model("m", "", "tests.networks:Biased").check("bfloat16")
