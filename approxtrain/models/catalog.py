@@ -106,7 +106,7 @@ class Model:
         if (shape := self._traced[1]) != (1, self.classes):
             raise ConfigError(
                 f"`model`: {self.target} makes {list(shape)} of one image, and there are {self.classes} classes: "
-                f"it must be [1, {self.classes}]. A class that takes `classes` or `num_classes` is told how many there are."
+                f"it must be [1, {self.classes}]. A class that takes `classes` or `num_classes` is told how many."
             )
 
     @property
