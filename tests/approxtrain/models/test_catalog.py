@@ -84,9 +84,7 @@ def test_a_class_that_cannot_be_built_is_an_error_in_words(model, message):
 
 
 def test_a_network_for_another_number_of_classes_is_an_error():
-    with pytest.raises(
-        ConfigError, match=r"makes \[1, 7\] of one image, .* 10 classes: it must be \[1, 10\]"
-    ):
+    with pytest.raises(ConfigError, match=r"makes \[1, 7\] of one image, .* 10 classes: it must be \[1, 10\]"):
         Model("m", "", "tests.networks:Small", {"classes": 7}).check("float32")
     Model("m", "", "tests.networks:Small").check("float32")
 
