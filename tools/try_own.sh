@@ -65,7 +65,8 @@ wait $! 2> /dev/null || true
 "$bin/approxtrain" train --resume killed > /dev/null
 cmp whole/metrics.jsonl killed/metrics.jsonl
 "$bin/approxtrain" evaluate killed
-"$bin/approxtrain" predict killed pets/val/hen | head -n 2
+"$bin/approxtrain" predict killed pets/val/hen > seen.txt
+test "$(grep -c ' hen ' seen.txt)" = 20 || { echo "error: not every hen was seen as one" >&2; cat seen.txt >&2; exit 1; }
 "$bin/approxtrain" export killed --out mine.safetensors
 "$bin/python" - << 'CHECK'
 import json
