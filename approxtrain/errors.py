@@ -32,9 +32,9 @@ class DataError(ApproxtrainError):
 
 
 class DivergedError(ApproxtrainError):
-    """The loss or a parameter is no longer finite, because of step `step`, counted from 0.
+    """The loss or a parameter is no longer finite, because of step `step`: the first step of a run is 1.
 
-    `loss` is the loss, where it is that which is not.
+    `loss` is the non-finite loss; None where it is a parameter.
     """
 
     exit_code = 4

@@ -1,6 +1,6 @@
 """How fast streamed images come, and whether the steps of a training run wait for them:
 
-    python tools/stream_measure.py --json FILE [--workers 0 1 2 4] [--images 2000] [--model resnet18-small] [--size 96]
+    python tools/stream_measure.py --json FILE [--workers 0 1 2] [--images 2000] [--model resnet18] [--size 96]
 
 Makes JPEGs of 400×300 in a folder of its own. Of each number of workers there is a row: images a second of the reader
 alone, with nothing that trains beside it; of training; and the share of steps whose batch came too late.
@@ -77,9 +77,9 @@ def measure(options: argparse.Namespace, folder: Path, workers: int) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--model", default="resnet18-small")
+    parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=96)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []

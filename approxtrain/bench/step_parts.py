@@ -1,10 +1,12 @@
 """What a step's convolutions cost when each runs alone, and from that the bound of a schedule.
 
     split   T_full = forward + dgrad + wgrad + rest, the first three summed over the layers; layer 1 has no dgrad
-    bound   T_full − Σ over the replaced cells of share · T_wgrad(layer), averaged over the steps of a period
+    bound   T_full − Σ over the replaced cells of share · T_wgrad(layer) − Σ over the dgrads that a frozen prefix leaves
+            out of T_dgrad(layer), averaged over the steps of a period
 
 `share` is what the method leaves out of the dense product, 1 − its FLOPs over the product's: all but 1 for zero and
-approx, 1 − 1/r² for pooled. A convolution alone is timed as a program of its own, several times in a row, so that its
+approx, 1 − 1/r² for pooled. Norms and ReLUs that a frozen prefix leaves out are in no part, so that such a schedule may
+save more than its bound. A convolution alone is timed as a program of its own, several times in a row, so that its
 arrays are in the cache if they fit, as those are in a step that the operation before has just written. Inside of a step
 it may find less in the cache, and overlap with another operation: the rest, and the share of a bound that is reached,
 have that in them.
@@ -24,6 +26,7 @@ import numpy as np
 from approxtrain.bench.timing import Times
 from approxtrain.models import Model
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain_kernels import ConvShape, dense
 
 PARTS = ("forward", "dgrad", "wgrad")
@@ -54,12 +57,16 @@ def total(parts: Sequence[LayerConvolution], kind: str, times: Mapping[str, Time
 
 def saved(parts: Sequence[LayerConvolution], schedule: Schedule, steps: int, times: Mapping[str, Times]) -> np.ndarray:
     """Seconds a step that the first `steps` of a schedule can save at most, in each round."""
-    seconds = np.zeros(1)
+    columns, seconds = [schedule.column(step) for step in range(steps)], np.zeros(1)
     for part in parts:
         if part.kind == "wgrad":
-            methods = [schedule.column(step)[layer - 1] for step in range(steps) for layer in part.layers]
-            shares = [max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods]
-            seconds = seconds + sum(shares) * np.asarray(times[part.name].seconds)
+            methods = [column[layer - 1] for column in columns for layer in part.layers]
+            left_out = sum(max(1 - method.flops(part.shape) / part.shape.flops, 0.0) for method in methods)
+        elif part.kind == "dgrad" and schedule.frozen_prefix:
+            left_out = sum(layer <= prefix(column) + 1 for column in columns for layer in part.layers)
+        else:
+            continue
+        seconds = seconds + left_out * np.asarray(times[part.name].seconds)
     return seconds / steps
 
 

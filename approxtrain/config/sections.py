@@ -130,6 +130,8 @@ class TrainConfig(Section):
     """Steps in one call of the compiled program; unset: decided by the time of the first epoch's steps."""
     probe_every: Count | None = None
     """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Field(strict=False)] = ("tensorboard",)
+    """Where figures are shown while the network trains, besides the run's own rows; none: []."""
     seeds: Count = 1
     """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
     seeds_by: Literal["map", "vmap"] | None = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "quickstart"
 
-RESUMABLE = ("train.epochs", "train.checkpoint_every", "data.dir", "data.workers")
+RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.trackers", "data.dir", "data.workers")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 ENDLESS = ("constant", "exponential")

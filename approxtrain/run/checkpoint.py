@@ -157,7 +157,7 @@ def _refuse_non_finite(arrays: dict[str, np.ndarray], step: int) -> None:
             raise DivergedError(
                 f"`{path}` is no longer finite after step {step}, so no checkpoint of it was written; "
                 "earlier ones are kept. Try a smaller `optimizer.learning_rate`, or approximate fewer cells.",
-                step - 1,
+                step,
             )
 
 

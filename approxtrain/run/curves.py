@@ -90,7 +90,7 @@ def _draw(axes: Any, series: list[dict[str, list[float]]], name: str, label: str
     if not series:
         axes.plot([], [], label=label, color=colour)
     for number, own in enumerate(series):
-        marker = "o" if len(own["epoch"]) <= 40 and len(series) == 1 else ""
+        marker = "o" if len(own["epoch"]) == 1 or (len(series) == 1 and len(own["epoch"]) <= 40) else ""
         axes.plot(
             own["epoch"],
             own[name],

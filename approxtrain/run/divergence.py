@@ -31,6 +31,6 @@ def noted(folder: Path) -> dict[str, Any] | None:
 
 def forget(folder: Path, step: int) -> None:
     """A checkpoint after `step` steps is in place: what diverged at an earlier one did not do so this time."""
-    if (found := noted(folder)) and found["step"] < step:
+    if (found := noted(folder)) and found["step"] <= step:
         with disk.explained(folder / DIVERGED):
             (folder / DIVERGED).unlink(missing_ok=True)

@@ -31,8 +31,9 @@ class RunFolder:
         self._lock: IO[str] = _lock(path)
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path | str) -> Self:
         """Make `path` (and its parents) and lock it. Raises ConfigError where it holds anything already."""
+        path = Path(path)
         with disk.explained(path):
             path.mkdir(parents=True, exist_ok=True)
         _refuse_content(path)
@@ -45,8 +46,9 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path | str) -> Self:
         """Lock the folder of an earlier run. Raises ConfigError where it is none."""
+        path = Path(path)
         if not (path / CONFIG).is_file():
             raise ConfigError(
                 f"`{path}` holds no {CONFIG}, so it is not the folder of a run. "

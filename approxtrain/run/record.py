@@ -5,9 +5,6 @@ run that was killed and resumed equals that of an uninterrupted one byte for byt
 that a clock has touched. Both have one JSON object a line, each with `step`, the number of steps finished.
 Numbers are written so that they read back exactly. JSON has no NaN and no infinity: these are the strings
 "NaN", "Infinity" and "-Infinity", which Python's `float` reads.
-
-TensorBoard gets a copy of the metric rows, as `kind/name` against step; of rows that bear a layer with its method, or a
-seed, as `kind/name/layer 2/method approx/seed 3`.
 """
 
 from __future__ import annotations
@@ -16,12 +13,10 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from approxtrain import disk
 from approxtrain.run.row_file import RowFile, Vouched, vouched_part
 from approxtrain.run.row_file import rows as rows
 
-METRICS, TIMING, SUMMARY, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "summary.json", "tensorboard"
-_SERIES = ("layer", "method", "seed")
+METRICS, TIMING, SUMMARY = "metrics.jsonl", "timing.jsonl", "summary.json"
 
 
 class Written(NamedTuple):
@@ -52,20 +47,13 @@ class Record:
     def __init__(self, folder: Path, written: Written | None = None) -> None:
         metrics, timing = folder / METRICS, folder / TIMING
         kept = vouched_part(metrics, written and written.metrics), vouched_part(timing, written and written.timing)
-        self._folder = folder
-        self._purge_step = None if written is None else written.step + 1
-        self._tensorboard: Any = None
         self._metrics, self._timing = RowFile(metrics, kept[0]), RowFile(timing, kept[1])
 
-    def row(self, *, kind: str, step: int, **values: Any) -> None:
-        """Append {"kind", "step", **values} to metrics.jsonl; the numbers go to TensorBoard as well."""
+    def row(self, *, kind: str, step: int, **values: Any) -> dict[str, Any]:
+        """Append {"kind", "step", **values} to metrics.jsonl; returns this row."""
         row = {name: plain(value) for name, value in ({"kind": kind, "step": step} | values).items()}
         self._metrics.append(row)
-        writer = self._writer()
-        series = "".join(f"/{name} {row[name]}" for name in _SERIES if name in row)
-        for name, value in row.items():
-            if name not in ("step", *_SERIES) and isinstance(value, int | float):
-                writer.add_scalar(f"{kind}/{name}{series}", value, row["step"])
+        return row
 
     def timing(self, *, step: int, **values: Any) -> None:
         """Append {"step", **values} to timing.jsonl."""
@@ -78,27 +66,12 @@ class Record:
     def close(self) -> None:
         self._metrics.close()
         self._timing.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
 
     def __enter__(self) -> Record:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _writer(self) -> Any:
-        """The TensorBoard writer; a resumed run hides what was written after the checkpoint."""
-        if self._tensorboard is None:
-            from tensorboardX import SummaryWriter
-
-            with disk.explained(self._folder / TENSORBOARD):
-                self._tensorboard = SummaryWriter(
-                    str(self._folder / TENSORBOARD),
-                    purge_step=self._purge_step,
-                    filename_suffix=f".{self._purge_step or 0:08d}",  # else two of one second clash
-                )
-        return self._tensorboard
 
 
 def plain(value: Any) -> Any:

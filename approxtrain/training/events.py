@@ -1,8 +1,11 @@
-"""What the training loop tells whoever listens; the command line draws its progress from it. Imports no jax."""
+"""What the training loop tells whoever listens: the progress on a terminal, TensorBoard and its like (`trackers`), or a
+listener of your own, handed to `Run`. Imports no jax.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from approxtrain.training.workload import Workload
@@ -32,6 +35,9 @@ class Listener:
     def step(self, step: int, losses: Sequence[float]) -> None:
         """`step` steps are finished; `losses` are those of the last one, one for each seed."""
 
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics.jsonl is written: of `kind` train, validation or probe, after `step` steps."""
+
     def epoch(self, row: dict[str, Any]) -> None:
         """An epoch has ended: its metrics and times, with `validation_accuracy` where it was validated.
 
@@ -40,3 +46,18 @@ class Listener:
 
     def warn(self, message: str) -> None:
         """Something that the user should know, and that does not stop the run."""
+
+    def end(self, finished: bool) -> None:
+        """The run ends, at its last step or before: interrupted, diverged, for want of disk. Told once `begin` was."""
+
+
+@contextmanager
+def told(listener: Listener, work: Workload, step: int) -> Iterator[None]:
+    """A context that tells of its begin and of its end."""
+    listener.begin(work, step)
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        listener.end(finished)

@@ -27,12 +27,13 @@ from approxtrain.training import saving
 from approxtrain.training.batch import Keys
 from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
-from approxtrain.training.events import Listener
+from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption
 from approxtrain.training.step import TrainState, set_up
+from approxtrain.training.trackers import Several, trackers
 from approxtrain.training.workload import Workload
 
 
@@ -40,7 +41,8 @@ class Run:
     """One training run in its folder. Build it, then call `train`."""
 
     def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
-        self.config, self.folder, self.listener = config, folder, listener
+        self.config, self.folder = config, folder
+        self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path))
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys = Keys.of(self.seeds)
@@ -75,12 +77,16 @@ class Run:
         self.folder.refuse_moved()
         start = int(state.step)
         first_epoch = start // self.workload.steps_per_epoch + 1
-        with record.Record(self.folder.path, written) as rows, Interruption() as interruption:
+        with (
+            record.Record(self.folder.path, written) as rows,
+            Interruption() as interruption,
+            told(self.listener, self.workload, start),
+        ):
             disk.write(self.folder.config, configuration.dump(self.config))
-            self.listener.begin(self.workload, start)
             if (summary := self._summary_of_what_is_done(start)) is not None:
                 return summary
-            self._warn_of_a_chunk_without_effect()
+            for warning in self.workload.without_effect(self.dispatch.mode):
+                self.listener.warn(warning)
             if skipped := self.dataset.skipped:
                 self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
             try:
@@ -107,15 +113,6 @@ class Run:
             return summary if summary["steps"] == start else None  # else that of a shorter run, which went on
         except (ValueError, KeyError, TypeError):
             return None  # damaged: it is made again from the rows
-
-    def _warn_of_a_chunk_without_effect(self) -> None:
-        chunk = self.config.train.chunk or 1
-        if self.dispatch.span(0) < chunk:
-            streamed = "images are streamed, a batch a step"
-            several = "under host dispatch, steps of different columns are different programs"
-            short = f"an epoch has {self.workload.steps_per_epoch} steps"
-            why = streamed if self.feed.streamed else several if len(self.dispatch.programs) > 1 else short
-            self.listener.warn(f"train.chunk={chunk} has no effect: {why}.")
 
     def _restore(self) -> tuple[TrainState, record.Written | None]:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
@@ -167,9 +164,9 @@ class Run:
     ) -> dict[str, float]:
         """Write `row` for each seed, with its loss and accuracy and `more`. → these two over the seeds."""
         for seed, (loss, accuracy) in zip(self.seeds, figures, strict=True):
-            # TensorBoard gives a seed a curve of its own; single runs are compared by curves of one name
+            # a tracker gives a seed a curve of its own; single runs are compared by curves of one name
             which: dict[str, Any] = {"seed": seed} if len(self.seeds) > 1 else {}
-            rows.row(**row, **which, loss=loss, accuracy=accuracy, **more)
+            self.listener.row(rows.row(**row, **which, loss=loss, accuracy=accuracy, **more))
         losses, accuracies = zip(*figures, strict=True)
         return over_seeds("loss", losses) | over_seeds("accuracy", accuracies)
 
@@ -193,7 +190,7 @@ class Run:
                 with pending.paused():
                     for row in self.probe(cells, state, images, order):
                         # of the step to come: a run that goes on from before it probes it again
-                        rows.row(kind="probe", step=begun + 1, epoch=epoch, **row)
+                        self.listener.row(rows.row(kind="probe", step=begun + 1, epoch=epoch, **row))
             state, metrics = self.dispatch(begun, state, images, order)
             pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
@@ -221,11 +218,12 @@ class Run:
                 continue
             of_seed = f" of seed {seed}" if len(self.seeds) > 1 else ""
             methods = sorted({method.label for method in self.workload.schedule.column(step)})
+            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
             raise DivergedError(
-                f"The loss of step {step}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
+                f"The loss of step {step + 1}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
                 f"What was saved before is finite and stays in {self.folder.checkpoints}. "
-                "Start a new run with a smaller `optimizer.learning_rate`, or with fewer approximated cells.",
-                step,
+                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}.",
+                step + 1,
                 loss,
             )
         if seconds is not None:

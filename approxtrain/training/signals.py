@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -11,9 +13,16 @@ from typing import Self
 
 from approxtrain.errors import InterruptedRun
 
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after this step …; once more leaves at once"
+
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second acts at once."""
+    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second leaves at once.
+
+    Both are answered within a moment, also while the main thread compiles, when it runs no handler: a thread of its own
+    reads the signals, says that the run will stop, and leaves at the second one as a kill would, with 128 + its number.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -21,6 +30,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         self._handling.enter_context(_handled_by(self._note))
+        self._handling.enter_context(_read_by(_Answer()))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -28,7 +38,48 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        self._handling.close()  # the handlers from before are back, so a second signal acts at once
+
+
+class _Answer:
+    """What the first signal and what a second one is told."""
+
+    def __init__(self) -> None:
+        self.first = True
+
+    def __call__(self, number: int) -> None:
+        if number not in HANDLED:
+            return
+        if not self.first:
+            os._exit(128 + number)
+        self.first = False
+        if sys.stderr is not None:  # closed by who started the program: its number may be another file's
+            with contextlib.suppress(OSError, ValueError):
+                print(STOPPING, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _read_by(answer: Callable[[int], None]) -> Iterator[None]:
+    """A context in which a thread hands the number of each signal to `answer` as it comes in."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def read() -> None:
+        while numbers := os.read(reading, 1):
+            answer(numbers[0])
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
 
 
 @contextlib.contextmanager
@@ -51,7 +102,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in HANDLED}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +12,7 @@ from approxtrain.data import Dataset, ImageSet
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.stamps import resolve
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,33 @@ class Workload:
     @property
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.config.train.epochs
+
+    def without_effect(self, dispatch: str) -> list[str]:
+        """What the configuration asks for and this run never does, in words.
+
+        `dispatch`: "switch", "host", or "auto" where the device is not known yet.
+        """
+        return [*self._late_rules(), *self._no_chunks(dispatch)]
+
+    def _late_rules(self) -> Iterator[str]:
+        schedule, epochs = self.config.schedule, self.config.train.epochs
+        stamps, _ = resolve(schedule, self.model.layers, self.steps_per_epoch)
+        for stamp in stamps:
+            if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
+                yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."
+        if (schedule.until_epoch or 0) > epochs:
+            yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
+
+    def _no_chunks(self, dispatch: str) -> Iterator[str]:
+        chunk = self.config.train.chunk or 1
+        reasons = {
+            "images are streamed, a batch a step": self.dataset.streamed,
+            "under host dispatch, steps of different columns are different programs": dispatch == "host"
+            and len(self.schedule.columns) > 1,
+            f"an epoch has {self.steps_per_epoch} steps": self.steps_per_epoch < chunk,
+        }
+        if chunk > 1 and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
+            yield f"train.chunk={chunk} has no effect: {reason}."
 
     @property
     def data(self) -> dict[str, str]:

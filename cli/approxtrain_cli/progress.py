@@ -117,7 +117,7 @@ class Progress(Listener):
             )
         if summary.get("data_wait_share") is not None:
             read = f"streamed by {summary['data_workers']} processes" if summary["data_workers"] else "streamed"
-            self.say(f"images    {read}; {summary['data_wait_share']:.1%} of the steps waited for them")
+            self.say(f"images    {read}; the steps waited {summary['data_wait_seconds']:.1f} s for them in all")
         self.say(f"curves    {self.folder / 'curves.png'}")
         self.say(
             f"logs      {self.folder / 'metrics.jsonl'}, {self.folder / 'summary.json'}, {self.folder / 'tensorboard'}"

@@ -45,7 +45,8 @@ def train(
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
-            "train.epochs=N (longer), train.checkpoint_every=N, data.dir=PATH and data.workers=N may be given."
+            "train.epochs=N (longer), train.checkpoint_every=N, train.trackers=[…], data.dir=PATH and data.workers=N "
+            "may be given."
         )
     else:
         _resume(resume, overrides)
@@ -53,8 +54,10 @@ def train(
 
 def _start(config: Config, out: Path | None) -> None:
     from approxtrain.run.folder import RunFolder, default_path
+    from approxtrain.training.trackers import refuse_missing
     from approxtrain.training.workload import Workload
 
+    refuse_missing(config.train.trackers)
     dataset = Workload.of(config).dataset  # all that can be wrong is found before a folder is made
     parts, train = (config.model.name, config.schedule.title), config.train
     path = out or default_path(*parts, seed=train.seed, seeds=train.seeds)
@@ -90,11 +93,15 @@ def _run(config: Config, folder: RunFolder, dataset: ImageSet | None = None) -> 
 def _show(config: Config) -> None:
     """What `train` would do, without doing it."""
     from approxtrain.config import dump
+    from approxtrain.training.trackers import refuse_missing
     from approxtrain.training.workload import Workload
 
+    refuse_missing(config.train.trackers)
     work = Workload.of(config)
     model, images, epochs = work.model, work.dataset, config.train.epochs
     typer.echo(dump(config))
     typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(work.schedule.columns)} distinct columns")
     typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
+    for warning in work.without_effect(config.schedule.dispatch):
+        typer.echo(f"# warning: {warning}")
     typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

@@ -18,6 +18,7 @@ import pytest
 
 from approxtrain import models
 from approxtrain.config import OptimizerConfig
+from approxtrain.training.signals import STOPPING
 from approxtrain_cli import progress
 
 pytestmark = pytest.mark.both
@@ -235,6 +236,7 @@ def test_a_terminated_run_is_locked_while_it_lives_saves_and_can_be_finished(cal
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     stopped = re.fullmatch(
+        rf"{re.escape(STOPPING)}\n"
         r"Stopped by a signal after step (\d+), which is saved. "
         r"Go on with: approxtrain train --resume run\n",
         err,

@@ -73,12 +73,12 @@ def test_an_absent_program_is_a_stage_that_failed(bench):
 
 
 def test_a_stage_is_ended_with_all_that_it_started_when_time_is_over_and_the_rest_is_not_run(bench, tmp_path):
-    slow = '[ "$1" != seeds ] || sh -c "sleep 10; echo late > $RESULTS/late"'
+    slow = '[ "$1" != seeds ] || sh -c "sleep 5; echo late > $RESULTS/late"'
     start = time.monotonic()
     done, became = bench("--only", "seeds,forms", "--minutes", "0.05", python=slow)
     assert became == {"facts": "ok", "seeds": "out of time", "forms": "not run: no time was left"}
     assert done.returncode == 1
-    time.sleep(max(start + 12 - time.monotonic(), 0))
+    time.sleep(max(start + 7 - time.monotonic(), 0))
     assert not (tmp_path / "results/late").exists()
 
 

@@ -6,7 +6,10 @@ import pytest
 
 from approxtrain.bench.plain import plain
 from approxtrain.bench.step_bench import StepBench
+from approxtrain.bench.step_parts import LayerConvolution, saved
+from approxtrain.bench.timing import Times
 from approxtrain.errors import ConfigError
+from approxtrain.schedule import Schedule, ScheduleConfig
 
 
 def test_the_plain_network_and_ours_compute_the_same_step(small, configure):
@@ -23,3 +26,20 @@ def test_steps_on_streamed_images_are_not_timed(configure):
     config = config.model_copy(update={"data": config.data.model_copy(update={"stream": True})})
     with pytest.raises(ConfigError, match=r"images in memory: data\.limit=N"):
         StepBench(config)
+
+
+def test_a_bound_leaves_out_the_dgrads_below_and_above_a_frozen_prefix(pocket):
+    """Layers 1 and 2 zero, layer 3 exact, at one step of two; every convolution takes a second."""
+    table = [["zero", "full"], ["zero", "full"], ["full", "full"]]
+    numbers = (1, 2, 3)
+    parts = [
+        LayerConvolution(kind, pocket.layers[number - 1].shape, (number,), lambda: None, 1)
+        for kind in ("forward", "dgrad", "wgrad")
+        for number in numbers
+        if kind != "dgrad" or number > 1
+    ]
+    times = {part.name: Times((1.0, 2.0)) for part in parts}
+    for frozen, seconds in ((False, 2.0), (True, 4.0)):  # two wgrads; the dgrads of layers 2 and 3 besides
+        config = ScheduleConfig(grid=tuple(map(tuple, table)), frozen_prefix=frozen)
+        schedule = Schedule.from_config(config, pocket.layers, 1)
+        assert saved(parts, schedule, 2, times).tolist() == [seconds / 2, seconds]

@@ -101,9 +101,9 @@ def test_a_diverged_run_leaves_a_trace_that_goes_when_it_gets_past(configure, po
     assert found.message == f"diverged at step {error.value.step}: the loss is {error.value.loss}"
     assert (found.data["name"], found.summary, found.trajectory) == ("pictures", {}, TRAJECTORY)
     assert found.environment["device_platform"] == "cpu"
-    divergence.forget(tmp_path / "run", error.value.step)
+    divergence.forget(tmp_path / "run", error.value.step - 1)
     assert archive.of_folder(tmp_path / "run")[0].status == "diverged"
-    divergence.forget(tmp_path / "run", error.value.step + 1)
+    divergence.forget(tmp_path / "run", error.value.step)
     assert archive.of_folder(tmp_path / "run")[0].status == "unfinished"
 
 

@@ -67,7 +67,9 @@ RUN = [
     "train",
     "quickstart",
     "train.epochs=1",
-    "train.batch_size=512",
+    "data.limit=512",
+    "train.batch_size=256",
+    "model.name=cnn2",
     "--out",
 ]
 

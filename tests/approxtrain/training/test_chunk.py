@@ -120,7 +120,7 @@ def test_checkpoints_and_signals_wait_for_the_end_of_a_chunk_and_the_run_goes_on
 def test_the_step_that_diverged_is_named_within_a_chunk(tmp_path, small, configure):
     config = configure({"name": "schedule1", "method": "zero"}, learning_rate=1e38, chunk=4)
     note = Note()
-    with pytest.raises(DivergedError, match=r"The loss of step 1 is (nan|inf), under the methods full, zero"):
+    with pytest.raises(DivergedError, match=r"The loss of step 2 is (nan|inf), under the methods full, zero"):
         start(tmp_path / "run", config, note)
     assert note.steps == [1]
 

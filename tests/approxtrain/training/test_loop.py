@@ -152,7 +152,7 @@ def test_the_seed_decides_everything(tmp_path, small, configure):
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_finite_checkpoint(tmp_path, small, configure):
     config = configure({"name": "schedule1", "method": "zero"}, learning_rate=1e38, checkpoint_every=1)
-    with pytest.raises(DivergedError, match=r"The loss of step 1 is (nan|inf), under the methods full, zero") as error:
+    with pytest.raises(DivergedError, match=r"The loss of step 2 is (nan|inf), under the methods full, zero") as error:
         start(tmp_path / "run", config)
     assert error.value.exit_code == 4
     with RunFolder.open(tmp_path / "run") as folder:

@@ -22,21 +22,24 @@ pytestmark = pytest.mark.gate
 STEPS = 18  # six in each of three epochs
 BETWEEN = 12  # an epoch ends here, with a row of training and one of validation for each seed
 
+GRID = [["full", "zero", "random", "full"], ["approx", "full", "random", "zero"], ["approx", "skip", "full", "full"]]
+"""Three layers by four steps."""
+
 SCHEDULES = {
     "at every step": {"name": "schedule1", "method": "approx"},
-    "four steps a call": {"name": "figure3", "dispatch": "switch"},  # of six in an epoch, so that two are left over
+    "four steps a call": {"grid": GRID, "dispatch": "switch"},  # of six in an epoch, so that two are left over
     "two seeds at once": {"name": "schedule3", "method": "random"},
     "rules": {
         "dispatch": "host",
         "rules": [
             {"method": "approx", "params": {"k": 2}, "layers": {"start": 2, "every": 2}},
-            {"method": "skip", "path": "features/4/*", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
+            {"method": "skip", "path": "third", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
         ],
     },
 }
 MORE = {
     "full": {"name": "full"},
-    "grid": {"name": "figure3"},
+    "grid": {"grid": GRID},
     "two seeds, one after the other": {"name": "schedule3", "method": "random"},
     "in turns": {"name": "schedule3", "method": "random"},
     "until an epoch": {"name": "schedule2", "method": "approx", "until_epoch": 2},
