@@ -47,6 +47,9 @@ class Listener:
     def warn(self, message: str) -> None:
         """Something that the user should know, and that does not stop the run."""
 
+    def stopping(self) -> None:
+        """A signal has come: the run saves after the step that it is at, and ends. Told by another thread."""
+
     def end(self, finished: bool) -> None:
         """The run ends, at its last step or before: interrupted, diverged, for want of disk. Told once `begin` was."""
 

@@ -75,33 +75,37 @@ class Run:
         """
         state, written = self._restore()
         self.folder.refuse_moved()
-        start = int(state.step)
-        first_epoch = start // self.workload.steps_per_epoch + 1
-        with (
-            record.Record(self.folder.path, written) as rows,
-            Interruption() as interruption,
-            told(self.listener, self.workload, start),
-        ):
+        with record.Record(self.folder.path, written) as rows, Interruption(self.listener.stopping) as interruption:
             disk.write(self.folder.config, configuration.dump(self.config))
-            if (summary := self._summary_of_what_is_done(start)) is not None:
-                return summary
-            for warning in self.workload.without_effect(self.dispatch.mode):
-                self.listener.warn(warning)
-            if skipped := self.dataset.skipped:
-                self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
-            try:
+            start = int(state.step)
+            with told(self.listener, self.workload, start):
+                if (summary := self._summary_of_what_is_done(start)) is not None:
+                    return summary
+                self._warn()
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
                     saving.save(self.folder, state, self.facts, rows)
-                for epoch in range(first_epoch, self.config.train.epochs + 1):
-                    state = self._epoch(epoch, state, rows, interruption)
-            except DivergedError as error:
-                self.folder.refuse_moved()
-                divergence.note(self.folder.path, error)
-                raise
-            finally:
-                self.feed.close()
+                self._epochs(state, rows, interruption)
+                return self._summary(start)
+
+    def _warn(self) -> None:
+        for warning in self.workload.without_effect(self.dispatch.mode):
+            self.listener.warn(warning)
+        if skipped := self.dataset.skipped:
+            self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
+
+    def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
+        """The epochs that are left."""
+        first = int(state.step) // self.workload.steps_per_epoch + 1
+        try:
+            for epoch in range(first, self.config.train.epochs + 1):
+                state = self._epoch(epoch, state, rows, interruption)
+        except DivergedError as error:
+            self.folder.refuse_moved()
+            divergence.note(self.folder.path, error)
+            raise
+        finally:
+            self.feed.close()
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
-        return self._summary(start)
 
     def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
         """The summary, where nothing is left to train and it says so; what was measured for it is kept."""

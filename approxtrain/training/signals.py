@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -14,23 +13,23 @@ from typing import Self
 from approxtrain.errors import InterruptedRun
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping after this step …; once more leaves at once"
 
 
 class Interruption:
     """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second leaves at once.
 
-    Both are answered within a moment, also while the main thread compiles, when it runs no handler: a thread of its own
-    reads the signals, says that the run will stop, and leaves at the second one as a kill would, with 128 + its number.
+    Both act within a moment, also while the main thread compiles and runs no handler: a thread of its own reads the
+    signals, calls `stopping` at the first one, and leaves at the second as a kill would, with 128 + its number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stopping: Callable[[], None] = lambda: None) -> None:
         self.signal_number: int | None = None
+        self._stopping, self._told = stopping, False
         self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self._handling.enter_context(_handled_by(self._note))
-        self._handling.enter_context(_read_by(_Answer()))
+        self._handling.enter_context(_read_by(self._answer))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -39,22 +38,12 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
 
-
-class _Answer:
-    """What the first signal and what a second one is told."""
-
-    def __init__(self) -> None:
-        self.first = True
-
-    def __call__(self, number: int) -> None:
-        if number not in HANDLED:
-            return
-        if not self.first:
-            os._exit(128 + number)
-        self.first = False
-        if sys.stderr is not None:  # closed by who started the program: its number may be another file's
-            with contextlib.suppress(OSError, ValueError):
-                print(STOPPING, file=sys.stderr, flush=True)
+    def _answer(self, number: int) -> None:
+        if number in HANDLED:
+            if self._told:
+                os._exit(128 + number)
+            self._told = True
+            self._stopping()
 
 
 @contextlib.contextmanager

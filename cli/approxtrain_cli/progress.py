@@ -51,6 +51,9 @@ class Progress(Listener):
     def warn(self, message: str) -> None:
         self.say(f"warning: {message}")
 
+    def stopping(self) -> None:
+        self.say("stopping after this step …; once more leaves at once")
+
     def begin(self, work: Workload, step: int) -> None:
         self.work, self.first = work, step
         images, train = work.dataset, work.config.train

@@ -19,7 +19,6 @@ from approxtrain.models import Model
 from approxtrain.paper import experiments
 from approxtrain.run import archive
 from approxtrain.run.folder import RunFolder
-from approxtrain.training.signals import STOPPING
 from approxtrain_cli import bench_kernel
 
 pytestmark = pytest.mark.gate
@@ -170,7 +169,7 @@ def test_a_reproduction_that_is_stopped_loses_at_most_an_epoch(number, call, sta
     assert process.returncode == (143 if number == signal.SIGTERM else -9)
     if number == signal.SIGTERM:
         assert err == (
-            f"{STOPPING}\nStopped by a signal; what was trained is saved. "
+            "Stopped by a signal; what was trained is saved. "
             f"Go on with the same command: approxtrain {' '.join(command)}\n"
         )
     shown = call(*command, "--dry-run").out

@@ -20,8 +20,7 @@ ID = "mlflow.id"
 
 
 class Tracker(tracker.Tracker):
-    def begin(self, work: Workload, step: int) -> None:
-        super().begin(work, step)
+    def open(self, work: Workload, step: int) -> None:
         self.client, path = MlflowClient(), self.folder / ID
         if not path.exists():
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "approxtrain")
@@ -31,13 +30,14 @@ class Tracker(tracker.Tracker):
             disk.write(path, run.info.run_id)
         self.run_id = path.read_text("utf-8")
         self.client.update_run(self.run_id, status="RUNNING")
-        params = [Param(key, str(value)) for key, value in _flat(configuration.plain(work.config))]
         if step == 0:
+            params = [Param(key, str(value)) for key, value in _flat(configuration.plain(work.config))]
             self.client.log_batch(self.run_id, params=params)
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         now = round(1e3 * time.time())
-        self.client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in figures.items()])
+        metrics = [Metric(name, value, now, step) for name, value in figures.items()]
+        self.client.log_batch(self.run_id, metrics, synchronous=False)  # a slow server holds up no step
 
     def end(self, finished: bool) -> None:
         self.client.set_terminated(self.run_id, "FINISHED" if finished else "FAILED")

@@ -14,8 +14,7 @@ FOLDER = "tensorboard"
 
 
 class Tracker(tracker.Tracker):
-    def begin(self, work: Workload, step: int) -> None:
-        super().begin(work, step)
+    def open(self, work: Workload, step: int) -> None:
         purge = step + 1 if step else None
         with disk.explained(self.folder / FOLDER):
             self.writer = SummaryWriter(

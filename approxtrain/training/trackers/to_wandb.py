@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from uuid import uuid4
 
 import wandb  # pyright: ignore[reportMissingImports]
 
@@ -17,11 +18,10 @@ ID = "wandb.id"
 
 
 class Tracker(tracker.Tracker):
-    def begin(self, work: Workload, step: int) -> None:
-        super().begin(work, step)
+    def open(self, work: Workload, step: int) -> None:
         path = self.folder / ID
         if not path.exists():
-            disk.write(path, wandb.util.generate_id())
+            disk.write(path, uuid4().hex)
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "approxtrain"),
             dir=str(self.folder),
