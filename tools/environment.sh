@@ -25,15 +25,19 @@ if [ -d "$folder" ] && [ ! -f "$stamp" ]; then
     exit 1
 fi
 if [ "$(head -n 1 "$stamp" 2>/dev/null)" != "$made_from" ]; then
-    echo "making $folder with $("$python" -V); the packages take about 800 MB, so that the first time lasts minutes"
+    echo "making $folder with $("$python" -V); the packages take about 800 MB, so that the first time may last minutes"
     rm -rf "$folder"
     "$python" -m venv "$folder"
     echo "not finished" > "$stamp"
-    # Older ones do not know dependency groups.
-    "$folder/bin/python" -m pip install -qq --upgrade "pip>=25.1"
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check "uv>=0.9" || true # slower without it
     echo "$made_from" > "$stamp"
 fi
 if ! grep -qF -- "$*" "$stamp"; then
-    "$folder/bin/python" -m pip install -qq --disable-pip-version-check "$@"
+    # By uv in seconds; where that cannot, as with an index that only pip is told of, by pip in minutes.
+    VIRTUAL_ENV=$folder "$folder/bin/uv" pip install -q "$@" 2>/dev/null || {
+        # Older ones do not know dependency groups.
+        "$folder/bin/python" -m pip install -qq --upgrade "pip>=25.1"
+        "$folder/bin/python" -m pip install -qq --disable-pip-version-check "$@"
+    }
     echo "$*" >> "$stamp"
 fi
