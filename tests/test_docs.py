@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,6 +29,7 @@ def test_the_code_for_ones_own_training_loop_runs():
     assert [layer.path for layer in names["layers"]] == ["conv1", "conv2"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.gate
 def test_a_listener_of_ones_own_prints_the_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run("training.md")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from pydantic import ValidationError
 
+from approxtrain import models
 from approxtrain.config import explain
 from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
@@ -154,7 +155,8 @@ def _read(source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        hint = suggestion(Path(source).stem, names)
+        network = source in models.names()
+        hint = f" It is a network: model.name={source}." if network else suggestion(Path(source).stem, names)
         raise ConfigError(
             f"{source!r} is neither a preset nor a TOML file.{hint} The presets are {', '.join(names)}."
         ) from None

@@ -156,7 +156,8 @@ def _figures(summary: Summary) -> Iterator[str]:
         yield f"over the run of {summary.steps} steps:"
     yield f"cells                         {cells}"
     yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
-    yield f"dispatch                      {summary.config.dispatch}"
+    auto = ": switch on a CPU, host on a GPU" if summary.config.dispatch == "auto" else ""
+    yield f"dispatch                      {summary.config.dispatch}{auto}"
     yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
     if run.dgrad_replaced:
         inexact = ", ".join(method.label for method in summary.schedule.cells if not method.exact_dgrad)

@@ -172,6 +172,11 @@ def test_an_unknown_preset_or_file_is_answered_with_the_nearest_preset_and_all_o
     assert "quickstart" in problem
 
 
+def test_a_network_in_the_place_of_a_preset_is_answered_with_the_key_for_it():
+    (problem,) = problems("resnet56")
+    assert "It is a network: model.name=resnet56. The presets are" in problem
+
+
 def test_a_configuration_cannot_be_changed(write):
     loaded = config.load(write(MINIMAL))
     with pytest.raises(ValidationError, match="frozen"):

@@ -35,6 +35,9 @@ class Finished(NamedTuple):
     err: str
 
 
+TINY = "model.target=tests.networks:Tiny"
+
+
 @pytest.fixture(scope="module")
 def finished(call, images, two_layers, tmp_path_factory) -> Finished:
     """Two epochs, with another column in each."""
@@ -220,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_with_4_and_what_to_try(call, small, imag
 @pytest.mark.gate
 def test_a_terminated_run_is_locked_while_it_lives_saves_and_can_be_finished(call, start, images, tmp_path):
     process = start(
-        *("train", "quickstart", *images, "train.epochs=12", "--out", "run"),
+        *("train", "quickstart", TINY, *images, "train.epochs=12", "--out", "run"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -252,7 +255,7 @@ def test_a_terminated_run_is_locked_while_it_lives_saves_and_can_be_finished(cal
 def test_a_terminal_shows_a_bar_and_ctrl_c_ends_with_130(start, images, tmp_path):
     ours, its = os.openpty()
     process = start(
-        *("train", "quickstart", *images, "train.epochs=1000", "--out", "run"),
+        *("train", "quickstart", TINY, *images, "train.epochs=1000", "--out", "run"),
         code=OWN_TERMINAL,
         variables={"TERM": "xterm", "COLUMNS": "80"},
         stdin=its,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TRAIN = ("train", "quickstart", "train.epochs=2", "--out", "run")
+TRAIN = ("train", "quickstart", "model.target=tests.networks:Tiny", "train.epochs=2", "--out", "run")
 
 
 def assert_trained(folder: Path) -> None:

@@ -27,16 +27,19 @@ PUBLISHED = {
     "wrn16-4": 2_748_890,
 }
 """Parameters, as their authors or the libraries that people take them from have them."""
+DEEP = ("resnet18", "resnet32", "resnet50", "resnet50-small", "resnet56")
+"""Networks that take seconds to trace."""
+NAMES = [pytest.param(name, marks=pytest.mark.gate) if name in DEEP else name for name in models.names()]
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_what_ls_says_of_it_is_so(name):
     model, entry = models.get(name), models.ENTRIES[name]
     assert [layer.number for layer in model.layers] == list(range(1, entry.layers + 1))
     assert model.parameters == entry.parameters == PUBLISHED.get(name, entry.parameters)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_it_takes_images_of_its_size_and_other_classes(name):
     model = models.get(name)
     network = nnx.eval_shape(lambda: model.on(model.image_shape, 7).build(rngs=nnx.Rngs(0), dtype=jnp.bfloat16))

@@ -24,6 +24,7 @@ from approxtrain.training import evaluate, loop
 from approxtrain.training.batch import plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
+from approxtrain.training.workload import Workload
 
 SIX_STEPS = 6  # of 32 images are an epoch of the 200 pictures
 
@@ -140,6 +141,7 @@ def test_what_fills_up_the_last_batch_is_not_counted_as_right(small, configure, 
     assert evaluate.Evaluator(run.task, images._replace(labels=answers))(run.initial)[0].accuracy == 1
 
 
+@pytest.mark.gate
 def test_the_seed_decides_everything(tmp_path, small, configure):
     def metrics(name: str, **train) -> bytes:
         start(tmp_path / name, configure({"name": "schedule3", "method": "random"}, epochs=1, **train))
@@ -148,6 +150,18 @@ def test_the_seed_decides_everything(tmp_path, small, configure):
     first = metrics("first")
     assert metrics("again") == first
     assert metrics("other", seed=1) != first
+
+
+def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
+    late = {"method": "zero", "epochs": {"from": 4}, "order": 1}
+    config = configure({"rules": [{"method": "approx"}, late], "until_epoch": 4, "dispatch": "host"}, chunk=3)
+    assert Workload.of(config).without_effect("host") == [
+        "schedule.rules.1 is never used: its first step would be 18, of 18 from 0.",
+        "schedule.until_epoch=4 is never reached: the run has 3 epochs.",
+        "train.chunk=3 has no effect: under host dispatch, steps of different columns are different programs.",
+    ]
+    fitting = configure({"rules": [{"method": "approx"}], "until_epoch": 3}, chunk=3)
+    assert Workload.of(fitting).without_effect("switch") == []
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_finite_checkpoint(tmp_path, small, configure):
@@ -200,6 +214,7 @@ def test_a_finished_run_that_is_resumed_writes_its_summary_again_and_trains_noth
     assert (tmp_path / "run" / record.SUMMARY).is_file()
 
 
+@pytest.mark.gate
 def test_the_summary_of_a_shorter_run_is_not_taken_for_that_of_the_longer_one(tmp_path, small, configure):
     short, long = (configure({"name": "full"}, epochs=epochs) for epochs in (1, 2))
     start(tmp_path / "run", short)

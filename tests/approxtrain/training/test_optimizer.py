@@ -41,6 +41,7 @@ PLAIN = {
     "lion": ({"weight_decay": 0.01}, lambda rate: optax.lion(rate, weight_decay=0.01, mask=DECAYED)),
     "muon": ({"weight_decay": 0.01, "nesterov": True}, muon),
 }
+ALIKE = [name if name in ("sgd", "adamw") else pytest.param(name, marks=pytest.mark.gate) for name in PLAIN]
 RATE = {"learning_rate": 0.02, "rate": "cosine", "warmup": 2.0, "final": 0.1}
 
 
@@ -96,7 +97,7 @@ def test_a_hundred_steps_are_those_of_plain_optax_on_plain_nnx(name, assemble_wi
     assert np.abs(params["logits"]["bias"]).max() > 0.01
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ALIKE)
 def test_skip_holds_a_weight_and_all_that_is_kept_of_it_under_every_optimiser(name, assemble_with, pocket):
     options, _ = PLAIN[name]
     grid = {"grid": [["full"], ["skip"], ["full"]]}
@@ -109,7 +110,7 @@ def test_skip_holds_a_weight_and_all_that_is_kept_of_it_under_every_optimiser(na
     assert any(before[path].tobytes() != after[path].tobytes() for path in before if path.endswith("first/kernel"))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ALIKE)
 def test_zero_is_a_gradient_of_zeros_under_every_optimiser(name, assemble_with, pocket):
     options, _ = PLAIN[name]
     options = {key: value for key, value in options.items() if key != "clip"}  # which looks at all gradients

@@ -93,7 +93,12 @@ def test_zero_still_moves_the_weight_by_adams_moments(assemble, pocket):
 
 @pytest.mark.parametrize(
     ("mode", "seeds"),
-    [("host", {}), ("switch", {}), ("switch", {"seeds": 2}), ("host", {"seeds": 2, "seeds_by": "vmap"})],
+    [
+        ("host", {}),
+        pytest.param("switch", {}, marks=pytest.mark.gate),
+        ("switch", {"seeds": 2}),
+        pytest.param("host", {"seeds": 2, "seeds_by": "vmap"}, marks=pytest.mark.gate),
+    ],
 )
 def test_skip_holds_the_weight_and_its_moments_bit_for_bit_and_nothing_else(assemble, pocket, mode, seeds):
     states, _ = assemble(pocket, grid("FFF", "FFF", "FSF"), mode=mode, **seeds).run(3)
