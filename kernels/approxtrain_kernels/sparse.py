@@ -1,4 +1,5 @@
-"""The weight gradient of an output gradient that is zero but for k positions of each image and channel.
+"""The weight gradient of an output gradient that is zero but for k positions of each image and channel; at one that is
+named twice it is the sum.
 
     dW[i, j, ci, co] = Σ_{n, m}  value[n, m, co] · x[n, row(n, m, co)·s + i − lo, col(n, m, co)·s + j − lo, ci]
 
@@ -129,5 +130,5 @@ def scattered(position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Ar
         pixel = jnp.arange(ho * wo)[None, :, None]
         planes = jnp.zeros((n, ho * wo, co), jnp.float32)
         for m in range(k):
-            planes = jnp.where(position[:, m : m + 1] == pixel, value[:, m : m + 1], planes)
+            planes += jnp.where(position[:, m : m + 1] == pixel, value[:, m : m + 1], 0)
     return planes.reshape(n, ho, wo, co)

@@ -13,6 +13,8 @@ from approxtrain_kernels.methods.approx import PORTABLE
 from tests.kernels.oracles import CASES, block_means, close, dgrad, forward, keep_largest, wgrad
 from tests.sampling import latin
 
+EXACT_DGRAD = [name for name, kind in all_methods().items() if kind.exact_dgrad]
+
 
 def arrays(case, seed=0, dtype=np.float32):
     n, h, w, ci, co, k, stride, padding = case
@@ -144,8 +146,8 @@ def test_random_is_normal_with_standard_deviation_one_over_batch():
     assert abs(np.corrcoef(draws[0].ravel(), draws[1].ravel())[0, 1]) < 5 / count**0.5
 
 
-@pytest.mark.parametrize(("case_name", "name"), latin(list(CASES), list(all_methods())))
-def test_the_input_gradient_is_exact_under_every_method(name, case_name):
+@pytest.mark.parametrize(("case_name", "name"), latin(list(CASES), EXACT_DGRAD))
+def test_the_input_gradient_is_exact_under_every_method_that_says_so(name, case_name):
     case = CASES[case_name]
     shape, x, dy, w = arrays(case)
     stride, padding = case[6], case[7]

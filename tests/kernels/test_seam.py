@@ -187,7 +187,10 @@ WRONG = {
     "unknown method": ({"method": "aprox"}, "Did you mean 'approx'?"),
     "no method": ({"method": Approx}, "must be a method's name, such as 'approx', or an instance of one"),
     "unknown parameter": ({"method": "approx", "kk": 2}, "has no parameter 'kk'; it takes k, scale, implementation"),
-    "another's parameter": ({"method": "pooled", "k": 2}, "it takes r. 'k' belongs to approx: leave it out, or change"),
+    "another's parameter": (
+        {"method": "pooled", "k": 2},
+        "it takes r. 'k' belongs to approx, mvue: leave it out, or change",
+    ),
     "another's form": ({"method": "pooled", "implementation": "xla"}, "'implementation' belongs to approx"),
     "wrong parameter": ({"method": "approx", "k": 0}, r"`k` \(=0\) must be a whole number of at least 1"),
     "unknown form": ({"method": "approx", "implementation": "palas"}, r"`implementation` \(='palas'\) must be one of"),

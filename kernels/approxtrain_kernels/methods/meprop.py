@@ -1,0 +1,68 @@
+"""`meprop`: both gradients from the largest entries of dO of each image alone (meProp, Sun et al., ICML 2017).
+
+    K_n          the ⌈q · Ho·Wo·Co⌉ entries of largest |dO[n, :, :, :]|; with those that equal the least of them
+    dO'          dO in the places of K_n, 0 elsewhere
+    dx, dW       dgrad(dO', w), wgrad(x, dO')
+
+The entries lie anywhere, so that the products stay dense: no operation is saved here, and what is shown is what the
+rule costs in accuracy. meProp thins the gradient of a hidden layer, in fully connected networks. Biased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+from approxtrain_kernels.method import Method
+
+
+@dataclass(frozen=True)
+class Meprop(Method):
+    q: float = 0.05
+
+    name = "meprop"
+    summary = "both gradients from the share q of each image's largest entries of dO (meProp): dense, saves nothing"
+    colour = "#7d5fb2"
+    needs = frozenset({"x", "dy"})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.q, bool) or not isinstance(self.q, int | float) or not 0 < self.q <= 1:
+            raise ValueError(f"`q` (={self.q!r}) must be more than 0 and at most 1: the share of entries kept.")
+
+    def flops(self, shape):
+        return shape.flops + prod(shape.y_shape)
+
+    def saves_nothing(self, shape):
+        return {"any device": "because the entries lie anywhere and the products stay dense: it is there to compare"}
+
+    def count(self, shape):
+        return ceil(round(self.q * prod(shape.y_shape[1:]), 9))
+
+    def gradients(self, kept, w, dy, *, shape, key):
+        import jax.numpy as jnp
+        from jax import lax
+
+        from approxtrain_kernels import dense
+
+        size = jnp.abs(dy.astype(jnp.float32)).reshape(shape.batch, -1)
+        least = lax.top_k(size, self.count(shape))[0][:, -1]
+        thinned = jnp.where(jnp.abs(dy) < least[:, None, None, None], 0, dy).astype(dy.dtype)  # a NaN stays
+        return dense.dgrad(thinned, w, shape), dense.wgrad(kept, thinned, shape)
+
+    def thinned(self, dy, shape):
+        """dO' in float64."""
+        import numpy as np
+
+        size = np.abs(dy.astype(np.float64))
+        least = np.sort(size.reshape(shape.batch, -1), axis=1)[:, -self.count(shape)]
+        return np.where(size < least[:, None, None, None], 0, dy.astype(np.float64))
+
+    def oracle(self, x, dy, shape, key=None):
+        from approxtrain_kernels import exact
+
+        return exact.wgrad(x, self.thinned(dy, shape), shape)
+
+    def dgrad_oracle(self, x, w, dy, shape, key=None):
+        from approxtrain_kernels import exact
+
+        return exact.dgrad(self.thinned(dy, shape), w, shape)
