@@ -109,7 +109,7 @@ class TrainConfig(Section):
     epochs: Count
     """Passes over the training images."""
     batch_size: Count = 128
-    """Images a step."""
+    """Images a step; those left over at the end of an epoch's order are not used in it."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """With the step it determines every draw: initial weights, order, augmentation, random gradients."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -67,8 +67,7 @@ def open_saved(path: Path, channels: int | None = None) -> HuggingFace:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise DataError(
-            f"`{path}` is a Hugging Face data set, and the package that reads it is not there: "
-            'pip install "approxtrain[hf]".'
+            f"`{path}` is a Hugging Face data set, and the package that reads it is not there: pip install datasets."
         ) from None
     found: Any = datasets.load_from_disk(str(path))
     splits: dict[str, Any] = {"train": found} if isinstance(found, datasets.Dataset) else dict(found)

@@ -45,8 +45,9 @@ def page() -> str:
         "# Every key of a configuration",
         "",
         "Rendered by `approxtrain config --markdown`. A configuration is a TOML file with the tables below; on the",
-        "command line a key is set by `KEY=VALUE`, such as `train.epochs=3`. `approxtrain cp PRESET FILE` writes a",
-        "preset to begin from, and `approxtrain train FILE --dry-run` shows a file with all defaults filled in.",
+        "command line a key is set by `KEY=VALUE`, such as `train.epochs=3`, and a whole table by",
+        "`'schedule={ name = \"full\" }'`. `approxtrain cp PRESET FILE` writes a preset to begin from, and",
+        "`approxtrain train FILE --dry-run` shows a file with all defaults filled in.",
     ]
     for section, of_section in groupby(keys(), key=lambda key: key.name.partition(".")[0]):
         lines += ["", f"## [{section}]", "", "| key | default | type | meaning |", "| --- | --- | --- | --- |"]

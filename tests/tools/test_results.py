@@ -120,3 +120,18 @@ def test_the_numbers_of_the_page_of_the_h100_are_those_of_its_results():
     expected += [f"{most:.1e}" for row in result("bench/drift-cpu")["rows"] for most in row["largest"].values()]
     cells = {cell for line in lines for cell in line}
     assert [number for number in expected if number not in cells] == []
+
+
+def test_the_speed_of_a_stream_is_what_was_measured():
+    rows = result("bench/stream-cpu")["rows"]
+    page = " ".join((ROOT / "docs/data.md").read_text("utf-8").split())
+    assert [row["workers"] for row in rows] == [0, 1, 2]
+    alone = [f"{round(row['reader_images_per_second'], -1):,.0f}" for row in rows]
+    trained = [f"{row['images_per_second']:.0f}" for row in rows]
+    assert (
+        "the reader alone brings {} images a second in the process itself, {} by one worker, {} by two".format(*alone)
+        in page
+    )
+    waited = max(row["data_wait_seconds"] for row in rows)
+    assert "training takes {}, {} and {}, and its 60 steps".format(*trained) in page
+    assert f"waited {waited:.2f} s in all" in page

@@ -38,8 +38,8 @@ def refuse_missing(names: Sequence[str]) -> None:
     """ConfigError where a package is not installed that one of the trackers needs."""
     if missing := [name for name in names if find_spec(NEEDS[name]) is None]:
         raise ConfigError(
-            f"`train.trackers`: {', '.join(missing)} is not installed: pip install 'approxtrain[{','.join(missing)}]', "
-            "or leave it out."
+            f"`train.trackers`: {', '.join(missing)} is not installed: pip install "
+            f"{' '.join('mlflow-skinny' if name == 'mlflow' else NEEDS[name] for name in missing)}, or leave it out."
         )
 
 
