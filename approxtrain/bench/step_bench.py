@@ -136,7 +136,7 @@ class StepBench:
         return contenders, left_out
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
-        return Schedule.from_config(config, self.model.layers, self.steps_per_epoch)
+        return Schedule.from_config(config, self.model.layers, self.steps_per_epoch, self.config.train.epochs)
 
     @property
     def full(self) -> Schedule:

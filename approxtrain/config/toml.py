@@ -20,6 +20,7 @@ from approxtrain import models
 from approxtrain.config import explain
 from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
+from approxtrain.schedule.config import ScheduleConfig
 
 if TYPE_CHECKING:
     from approxtrain.data import ImageSet
@@ -114,6 +115,11 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
             f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because the learning rate of "
             f"optimizer.rate={rate} takes its course over the whole run: every step so far would have been another. "
             f"Only {' and '.join(ENDLESS)} can be trained longer."
+        )
+    elif new[epochs] > old[epochs] and ScheduleConfig.model_validate(after.get("schedule", {})).knows_its_end:
+        problems.append(
+            f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because the schedule has shares of the "
+            "run: the steps so far would have been others."
         )
     if problems:
         raise ConfigError(problems)

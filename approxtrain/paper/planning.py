@@ -76,7 +76,7 @@ class PlannedRun:
     @property
     def schedule(self) -> Schedule:
         layers = self.config.model.network().layers
-        return Schedule.from_config(self.config.schedule, layers, self.steps_per_epoch)
+        return Schedule.from_config(self.config.schedule, layers, self.steps_per_epoch, self.config.train.epochs)
 
 
 def chosen(targets: Sequence[str]) -> list[Experiment]:

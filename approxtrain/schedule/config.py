@@ -7,6 +7,7 @@ checked by `Schedule.from_config`. The grammar is explained by example in docs/s
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -87,6 +89,17 @@ def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
 
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _share(value: Any) -> Any:
+    """ "3%" stays as it is. ValueError for other text, and for a share of a run that is none."""
+    if isinstance(value, str) and not (re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100):
+        raise ValueError(f'(={value!r}) must be a whole number, or a share of the run such as "3%", of at most "100%".')
+    return value
+
+
+Epoch = Annotated[Count | str, BeforeValidator(_share)]
+"""The number of an epoch, or a share of the run."""
 Step = Annotated[int, Field(strict=True, ge=0)]
 LayerNumbers = tuple[Count, ...]
 Row = tuple[str, ...]
@@ -117,10 +130,11 @@ class StepRange(Section):
 
 
 class EpochRange(Section):
-    """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out."""
+    """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out. As shares of the
+    run, "3%" to "80%", the steps from 3 % of all on, below 80 %."""
 
-    from_: Count = Field(1, alias="from")
-    to: Count | None = None
+    from_: Epoch = Field(1, alias="from")
+    to: Epoch | None = None
 
 
 class MethodTable(Section):
@@ -147,7 +161,7 @@ class Rule(MethodTable):
     steps: StepRange | None = None
     """{ start, stop, every } of global steps from 0, stop exclusive."""
     epochs: EpochRange | None = None
-    """{ from, to } of epochs from 1, both inclusive."""
+    """{ from, to } of epochs from 1, both inclusive, or shares of the run: { from = "3%", to = "80%" }."""
     order: Annotated[int, Field(strict=True)] = 0
     """Where rules meet, the higher order wins."""
 
@@ -173,8 +187,8 @@ class ScheduleConfig(Section):
     """The method of a named schedule that takes one; unset: approx."""
     params: Params = {}
     """The parameters of `method`: { k = 4 }."""
-    until_epoch: Count | None = None
-    """After this epoch every layer is exact."""
+    until_epoch: Epoch | None = None
+    """After this epoch, or this share of the run ("80%"), every layer is exact."""
     rules: tuple[Rule, ...] | None = None
     """Each puts one method into the layers and steps that all of its conditions select."""
     cells: dict[str, MethodTable] = {}
@@ -242,6 +256,13 @@ class ScheduleConfig(Section):
             )
         return self
 
+    @property
+    def knows_its_end(self) -> bool:
+        """Whether a part of it is a share of the run, so that a longer run would have been another one."""
+        ranges = [rule.epochs for rule in self.rules or () if rule.epochs]
+        bounds = [self.until_epoch, *(bound for each in ranges for bound in (each.from_, each.to))]
+        return any(isinstance(bound, str) for bound in bounds)
+
     def cell(self) -> Method:
         """The method of a named schedule that takes one, with its parameters."""
         return make(self.method or "full", self.params)
@@ -252,5 +273,6 @@ class ScheduleConfig(Section):
         what = self.name or ("rules" if self.rules else "grid")
         if self.name and self.method:
             what += f" with {self.cell().label}"
-        what += f" until epoch {self.until_epoch}" if self.until_epoch else ""
+        end = self.until_epoch
+        what += f" until {end} of the run" if isinstance(end, str) else f" until epoch {end}" if end else ""
         return what + (", frozen prefix" if self.frozen_prefix else "")

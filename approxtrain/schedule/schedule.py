@@ -65,11 +65,16 @@ class Schedule:
             mask.flags.writeable = False
 
     @classmethod
-    def from_config(cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> Schedule:
-        """The schedule of a `[schedule]` section for a model. ConfigError with everything that is wrong."""
+    def from_config(
+        cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int, epochs: int | None = None
+    ) -> Schedule:
+        """The schedule of a `[schedule]` section for a model. ConfigError with everything that is wrong.
+
+        `epochs` of the run: only where the section has shares of it ("80%").
+        """
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
-        stamps, problems = resolve(config, layers, steps_per_epoch)
+        stamps, problems = resolve(config, layers, steps_per_epoch, epochs)
         if problems:
             raise ConfigError(problems)
         try:

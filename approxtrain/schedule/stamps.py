@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from itertools import combinations, groupby
-from math import gcd
+from math import ceil, gcd
+from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make, named
@@ -39,9 +41,33 @@ class Stamp:
         return step + (self.anchor - step) % self.every
 
 
-def resolve(config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int) -> tuple[list[Stamp], list[str]]:
+class Calendar(NamedTuple):
+    """Steps by epochs, and by shares of a run."""
+
+    steps_per_epoch: int
+    epochs: int | None
+    """Of the run; None where it is not known, and shares mean nothing."""
+
+    def end(self, bound: int | str) -> int:
+        """Steps up to the end of an epoch, or in a share of the run: "80%" of 101 steps are 81."""
+        if isinstance(bound, int):
+            return bound * self.steps_per_epoch
+        assert self.epochs is not None
+        return ceil(Fraction(bound[:-1]) * self.epochs * self.steps_per_epoch / 100)
+
+    def begin(self, bound: int | str) -> int:
+        """The first step of an epoch, or from a share of the run on."""
+        return self.end(bound - 1) if isinstance(bound, int) else self.end(bound)
+
+
+def resolve(
+    config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int, epochs: int | None = None
+) -> tuple[list[Stamp], list[str]]:
     """The stamps of a configuration, and all that is wrong with it (then some stamps are missing)."""
-    end = None if config.until_epoch is None else config.until_epoch * steps_per_epoch
+    if epochs is None and config.knows_its_end:
+        return [], ["`schedule`: it has shares of a run, and how many epochs the run has is not said here."]
+    calendar = Calendar(steps_per_epoch, epochs)
+    end = None if config.until_epoch is None else calendar.end(config.until_epoch)
     entry = named()[config.name] if config.name else None
     grid = entry.grid if entry else config.grid
     if grid:
@@ -55,7 +81,7 @@ def resolve(config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch
     problems: list[str] = []
     for where, rule in rules:
         numbers, wrong = _select(rule, where, layers)
-        steps, (begin, stop) = rule.steps or StepRange(), _window(rule, end, steps_per_epoch)
+        steps, (begin, stop) = rule.steps or StepRange(), _window(rule, end, calendar)
         stamp = Stamp(where, numbers, begin, stop, steps.every, steps.start, rule.build(), rule.order)
         first = stamp.next_use(begin)
         if not stamp.spans(first):
@@ -113,13 +139,13 @@ def _select(rule: Rule, where: str, layers: Sequence[ConvLayer]) -> tuple[tuple[
     return tuple(layer.number - 1 for layer in selected), problems
 
 
-def _window(rule: Rule, end: int | None, steps_per_epoch: int) -> tuple[int, int | None]:
+def _window(rule: Rule, end: int | None, calendar: Calendar) -> tuple[int, int | None]:
     """(begin, stop) of the steps before `end` that the rule is for, whichever of them it uses."""
     steps = rule.steps or StepRange()
     begin, stops = steps.start, [steps.stop, end]
     if rule.epochs:
-        begin = max(begin, (rule.epochs.from_ - 1) * steps_per_epoch)
-        stops.append(rule.epochs.to and rule.epochs.to * steps_per_epoch)
+        begin = max(begin, calendar.begin(rule.epochs.from_))
+        stops.append(None if rule.epochs.to is None else calendar.end(rule.epochs.to))
     return begin, min((stop for stop in stops if stop is not None), default=None)
 
 

@@ -38,7 +38,8 @@ class Workload:
         model = config.model.network().on(images.image_shape, len(images.class_names))
         model.check(config.train.precision)
         steps = steps_per_epoch(config, images)
-        return cls(config, images, model, Schedule.from_config(config.schedule, model.layers, steps), steps)
+        schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs)
+        return cls(config, images, model, schedule, steps)
 
     @property
     def total_steps(self) -> int:
@@ -53,11 +54,11 @@ class Workload:
 
     def _late_rules(self) -> Iterator[str]:
         schedule, epochs = self.config.schedule, self.config.train.epochs
-        stamps, _ = resolve(schedule, self.model.layers, self.steps_per_epoch)
+        stamps, _ = resolve(schedule, self.model.layers, self.steps_per_epoch, epochs)
         for stamp in stamps:
             if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
                 yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."
-        if (schedule.until_epoch or 0) > epochs:
+        if isinstance(schedule.until_epoch, int) and schedule.until_epoch > epochs:
             yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
 
     def _no_chunks(self, dispatch: str) -> Iterator[str]:

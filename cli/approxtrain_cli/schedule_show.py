@@ -63,7 +63,7 @@ def summarise(config: Config) -> Summary:
     from approxtrain.schedule.summary import Summary
 
     model, steps = config.model.network(), steps_per_epoch(config)
-    schedule = Schedule.from_config(config.schedule, model.layers, steps)
+    schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs)
     return Summary(model, config.schedule, schedule, config.train.batch_size, steps, config.train.epochs)
 
 
