@@ -145,3 +145,24 @@ def test_operations_are_those_of_what_is_kept():
     assert make("channels", q=0.25).flops(shape) == make("channels", q=0.25).dgrad_flops(shape) == shape.flops * 3 / 10
     assert make("meprop").flops(shape) > shape.flops
     assert make("mvue").flops(shape) < shape.flops / 5
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        make("full"),
+        make("approx", implementation="xla"),
+        make("approx", k=3),
+        make("pooled"),
+        make("channels"),
+        *DRAWING,
+    ],
+    ids=lambda method: f"{method.label} {getattr(method, 'implementation', '')}",
+)
+def test_rows_and_columns_may_differ_in_everything(method):
+    shape = conv_shape((2, 9, 8, 3), 4, (3, 2), (1, 2), ((1, 0), (0, 1)))
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(size).astype(np.float32) for size in (shape.x_shape, shape.y_shape))
+    static = {"kernel_size": (3, 2), "strides": (1, 2), "padding": shape.padding}
+    dw = jax.jit(partial(weight_gradient, method=method, **static))(jnp.asarray(x), jnp.asarray(dy), key=KEY)
+    close(dw, method.oracle(x, dy, shape, KEY))
