@@ -58,7 +58,6 @@ class Mvue(Method):
         position = [jnp.sum(running <= total * ((m + u) / self.k), axis=1, dtype=jnp.int32) for m in range(self.k)]
         position = jnp.minimum(jnp.stack(position, axis=1), ho * wo - 1)  # [N, k, Co]; rounding may pass the last one
         value = jnp.sign(jnp.take_along_axis(planes, position, axis=1)) * total / self.k
-        value = jnp.where(jnp.isnan(total), total, value)
         return sparse.wgrad(x, position, value, shape, gather_on_cpu=ho * wo >= 8 * self.k)
 
     def oracle(self, x, dy, shape, key=None):
