@@ -172,6 +172,8 @@ def test_several_seeds_are_an_archive_each_with_the_identity_of_the_seed_alone(c
 @pytest.mark.parametrize(
     "elsewhere",
     [
+        "train.seeds_by=map",
+        "train.trackers=[]",
         "data.dir=/here",
         "train.chunk=4",
         "train.checkpoint_every=7",
