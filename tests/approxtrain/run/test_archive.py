@@ -18,7 +18,6 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
-pytestmark = pytest.mark.gate
 
 DATA = {"name": "mine", "sha256": "0" * 64}
 
@@ -92,6 +91,7 @@ def test_a_loss_that_is_infinite_survives_the_file(finished, tmp_path):
     assert archive.read(tmp_path / "run.json").epochs[-1]["validation_loss"] == math.inf
 
 
+@pytest.mark.gate
 def test_a_diverged_run_leaves_a_trace_that_goes_when_it_gets_past(configure, pocket_model, tmp_path):
     settings = configure({"name": "full"}, learning_rate=1e30, epochs=2)
     with pytest.raises(DivergedError) as error:
@@ -114,6 +114,7 @@ class Stop(Listener):
         raise InterruptedRun(15, "stopped")
 
 
+@pytest.mark.gate
 def test_an_unfinished_run_has_the_epochs_that_it_has(configure, pocket_model, tmp_path):
     with pytest.raises(InterruptedRun):
         start(tmp_path / "run", configure({"name": "full"}, epochs=3), Stop())
@@ -123,6 +124,7 @@ def test_an_unfinished_run_has_the_epochs_that_it_has(configure, pocket_model, t
     assert found.identity
 
 
+@pytest.mark.gate
 def test_a_run_that_another_program_went_on_with_is_equal_to_no_programs(
     configure, pocket_model, tmp_path, monkeypatch
 ):
@@ -156,6 +158,7 @@ def test_a_finished_run_that_is_to_train_longer_is_unfinished(copy):
     assert (found.status, found.message, found.summary) == ("unfinished", "2 of 3 epochs", {})
 
 
+@pytest.mark.gate
 def test_several_seeds_are_an_archive_each_with_the_identity_of_the_seed_alone(configure, pocket_model, tmp_path):
     schedule = {"name": "schedule1", "method": "zero"}
     summary = start(tmp_path / "run", configure(schedule, epochs=2, seeds=2, seed=3, seeds_by="map"))
