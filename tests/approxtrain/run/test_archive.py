@@ -18,7 +18,6 @@ from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 
-
 DATA = {"name": "mine", "sha256": "0" * 64}
 
 
