@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from approxtrain.bench import kernel_cases, kernel_clock, machine
 from approxtrain.bench.kernel_cases import PRECISIONS
 from approxtrain.bench.kernel_clock import Loop
 from approxtrain.bench.machine import Machine
+from approxtrain_cli import bench_kernel
+from approxtrain_kernels import conv_shape
 from approxtrain_kernels.methods.approx import Approx
 from approxtrain_kernels.methods.full import Full
 
@@ -131,6 +135,13 @@ def test_a_method_that_is_slower_than_dense_fails_where_that_was_asked_for(perce
     assert bool(re.search(r"^too slow  more than 100 % slower: 3→5 4×4 k3 s1 float32 \(\d+", ended.out, re.M)) == bool(
         code
     )
+
+
+@pytest.mark.parametrize(("low", "high", "slow"), [(1.06, 1.2, True), (1.04, 1.2, False), (0.9, 0.95, False)])
+def test_only_what_is_surely_slower_is_too_slow(low, high, slow):
+    row = {"shape": asdict(conv_shape((2, 4, 4, 3), 5, (3, 3))), "dtype": "float32"}
+    ratio = {"value": 1.1, "low": low, "high": high, "verdict": ""}
+    assert bench_kernel._too_slow(Console(quiet=True), [(row, ratio)], 5) is slow
 
 
 @pytest.mark.parametrize(("wrong", "name"), [(Approx, "method"), (Full, "ours")], ids=["method", "ours"])
