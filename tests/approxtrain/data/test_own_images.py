@@ -58,6 +58,13 @@ def test_a_folder_of_images_needs_neither_import_nor_name(pets: Path) -> None:
     assert data.train_size(DataConfig.model_validate({"dir": str(pets)})) == 12
 
 
+def test_what_a_file_browser_hides_is_no_class_and_no_image(pets: Path) -> None:
+    fill(pets / "train/.thumbnails", 1)
+    picture(0).save(pets / "train" / CLASSES[0] / "._0.png")
+    found = load(pets)
+    assert (found.class_names, len(found.train)) == (CLASSES, 12)
+
+
 @pytest.mark.parametrize(("split", "kind"), [("valid", "validation"), ("validation", "validation"), ("test", "test")])
 def test_the_folder_to_validate_on_may_have_other_names(pets: Path, split: str, kind: str) -> None:
     (pets / "val").rename(pets / split)
