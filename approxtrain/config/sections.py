@@ -7,13 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from approxtrain import models
-from approxtrain.models.target import PATTERN
+from approxtrain.models.target import FORM, PATTERN
 from approxtrain.schedule.config import ScheduleConfig
 
 Count = Annotated[int, Field(ge=1)]
+
+
+def _is_target(text: str) -> str:
+    if not re.fullmatch(PATTERN, text):
+        raise ValueError(f"{text!r} must be {FORM}")
+    return text
+
+
+Target = Annotated[str, AfterValidator(_is_target)]
 
 SEEDS = 2**32
 
@@ -27,7 +36,7 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    target: str | None = Field(default=None, pattern=PATTERN)
+    target: Target | None = None
     """A network of your own: PACKAGE.MODULE:CLASS, a Flax NNX module or a function that returns one."""
     name: str
     """One of `approxtrain ls models`; beside `target` what the run calls the network, by default the target's class."""
@@ -44,7 +53,8 @@ class ModelConfig(Section):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str, info: ValidationInfo) -> str:
-        return name if info.data.get("target") else models.get(name).name  # its ValueError names what there is
+        own = info.data.get("target", "not a target")  # one that is none is missing here, and reported already
+        return name if own else models.get(name).name  # its ValueError names what there is
 
     def network(self) -> models.Model:
         """What is trained, for the images that it is made for: `.on(image_shape, classes)` has it for others."""
@@ -60,7 +70,7 @@ class DataConfig(Section):
     beside `dir` or `target` by default the name of the folder or of the class."""
     dir: str | None = None
     """Folder or archive of the images; kept as an absolute path, so that a run resumes from any folder."""
-    target: str | None = Field(default=None, pattern=PATTERN)
+    target: Target | None = None
     """A data set of your own: PACKAGE.MODULE:CLASS, or a function that returns one."""
     arguments: dict[str, Any] = {}
     """What the target is called with."""

@@ -9,13 +9,18 @@ Only `approxtrain.data.fetch` uses the network. Imports no jax.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+
 from approxtrain.data import prepare, shapes, store
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, Split
+from approxtrain.data.pictures import UNREADABLE
 from approxtrain.data.prepare import DataConfig
-from approxtrain.errors import ConfigError
-from approxtrain.models.target import imported
+from approxtrain.errors import ConfigError, DataError
+from approxtrain.models.target import imported, in_own_code, place
 
-__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "train_size"]
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "train_size"]
 
 
 def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
@@ -25,7 +30,8 @@ def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
     if isinstance(dataset, ImageSet):
         return dataset  # loaded already
     if dataset is None:
-        return prepare.prepare(_find(config), config, config.name)
+        with _explained(config):
+            return prepare.prepare(_find(config), config, config.name)
     fallback = type(dataset).__name__ if config.name in store.RESERVED else config.name
     return prepare.prepare(dataset, config, getattr(dataset, "name", fallback))
 
@@ -38,7 +44,26 @@ def train_size(config: DataConfig) -> int:
     count = None
     if not config.target:
         count = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
-    return prepare.count_train(len(_find(config).train) if count is None else count, config)
+    with _explained(config):
+        return prepare.count_train(len(_find(config).train) if count is None else count, config)
+
+
+def shape(config: DataConfig) -> tuple[tuple[int, int, int], int | None] | None:
+    """Rows, columns and channels of what the network gets, by the first image alone, and the number of classes.
+
+    None where the images are not there; no number of classes where all images would have to be read for it.
+    """
+    if not config.target and (_is_drawn(config) or store.is_cifar(config.name, config.dir)):
+        first, classes = (32, 32, 3), store.CLASSES.get(config.name)
+    else:
+        try:
+            with _explained(config):
+                found = _find(config)
+                first, classes = np.shape(found.train[0][0]), len(found.class_names)
+        except (DataError, *UNREADABLE):
+            return None
+    height, width, channels = first if len(first) == 3 else (*first, 1)
+    return (config.image_size or height, config.image_size or width, channels), classes
 
 
 def _find(config: DataConfig) -> Dataset:
@@ -50,10 +75,19 @@ def _find(config: DataConfig) -> Dataset:
 def _own(config: DataConfig, target: str) -> Dataset:
     if config.name in store.RESERVED:
         raise ConfigError(f"`data.name` (={config.name!r}) is not that of `data.target`: give data.name=NAME with it.")
+    own = imported(target, "data.target")
     try:
-        return imported(target, "data.target")(**config.arguments)
+        return own(**config.arguments)
     except TypeError as error:
+        if place(error):
+            raise  # of their own code, which could be called
         raise ConfigError(f"`data.target`: {target} cannot be called with `data.arguments`: {error}") from error
+
+
+def _explained(config: DataConfig) -> AbstractContextManager[None]:
+    """What a data set of the user's own raises becomes a DataError."""
+    own = in_own_code(f"`data.target`: {config.target} cannot be read", error=DataError)
+    return own if config.target else nullcontext()
 
 
 def _is_drawn(config: DataConfig) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 
 from approxtrain.data.dataset import Split
 from approxtrain.data.pictures import UNREADABLE, fit, random_view
-from approxtrain.errors import DataError
+from approxtrain.errors import ApproxtrainError, DataError
+from approxtrain.models.target import MEND, in_words, place
 
 RESIZE = "`data.image_size=N` resizes them to N×N, the shorter side first, and takes the middle."
 _PATIENCE = 100
@@ -43,9 +44,14 @@ class Reader:
         try:
             image, label = self.split[index]
         except UNREADABLE as error:
+            why = in_words(error) if place(error) else str(error)
             raise BrokenImageError(
-                f"{what} cannot be read: {error}. Mend or remove it, or leave out what is broken: data.broken=skip."
+                f"{what} cannot be read: {why}. Mend or remove it, or leave out what is broken: data.broken=skip."
             ) from error
+        except ApproxtrainError:
+            raise
+        except Exception as error:
+            raise DataError(f"{what} cannot be read: {in_words(error)}. {MEND}") from error
         image = np.asarray(image)
         image = image[..., None] if image.ndim == 2 else image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from approxtrain.errors import ConfigError, suggestion
-from approxtrain.models.target import imported
+from approxtrain.models.target import imported, in_own_code, place
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from approxtrain.models.layer import ConvLayer
 
 HERE = "approxtrain.models"
+SHOWN = 6
+"""How many convolutions that stay exact are named in a line."""
 
 
 class Entry(NamedTuple):
@@ -58,7 +60,7 @@ LARGE = (224, 224, 3)
 """Image size of what is made for ImageNet, where no data set says another."""
 
 
-_TRACED: dict[tuple[Any, ...], tuple[Layers, tuple[int, ...]]] = {}
+_TRACED: dict[tuple[Any, ...], Any] = {}
 """What was found of a network is kept: tracing a deep one takes a second."""
 
 
@@ -85,28 +87,47 @@ class Model:
         It is called with `rngs` and the model's arguments, and with those of `classes` (or `num_classes`),
         `in_channels`, `image_shape` and `dtype` that its signature knows and the arguments do not say.
         """
+        from flax import nnx
+
         network = self._class()
-        known = _arguments(network)
         height, width, channels = self.image_shape
         offered: dict[str, Any] = {"classes": self.classes, "num_classes": self.classes, "in_channels": channels}
         offered |= {"image_shape": (height, width, channels), "dtype": dtype}
-        given = {name: value for name, value in offered.items() if name in known and value is not None}
-        try:
-            return network(**{**given, **self.arguments}, rngs=rngs)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"`model`: {self.target} cannot be built: {error}") from error
+        with in_own_code(f"`model`: {self.target} cannot be built", hint=_called_with):
+            known = _arguments(network)
+            given = {name: value for name, value in offered.items() if name in known and value is not None}
+            built = network(**{**given, **self.arguments}, rngs=rngs)
+        if not isinstance(built, nnx.Module):
+            raise ConfigError(
+                f"`model`: {self.target} makes an object of {type(built).__name__!r}, which is no flax.nnx.Module. "
+                "The target is a class derived from flax.nnx.Module, or a function that returns such a module."
+            )
+        return built
 
     def check(self, precision: str) -> None:
         """ConfigError where it cannot compute in this precision, or does not give one number for each class."""
+        output = self._traced[1]  # first of all: whether it can be built and called
         if precision != "float32" and "dtype" not in _arguments(self._class()):
             raise ConfigError(
                 f"`train.precision` (={precision!r}): {self.target} takes no `dtype`, so it computes in float32. "
                 "Give its class one and hand it on to its layers, or leave the precision out."
             )
-        if (shape := self._traced[1]) != (1, self.classes):
+        self._check_output(output, 1)
+        if not self.target.startswith(f"{HERE}."):  # a test looks at those
+            self._check_output(self._used(precision), 2)
+
+    def _check_output(self, output: Any, images: int) -> None:
+        of_images = "one image" if images == 1 else f"{images} images in evaluation"
+        shape = getattr(output, "shape", None)
+        if shape is None:
             raise ConfigError(
-                f"`model`: {self.target} makes {list(shape)} of one image, and there are {self.classes} classes: "
-                f"it must be [1, {self.classes}]. A class that takes `classes` or `num_classes` is told how many."
+                f"`model`: {self.target} returns a {type(output).__name__} of {of_images}. It must return one array, "
+                f"[{images}, {self.classes}]: a number for each class."
+            )
+        if shape != (images, self.classes):
+            raise ConfigError(
+                f"`model`: {self.target} makes {list(shape)} of {of_images}, and there are {self.classes} classes: it "
+                f"must be [{images}, {self.classes}]. A class that takes `classes` or `num_classes` is told how many."
             )
 
     @property
@@ -115,22 +136,78 @@ class Model:
         return self._traced[0]
 
     @property
-    def _traced(self) -> tuple[Layers, tuple[int, ...]]:
-        import jax
+    def _traced(self) -> tuple[Layers, Any]:
+        """Its layers, and what it makes of one image in training."""
+        if self._key not in _TRACED:
+            _TRACED[self._key] = self._explained(self._trace, "an image")
+        return _TRACED[self._key]
+
+    def _used(self, precision: str) -> Any:
+        """What it makes of two images in evaluation: where it would fail at the end of the first epoch."""
+        key = *self._key, precision
+        if key not in _TRACED:
+            _TRACED[key] = self._explained(lambda: self._evaluate(precision), "two images, in evaluation,")
+        return _TRACED[key]
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.target, repr(sorted(self.arguments.items())), self.image_shape, self.classes
+
+    def _explained(self, call: Callable[[], Any], images: str) -> Any:
+        size = "×".join(map(str, self.image_shape))
+        what = f"`model`: {self.target} cannot be called on {images} of {size}"
+        with in_own_code(what, hint=self._channels_that_fit):
+            return call()
+
+    def _channels_that_fit(self, _: Exception) -> str:
+        height, width, channels = self.image_shape
+        other = 3 if channels == 1 else 1
+        try:
+            self.on((height, width, other), self.classes)._trace()
+        except Exception:
+            return ""
+        return (
+            f"Images of {other} channel{'s' * (other > 1)} it can be called on, and these have {channels}: say "
+            f"data.channels={other}, if they are image files, or let its class take `in_channels`."
+        )
+
+    def shell(self, dtype: Any = None) -> nnx.Module:
+        """The module without numbers in its arrays."""
         from flax import nnx
+
+        return nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0), dtype=dtype))
+
+    def _trace(self) -> tuple[Layers, Any]:
+        import jax
 
         from approxtrain.models.conv_layers import traced
 
-        key = self.target, repr(sorted(self.arguments.items())), self.image_shape, self.classes
-        if key not in _TRACED:
-            shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
-            _TRACED[key] = traced(shell, jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
-        return _TRACED[key]
+        return traced(self.shell(), jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+
+    def _evaluate(self, precision: str) -> Any:
+        import jax
+        import jax.numpy as jnp
+        from flax import nnx
+
+        from approxtrain.models.forward import forward
+
+        graph, state = nnx.split(self.shell(jnp.dtype(precision)))
+        x = jax.ShapeDtypeStruct((2, *self.image_shape), "float32")
+        return jax.eval_shape(lambda state, x: forward(nnx.merge(graph, state), x, training=False), state, x)
 
     @property
     def layers(self) -> tuple[ConvLayer, ...]:
         """Those that a schedule can reach."""
         return self.found.numbered
+
+    @property
+    def unreached(self) -> list[str]:
+        """Lines that say what stays exact whatever the schedule, or that everything does."""
+        exact = [f"{path} ({why})" for path, why in self.found.exact.items()]
+        more = [f"and {len(exact) - SHOWN} more"] if len(exact) > SHOWN else []
+        nothing = "no convolution that a schedule can reach: every gradient is exact"
+        listed = f"exact whatever the schedule: {', '.join(exact[:SHOWN] + more)}"
+        return ([] if self.layers else [nothing]) + ([listed] if exact else [])
 
     @cached_property
     def parameters(self) -> int:
@@ -138,11 +215,16 @@ class Model:
         import jax
         from flax import nnx
 
-        shell = nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0)))
-        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shell, nnx.Param)))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.shell(), nnx.Param)))
 
     def _class(self) -> Callable[..., Any]:
         return imported(self.target, "model.target")
+
+
+def _called_with(error: Exception) -> str:
+    """What a class is called with, where it cannot be called like that."""
+    told = "It is called with `rngs`, with `model.arguments`, and with those of classes, num_classes, in_channels, "
+    return "" if place(error) else f"{told}image_shape and dtype that its signature names."
 
 
 def _arguments(network: Callable[..., Any]) -> Collection[str]:

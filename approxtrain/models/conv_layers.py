@@ -36,8 +36,8 @@ def conv_layers(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> 
     return traced(model, images)[0]
 
 
-def traced(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> tuple[Layers, tuple[int, ...]]:
-    """The layers of `model`, and the shape of what it makes of one image; empty where that is no array."""
+def traced(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> tuple[Layers, Any]:
+    """The layers of `model`, and what it makes of one image: shape and type of an array, if it is one."""
     trace, (graph, state) = _Trace(), nnx.split(model)
 
     def call(state: Any, x: jax.Array) -> Any:
@@ -52,7 +52,7 @@ def traced(model: nnx.Module, images: jax.ShapeDtypeStruct | jax.Array) -> tuple
         number = max(layer_before, 1)
         norms[number] = (*norms.get(number, ()), path)
     numbered = tuple(replace(layer, norms=norms.get(layer.number, ())) for layer in trace.layers.values())
-    return Layers(numbered, trace.exact), getattr(output, "shape", ())
+    return Layers(numbered, trace.exact), output
 
 
 class _Trace:

@@ -254,8 +254,12 @@ def test_a_network_of_ones_own_is_named_by_its_target_and_takes_arguments(write)
 
 @pytest.mark.parametrize("target", ["nets", "a b:c", "nets:"])
 def test_a_target_that_is_none_is_an_error(target, write):
-    with pytest.raises(ConfigError, match=r"`model\.target`"):
+    with pytest.raises(ConfigError, match=r"`model\.target`") as found:
         config.load(write(MINIMAL), [f"model.target={target}"])
+    with pytest.raises(ConfigError) as unnamed:
+        config.load(write(MINIMAL.replace('name = "resnet20"', f'target = "{target}"')))
+    assert found.value.problems == unnamed.value.problems  # and none about a name
+    assert f"{target!r} must be PACKAGE.MODULE:CLASS, such as mynet:Net" in found.value.problems[0]
 
 
 @pytest.mark.parametrize("rate", ["constant", "exponential", "cosine", "linear", "onecycle", "step"])

@@ -82,3 +82,47 @@ def test_the_data_set_of_the_documentation_works() -> None:
     found = data.load(DataConfig(name="mine"), names["Stripes"](count=20))
     assert (len(found.train), len(found.validation), found.image_shape) == (20, 10, (32, 32, 3))
     assert found.arrays[0].labels.tolist() == [0, 1] * 10
+
+
+class Failing(Stripes):
+    """Raises in its constructor, or where an image is asked for."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        if where == "init":
+            raise TypeError("no such pets")
+        if where == "item":
+            self.train = Late(self.train)
+
+    @property
+    def validation(self):
+        return {}["validation"]
+
+    @validation.setter
+    def validation(self, value) -> None:
+        pass
+
+
+class Late(list):
+    def __getitem__(self, index):
+        raise KeyError(f"pet {index}")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (
+            "init",
+            r"`data.target`: stripes:Failing cannot be read: TypeError: no such pets \(.*test_dataset.py, line \d+",
+        ),
+        ("validation", r"stripes:Failing cannot be read: KeyError: 'validation' \(.*test_dataset.py, line \d+\)"),
+        ("item", r"image 0 of the training images of `Failing` cannot be read: KeyError: 'pet 0' \(.*line \d+\)"),
+    ],
+)
+def test_what_a_data_set_of_ones_own_raises_is_an_error_of_data_in_words(where, message, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "stripes", sys.modules[__name__])
+    config = DataConfig(target="stripes:Failing", arguments={"where": where})  # pyright: ignore[reportCallIssue]
+    if where == "item":
+        monkeypatch.setattr(Failing, "validation", [1])
+    with pytest.raises(DataError, match=message):
+        data.load(config)
