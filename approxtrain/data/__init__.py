@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
+
 from approxtrain.data import prepare, shapes, store
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, Split
+from approxtrain.data.pictures import UNREADABLE
 from approxtrain.data.prepare import DataConfig
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.models.target import imported, in_own_code, place
 
-__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "train_size"]
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "train_size"]
 
 
 def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
@@ -43,6 +46,24 @@ def train_size(config: DataConfig) -> int:
         count = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
     with _explained(config):
         return prepare.count_train(len(_find(config).train) if count is None else count, config)
+
+
+def shape(config: DataConfig) -> tuple[tuple[int, int, int], int | None] | None:
+    """Rows, columns and channels of what the network gets, by the first image alone, and the number of classes.
+
+    None where the images are not there; no number of classes where all images would have to be read for it.
+    """
+    if not config.target and (_is_drawn(config) or store.is_cifar(config.name, config.dir)):
+        first, classes = (32, 32, 3), store.CLASSES.get(config.name)
+    else:
+        try:
+            with _explained(config):
+                found = _find(config)
+                first, classes = np.shape(found.train[0][0]), len(found.class_names)
+        except (DataError, *UNREADABLE):
+            return None
+    height, width, channels = first if len(first) == 3 else (*first, 1)
+    return (config.image_size or height, config.image_size or width, channels), classes
 
 
 def _find(config: DataConfig) -> Dataset:

@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 OFFICIAL = ("cifar10", "cifar100")
 DRAWN = "shapes"
 RESERVED = (*OFFICIAL, DRAWN)
+CLASSES = {DRAWN: len(shapes.CLASSES), **{layout.dataset: len(layout.classes) for layout in cifar.LAYOUTS}}
+"""How many there are in each."""
 OWN = (array_files, hugging_face, image_folder)
 """What is read where it lies, besides CIFAR's archives and folders: `is_one` recognises it, KIND names it."""
 
@@ -131,6 +133,11 @@ def count_train(name: str, directory: str | Path | None) -> int | None:
         if files and all(file.is_file() for file in files):
             return sum(file.stat().st_size for file in files) // layout.record
     return None
+
+
+def is_cifar(name: str, directory: str | Path | None) -> bool:
+    """Whether data set `name` has CIFAR's form, by its name or by its files."""
+    return name in OFFICIAL or _cifar(name, _root(directory)) is not None
 
 
 def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[cifar.Check]]:

@@ -169,7 +169,7 @@ class Model:
             f"data.channels={other}, if they are image files, or let its class take `in_channels`."
         )
 
-    def _shell(self, dtype: Any = None) -> nnx.Module:
+    def shell(self, dtype: Any = None) -> nnx.Module:
         """The module without numbers in its arrays."""
         from flax import nnx
 
@@ -180,7 +180,7 @@ class Model:
 
         from approxtrain.models.conv_layers import traced
 
-        return traced(self._shell(), jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+        return traced(self.shell(), jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
 
     def _evaluate(self, precision: str) -> Any:
         import jax
@@ -189,7 +189,7 @@ class Model:
 
         from approxtrain.models.forward import forward
 
-        graph, state = nnx.split(self._shell(jnp.dtype(precision)))
+        graph, state = nnx.split(self.shell(jnp.dtype(precision)))
         x = jax.ShapeDtypeStruct((2, *self.image_shape), "float32")
         return jax.eval_shape(lambda state, x: forward(nnx.merge(graph, state), x, training=False), state, x)
 
@@ -204,7 +204,7 @@ class Model:
         import jax
         from flax import nnx
 
-        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shell(), nnx.Param)))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.shell(), nnx.Param)))
 
     def _class(self) -> Callable[..., Any]:
         return imported(self.target, "model.target")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import os
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,28 @@ def imported(target: str, key: str) -> Any:
     except AttributeError as error:
         near = suggestion(name, [known for known in vars(found) if not known.startswith("_")])
         raise ConfigError(f"{failed}: `{getattr(found, '__file__', module)}` has no {name!r}.{near}") from error
+
+
+def origin(target: str, key: str) -> dict[str, str]:
+    """Where the code of a target is from, for a run to remember: `sha256` of the source file that it is written in, and
+    `folder`, from which Python finds its module, unless that is installed. What cannot be told is left out.
+    """
+    found = imported(target, key)
+    module = sys.modules[target.partition(":")[0].partition(".")[0]]
+    known: dict[str, str] = {}
+    with suppress(TypeError, OSError):  # a target without a file, one written in a notebook say
+        source = inspect.getsourcefile(inspect.unwrap(found))
+        if source is not None:
+            known["sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    file = next(iter(getattr(module, "__path__", ())), getattr(module, "__file__", None))
+    if file and not is_installed(file):
+        known["folder"] = str(Path(file).absolute().parent)
+    return known
+
+
+def look_in(folders: Iterable[str]) -> None:
+    """Have modules found in these as well, after all that Python knows."""
+    sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
 
 
 @contextmanager

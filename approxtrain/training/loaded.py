@@ -21,12 +21,17 @@ from flax import nnx
 
 from approxtrain import config as configuration
 from approxtrain.config import Config
-from approxtrain.errors import ConfigError
+from approxtrain.errors import CheckpointError, ConfigError
+from approxtrain.models import Model
 from approxtrain.models.forward import forward
+from approxtrain.models.target import in_own_code
 from approxtrain.run import checkpoint
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
+from approxtrain.training import saving
 
 BATCH = 500
+FIRST = 3
+"""How many arrays that differ are named."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,21 @@ class LoadedRun:
     std: np.ndarray
     arrays: dict[str, np.ndarray]
     """Parameters and statistics by their paths in the module: "stage1/0/conv1/kernel", "stem/norm/mean"."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against its being the network that was trained."""
+
+    @property
+    def network(self) -> Model:
+        """The class, for the images of the run."""
+        return self.config.model.network().on(self.image_shape, len(self.class_names))
 
     @cached_property
     def model(self) -> nnx.Module:
         """The module, in evaluation mode, computing in the precision of the run."""
-        model = self.config.model.network().on(self.image_shape, len(self.class_names))
-        network = model.build(rngs=nnx.Rngs(0), dtype=jnp.dtype(self.config.train.precision))
+        network = self.network.build(rngs=nnx.Rngs(0), dtype=jnp.dtype(self.config.train.precision))
         graph, *states = nnx.split(network, nnx.RngState, ...)
         streams, known = map(nnx.to_pure_dict, states)
-        filled = jax.tree_util.tree_map_with_path(
-            lambda path, _: jnp.asarray(self.arrays[jax.tree_util.keystr(path, simple=True, separator="/")]), known
-        )
+        filled = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(self.arrays[_name(path)]), known)
         network = nnx.merge(graph, streams, filled)
         network.eval()
         return network
@@ -81,7 +90,8 @@ class LoadedRun:
         @jax.jit
         def apply(images: jax.Array) -> jax.Array:
             x = (images.astype(jnp.float32) - self.mean) / self.std
-            return forward(nnx.merge(graph, state, copy=True), x, training=False).astype(jnp.float32)
+            with in_own_code(f"`model`: {self.network.target} cannot be called on {len(images)} images"):
+                return forward(nnx.merge(graph, state, copy=True), x, training=False).astype(jnp.float32)
 
         return apply
 
@@ -110,7 +120,11 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    return LoadedRun(
+    saving.find_own_code(meta)
+    warnings = []
+    if changed := saving.changed_network(meta, {"origins": saving.origins_of(config, ("model",))}):
+        warnings.append(f"The source of {changed} has changed since the network was trained: it may compute otherwise.")
+    run = LoadedRun(
         folder=path,
         config=config,
         step=int(arrays["step"]),
@@ -120,4 +134,35 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
         mean=np.asarray(images["mean"], np.float32),
         std=np.asarray(images["std"], np.float32),
         arrays=of_network,
+        warnings=tuple(warnings),
     )
+    _refuse_another_network(run)
+    return run
+
+
+def _refuse_another_network(run: LoadedRun) -> None:
+    """CheckpointError where the arrays are not those of the network that the configuration names now."""
+    shell = run.network.shell(jnp.dtype(run.config.train.precision))
+    _, _, state = nnx.split(shell, nnx.RngState, ...)
+    known = nnx.to_pure_dict(state)
+    wanted = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(known)}
+    stored = {name: array.shape for name, array in run.arrays.items()}
+    differ = [name for name in sorted(wanted.keys() | stored.keys()) if wanted.get(name) != stored.get(name)]
+    if differ:
+        listed = "; ".join(
+            f"{name} is {_shape(stored.get(name))} there, and {_shape(wanted.get(name))} in the network"
+            for name in differ[:FIRST]
+        )
+        more = f"; and {len(differ) - FIRST} more" if len(differ) > FIRST else ""
+        raise CheckpointError(
+            f"The checkpoint of step {run.step} in `{run.folder}` is of another network than {run.network.target} "
+            f"makes now: {listed}{more}. Bring back the source that the run was trained with."
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else str(list(shape))
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -19,7 +19,7 @@ from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
-from approxtrain.run import archive, curves, divergence, record
+from approxtrain.run import archive, checkpoint, curves, divergence, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
@@ -43,6 +43,7 @@ class Run:
     def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
         self.config, self.folder = config, folder
         self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path))
+        saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys = Keys.of(self.seeds)
@@ -65,7 +66,7 @@ class Run:
         images = {"classes": list(self.dataset.class_names), "image_shape": shape, "mean": mean, "std": std}
         self.facts = saving.Facts(
             configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images
-        )
+        )._replace(origins=saving.origins_of(config))
         self.step_seconds: list[float] = []
 
     def train(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def measure(
         "step": run.step,
         "split": split,
         "data": dataset.identity,
+        "warnings": list(run.warnings),
         "same_images": dataset.sha256 == run.data["sha256"],
         **_figures(run, training if split == "train" else validating),
     }

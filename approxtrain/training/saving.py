@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from approxtrain.config import refuse_changes
+from approxtrain.config import Config, refuse_changes
 from approxtrain.errors import DataError
+from approxtrain.models.target import look_in, origin
 from approxtrain.run import archive, checkpoint, divergence, record
 from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.folder import RunFolder
@@ -28,10 +30,38 @@ class Facts(NamedTuple):
     """Steps a call, where the run has decided them itself."""
     best: dict[str, Any] | None = None
     """`step` and `accuracy` of the best validation so far, the first of equal ones; of several seeds by their mean."""
+    origins: dict[str, dict[str, str]] | None = None
+    """Of code of the user's own, by its key of the configuration: where it is from (`models.target.origin`)."""
 
     def after_validation(self, step: int, accuracy: float) -> Facts:
         better = self.best is None or accuracy > self.best["accuracy"]
         return self._replace(best={"step": step, "accuracy": accuracy}) if better else self
+
+
+OWN = ("model", "data")
+"""Tables of the configuration that can name code of the user's own."""
+
+
+def origins_of(config: Config, tables: Sequence[str] = OWN) -> dict[str, dict[str, str]]:
+    """Where the user's own code is from that the configuration names. ConfigError where it cannot be imported."""
+    targets = {f"{table}.target": getattr(config, table).target for table in tables}
+    return {key: origin(target, key) for key, target in targets.items() if target}
+
+
+def find_own_code(meta: dict[str, Any] | None) -> None:
+    """Have the code of the user's own found where the run that saved `meta` had found it."""
+    origins = (meta or {}).get("origins") or {}
+    look_in(known["folder"] for known in origins.values() if "folder" in known)
+
+
+def changed_network(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """Of two checkpoints' facts: the module of the user's own network, if its source is another; None where it is the
+    same, or the earlier ones do not tell.
+    """
+    digests = [((facts.get("origins") or {}).get("model.target") or {}).get("sha256") for facts in (before, after)]
+    if digests[0] in (None, digests[1]):
+        return None
+    return before["config"]["model"]["target"].partition(":")[0]
 
 
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:
@@ -66,6 +96,8 @@ def restore(
     before, here = meta["environment"], facts.environment
     if changed := [name for name in BITS_DEPEND_ON if before.get(name) != here[name]]:
         listener.warn(f"The run was begun elsewhere ({', '.join(changed)} differ): it goes on, but not bit for bit.")
+    if changed := changed_network(meta, facts._asdict()):
+        listener.warn(f"The source of {changed} has changed since the run began: it goes on, but not as the same run.")
     trajectory = facts.trajectory if meta["trajectory"] == facts.trajectory else archive.UNKNOWN
     facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"], best=meta["best"])
     return state, facts, record.Written.of_json(meta["rows"])

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from approxtrain_cli import output
+
 
 class Split(StrEnum):
     VALIDATION = "validation"
@@ -46,6 +48,8 @@ def evaluate(
     from approxtrain.training.measure_run import measure
 
     found = measure(run, overrides or [], split.value, checkpoint.value, seed)
+    for warning in found["warnings"]:
+        output.tell(f"warning: {warning}")
     if as_json:
         print(json.dumps(found))
         return

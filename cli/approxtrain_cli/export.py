@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from approxtrain_cli import output
 from approxtrain_cli.evaluate import Checkpoint, Run, Seed, Which
 
 
@@ -32,6 +33,8 @@ def export(
     from approxtrain.training.loaded import load_run
 
     loaded = load_run(run, which=checkpoint.value, seed=seed)
+    for warning in loaded.warnings:
+        output.tell(f"warning: {warning}")
     file = out or run.with_name(f"{run.resolve().name}.{file_format.value}")
     write_safetensors(loaded, file)
     print(f"written   {file}: {len(loaded.arrays)} arrays of step {loaded.step}, {file.stat().st_size / 1e6:.1f} MB")

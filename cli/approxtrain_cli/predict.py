@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from approxtrain_cli import output
 from approxtrain_cli.evaluate import Checkpoint, Run, Seed, Which
 
 AT_ONCE = 256
@@ -37,6 +38,8 @@ def predict(
 
     pictures = list(files.image_files(images))
     loaded = load_run(run, which=checkpoint.value, seed=seed)
+    for warning in loaded.warnings:
+        output.tell(f"warning: {warning}")
     width = max(len(str(path)) for path in pictures)
     for start in range(0, len(pictures), AT_ONCE):
         some = pictures[start : start + AT_ONCE]

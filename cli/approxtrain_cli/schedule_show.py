@@ -57,12 +57,18 @@ def schedule_show(
 
 
 def summarise(config: Config) -> Summary:
-    """The configured schedule, for the configured model and length of the run."""
+    """The configured schedule, for the configured model on the configured images, and the length of the run."""
+    from approxtrain import data
     from approxtrain.config import steps_per_epoch
     from approxtrain.schedule import Schedule
     from approxtrain.schedule.summary import Summary
 
     model, steps = config.model.network(), steps_per_epoch(config)
+    if found := data.shape(config.data):
+        image_shape, classes = found
+        model = model.on(image_shape, classes or model.classes)
+    elif size := config.data.image_size:
+        model = model.on((size, size, model.image_shape[2]), model.classes)
     schedule = Schedule.from_config(config.schedule, model.layers, steps)
     return Summary(model, config.schedule, schedule, config.train.batch_size, steps, config.train.epochs)
 
