@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from approxtrain.models.layer import ConvLayer
 
 HERE = "approxtrain.models"
+SHOWN = 6
+"""How many convolutions that stay exact are named in a line."""
 
 
 class Entry(NamedTuple):
@@ -197,6 +199,15 @@ class Model:
     def layers(self) -> tuple[ConvLayer, ...]:
         """Those that a schedule can reach."""
         return self.found.numbered
+
+    @property
+    def unreached(self) -> list[str]:
+        """Lines that say what stays exact whatever the schedule, or that everything does."""
+        exact = [f"{path} ({why})" for path, why in self.found.exact.items()]
+        more = [f"and {len(exact) - SHOWN} more"] if len(exact) > SHOWN else []
+        nothing = "no convolution that a schedule can reach: every gradient is exact"
+        listed = f"exact whatever the schedule: {', '.join(exact[:SHOWN] + more)}"
+        return ([] if self.layers else [nothing]) + ([listed] if exact else [])
 
     @cached_property
     def parameters(self) -> int:

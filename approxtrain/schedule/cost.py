@@ -46,27 +46,31 @@ class Cost:
 
     @property
     def wgrad_share_saved(self) -> float:
-        return self.replaced / self.wgrad
+        return _share(self.replaced, self.wgrad)
 
     @property
     def largest_speed_up(self) -> float:
         """1 − T_method / T_full with everything that is replaced free."""
-        return self.saved / self.dense
+        return _share(self.saved, self.dense)
 
     @property
     def dgrad_share_saved(self) -> float:
         """What the frozen prefix saves, as a share of the whole step."""
-        return self.dgrad_saved / self.dense
+        return _share(self.dgrad_saved, self.dense)
 
     @property
     def dgrad_share_replaced(self) -> float:
         """The dgrads that methods approximate, as a share of the whole step."""
-        return self.dgrad_replaced / self.dense
+        return _share(self.dgrad_replaced, self.dense)
 
     @property
     def speed_up_with_methods(self) -> float:
         """1 − T_method / T_full with the methods' own FLOPs counted; negative where they compute more."""
-        return (self.saved - self.spent) / self.dense
+        return _share(self.saved - self.spent, self.dense)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0  # a network without a convolution that a schedule can reach
 
 
 def layer_flops(layers: Sequence[ConvLayer], batch: int) -> list[int]:

@@ -28,6 +28,8 @@ def draw(summary: Summary, path: Path) -> None:
     """Write the image; the ending of `path` says its format. Raises ConfigError for other endings."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--image: {path.name!r} must end in {', '.join(FORMATS)}; the ending says the format.")
+    if not summary.model.layers:
+        raise ConfigError(f"--image: there is nothing to draw: {summary.model.name} has {summary.model.unreached[0]}.")
     from matplotlib.figure import Figure
 
     layers = summary.model.layers

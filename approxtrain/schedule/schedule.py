@@ -135,9 +135,9 @@ class Schedule:
         return total
 
     def shares(self, steps: int) -> dict[str, float]:
-        """Label of each method → its share of all layers in the first `steps` steps."""
+        """Label of each method → its share of all layers in the first `steps` steps; without a layer, 0."""
         visits = self.visits(0, steps).sum(0)
-        shares = (visits / visits.sum()).tolist()
+        shares = (visits / max(visits.sum(), 1)).tolist()
         return {method.label: share for method, share in zip(self.cells, shares, strict=True)}
 
     @cached_property

@@ -153,6 +153,8 @@ def _first_common_step(a: Stamp, b: Stamp) -> int | None:
 
 def describe(layers: Sequence[ConvLayer]) -> str:
     """All layers in one line; neighbours that share the first part of their path are one entry."""
+    if not layers:
+        return "no convolution that a schedule can reach"
     groups = [list(group) for _, group in groupby(layers, key=lambda layer: layer.path.split("/")[0])]
     parts = []
     for group in groups:

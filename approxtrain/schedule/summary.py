@@ -149,6 +149,7 @@ class Summary:
             "epochs": self.epochs,
             "dispatch": self.config.dispatch,
             "layers": [*map(_layer, self.model.layers, self.layer_shares())],
+            "exact": self.model.found.exact,
             "cells": [
                 {"method": m.name, "params": m.params, **asdict(key)}
                 for m, key in zip(self.schedule.cells, self.keys, strict=True)

@@ -60,12 +60,15 @@ class Progress(Listener):
         by_share = sorted(work.schedule.shares(work.total_steps).items(), key=lambda item: -item[1])
         shares = ", ".join(f"{label} {share:.0%}" for label, share in by_share if share > 0)
         self.say(f"model     {work.model.name}, {len(work.model.layers)} convolutions")
+        for line in work.model.unreached:
+            self.say(f"          {line}")
         self.say(
             f"data      {images.name}: {len(images.train)} training images, "
             f"{len(images.validation)} to validate on ({images.validated_on}){', streamed' if images.streamed else ''}"
         )
         columns = len(work.schedule.columns)
-        self.say(f"schedule  {work.config.schedule.title}: {shares} of the cells; {columns} distinct columns")
+        cells = f"{shares} of the cells; {columns} distinct columns" if shares else "it has nothing to reach"
+        self.say(f"schedule  {work.config.schedule.title}: {cells}")
         going_on = f", going on from {step}" if step else ""
         at_once = f" of {_span(train.all_seeds)} at once" if train.seeds > 1 else ""
         self.say(f"steps     {work.total_steps} in {train.epochs} epochs{at_once}{going_on}")

@@ -89,6 +89,9 @@ def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
     epochs = f"{summary.epochs} epoch{'s' if summary.epochs > 1 else ''}"
     size = f"{len(summary.model.layers)} convolutions, batch {summary.batch}"
     yield f"{size}, {epochs} of {summary.steps_per_epoch} steps"
+    yield from map(Text, summary.model.unreached)
+    if not summary.model.layers:
+        return
     for phase in summary.phases:
         yield f"\n{_caption(summary, phase)}"
         if len(summary.phases) == 1 or phase.mask.any():

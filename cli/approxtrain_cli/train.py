@@ -101,6 +101,8 @@ def _show(config: Config) -> None:
     model, images, epochs = work.model, work.dataset, config.train.epochs
     typer.echo(dump(config))
     typer.echo(f"# {model.name}: {len(model.layers)} convolutions, {len(work.schedule.columns)} distinct columns")
+    for line in model.unreached:
+        typer.echo(f"# {line}")
     typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
     for warning in work.without_effect(config.schedule.dispatch):
         typer.echo(f"# warning: {warning}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,31 @@ def test_a_run_works_from_any_folder(place, call, write, monkeypatch):
     (place / "inner/edited.py").unlink()
     ended = call("predict", "inner/run", "pets16RGB/val/pet0/0.png")
     assert (ended.code, "PYTHONPATH" in ended.err) == (2, True)
+
+
+def test_a_network_without_convolutions_is_told_that_a_schedule_has_nothing_to_reach(call, tmp_path):
+    said = "no convolution that a schedule can reach: every gradient is exact"
+    linear = ("quickstart", "model.target=tests.networks:Linear", "schedule={ name = 'full' }")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown, as_json = call("schedule-show", *linear), call("schedule-show", *linear, "--json")
+        picture = call("schedule-show", *linear, "--image", tmp_path / "none.png")
+        limits = ("data.limit=64", "train.epochs=1", "train.batch_size=32", "train.trackers=[]")
+        trained = call("train", *linear, *limits, "--out", tmp_path / "run")
+    assert (shown.code, said in shown.out) == (0, True)
+    scheduled = call("schedule-show", *linear[:2], "schedule={ name = 'schedule1' }")
+    assert (scheduled.code, "The model has no convolution that a schedule can" in scheduled.err) == (2, True)
+    assert json.loads(as_json.out)["run_cost"]["largest_speed_up"] == 0
+    assert (picture.code, said in picture.err) == (2, True)
+    assert trained.code == 0, trained.err
+    assert "schedule  full: it has nothing to reach" in trained.out
+
+
+def test_what_stays_exact_is_listed_with_its_reason(call):
+    every = ("quickstart", "model.target=tests.networks:Every", "schedule={ name = 'full' }")
+    for ended in (call("schedule-show", *every), call("train", *every, "--dry-run")):
+        assert ended.code == 0, ended.err
+        assert "exact whatever the schedule: " in ended.out
+        assert all(
+            f in ended.out for f in ("grouped (in 4 groups)", "dilated (dilated)", "up (a transposed convolution)")
+        )
