@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -59,19 +60,25 @@ def compose(inputs: Inputs) -> Report:
         raise ConfigError("no run here has begun; measurements alone are reported with --paper.")
     found: dict[tuple[str, Protocol], list[Archive]] = {}
     for run in begun:
-        found.setdefault((run.config["model"]["name"], Protocol.of(run)), []).append(run)
+        found.setdefault((json.dumps(run.config["model"], sort_keys=True), Protocol.of(run)), []).append(run)
     ordered = sorted(found.items(), key=lambda item: -sum(run.status == "finished" for run in item[1]))
-    titles = [f"{model} on {protocol.title}" for (model, protocol), _ in ordered]
-    titles = _told_apart(titles, [protocol.values for (_, protocol), _ in ordered])
+    models = [json.loads(model) for (model, _), _ in ordered]
+    titles = [f"{model['name']} on {protocol.title}" for model, ((_, protocol), _) in zip(models, ordered, strict=True)]
+    details = [{**protocol.values, "model": model} for model, ((_, protocol), _) in zip(models, ordered, strict=True)]
+    titles = _told_apart(titles, details)
     groups = []
-    for number, (((model, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
+    for number, (((_, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
+        model = runs[0].config["model"]["name"]
         name = re.sub(r"[^\w.-]+", "-", model) + (f"-{number}" if len(ordered) > 1 else "")
         groups.append(_group(Selection(name, title, model, protocol, _rows(runs))))
-    document = Document("runs.md.jinja", {"groups": groups, "figures": figures, "LESS": LESS})
+    left_out = [*inputs.left_out, *(each for group in groups for row in group.selection.rows for each in row.left_out)]
+    context = {"groups": groups, "left_out": left_out, "figures": figures, "LESS": LESS}
+    document = Document("runs.md.jinja", context)
     conclusion = document.markdown.partition("\n## ")[0].partition("\n\n")[2].strip().replace("**", "")
     facts = {
         "protocol": {group.selection.name: group.selection.protocol.values for group in groups},
         "best": {group.selection.name: group.best.runs.name if group.best else None for group in groups},
+        "left_out": [asdict(each) for each in left_out],
     }
     return Report(document, conclusion, [run for group in groups for run in group.selection.archives], facts)
 
@@ -87,7 +94,7 @@ def _rows(runs: Sequence[Archive]) -> list[RowRuns]:
     labels = ["full", *map(schedule_title, schedules[1:])]
     methods = ["full", *(method_of({"schedule": schedule}) for schedule in schedules[1:])]
     rows = zip(_told_apart(labels, schedules), methods, found.values(), strict=True)
-    return [RowRuns(label, label, method, "", by_seed(of_row)) for label, method, of_row in rows]
+    return [RowRuns(label, label, method, "", *by_seed(of_row)) for label, method, of_row in rows]
 
 
 def _group(selection: Selection) -> Group:

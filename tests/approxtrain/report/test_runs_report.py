@@ -143,6 +143,45 @@ def test_schedules_of_one_name_are_told_apart_by_what_differs(make_run):
     assert "- `alternate approx, params.k 2`: " in text
 
 
+@pytest.mark.parametrize("paper", [False, True])
+def test_of_repeated_runs_the_last_by_name_counts_and_the_others_are_named(make_run, tmp_path, paper):
+    first = make_run("cnn2-zero", best=0.6)
+    runs = {name: replace(make_run("cnn2-zero", best=best), name=name) for name, best in (("b", 0.7), ("c", 0.65))}
+    for name, run in {"z": replace(first, name="a"), "copy": runs["c"], **runs}.items():
+        archive.write(tmp_path / f"{name}.json", run)
+    files = sorted(tmp_path.glob("*.json"))
+    report = output.write(files, tmp_path / "report", paper=paper)
+    assert [run.name for run in report.placed] == ["c"]
+    for text in (report.said, report.document.markdown, report.document.html.replace("code>", "`").replace("<`", "`")):
+        for name in ("a", "b"):
+            assert f"`{name}`, for which `c` was taken (seed 0)" in text.replace("</`", "`")
+    assert "`copy`" not in report.document.markdown
+    again = output.write(files[::-1], tmp_path / "again", paper=paper)
+    assert again.document.markdown == report.document.markdown
+
+
+def test_exact_runs_that_differ_in_what_changes_nothing_count_once_and_it_is_said(make_run):
+    run = make_run("cnn2-full")
+    other = elsewhere(make_run("cnn2-full", best=0.8), schedule={"name": "schedule1", "method": "full"})
+    text = said(replace(run, name="a"), replace(other, name="b"))
+    assert "`a`, for which `b` was taken (seed 0)" in text
+
+
+def test_repeated_runs_of_one_name_are_told_apart_by_their_folders(make_run, tmp_path):
+    for name, best in (("one", 0.6), ("two", 0.7)):
+        (tmp_path / name).mkdir()
+        archive.write(tmp_path / name / "run.json", replace(make_run("cnn2-zero", best=best), name="run"))
+    (left_out,) = inputs.read([tmp_path]).left_out
+    assert {left_out.name, left_out.taken} == {"one/run.json", "two/run.json"}
+
+
+def test_networks_of_one_name_and_other_arguments_are_groups_of_their_own(make_run):
+    run = make_run("cnn2-zero")
+    text = said(run, elsewhere(run, model={"arguments": {"width": 2}}))
+    assert "cnn2 on cifar10-jpeg75, 8 epochs, model.arguments.width 2" in text
+    assert "Left out" not in text
+
+
 @pytest.mark.gate
 def test_the_folder_has_all_of_it_the_same_each_time(two_seeds, tmp_path):
     for run in two_seeds:
