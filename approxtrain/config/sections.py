@@ -65,7 +65,8 @@ class DataConfig(Section):
     arguments: dict[str, Any] = {}
     """What the target is called with."""
     holdout: int = Field(default=0, ge=0)
-    """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
+    """Training images set aside to validate on; 0 validates on what the data set has for that, else on its test images,
+    as the paper does."""
     limit: Count | None = None
     """For a trial: no more than this many images to train on, and as many to validate on."""
     image_size: Count | None = None

@@ -64,6 +64,25 @@ def count_train(whole: int, config: DataConfig) -> int:
     return min(whole - config.holdout, config.limit or whole)
 
 
+def tested(images: ImageSet, whole: Dataset, config: DataConfig) -> ImageSet:
+    """The set `images`, prepared from `whole`, with the test images of that in place of what it validates on.
+
+    DataError where there are none.
+    """
+    test = getattr(whole, "test", None)
+    if test is None and getattr(whole, "validated_on", "validation") == "test":
+        test = whole.validation
+    if not test:
+        raise DataError(
+            f"`{images.name}` has no test images (in a folder of images: test/ beside train/). Evaluate those that it "
+            "validates on (--split validation), or others: data.dir=FOLDER."
+        )
+    found = replace(images, validation=test, validated_on="test")
+    if not images.streamed:
+        found = replace(found, validation=_array(readers(found, config)[1], config.broken == "skip", []))
+    return holdout.first(found, config.limit)
+
+
 def _described(dataset: Dataset, config: DataConfig, name: str) -> ImageSet:
     """The data set as it is, with what is known of it before its images are read, and the shape that they will have."""
     if missing := [part for part in ("class_names", "train") if not hasattr(dataset, part)]:
