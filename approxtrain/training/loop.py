@@ -88,10 +88,11 @@ class Run:
                 return self._summary(start)
 
     def _warn(self) -> None:
-        for warning in self.workload.without_effect(self.dispatch.mode):
+        for warning in (*self.workload.without_effect(self.dispatch.mode), *self.workload.not_validated()):
             self.listener.warn(warning)
         if skipped := self.dataset.skipped:
-            self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
+            count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
+            self.listener.warn(f"{count} left out: {', '.join(skipped[:3])}{' …' if len(skipped) > 3 else ''}")
 
     def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
         """The epochs that are left."""
