@@ -141,7 +141,7 @@ class Run:
             where = {"kind": "validation", "step": step, "epoch": epoch}
             validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
-            self.facts = self.facts.after_validation(step, validation["accuracy"])
+            self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)

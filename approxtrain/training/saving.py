@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from approxtrain.config import refuse_changes
@@ -9,6 +10,7 @@ from approxtrain.errors import DataError
 from approxtrain.run import archive, checkpoint, divergence, record
 from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.summary import rank
 from approxtrain.training.events import Listener
 from approxtrain.training.step import TrainState
 
@@ -27,11 +29,14 @@ class Facts(NamedTuple):
     chunk: int | None = None
     """Steps a call, where the run has decided them itself."""
     best: dict[str, Any] | None = None
-    """`step` and `accuracy` of the best validation so far, the first of equal ones; of several seeds by their mean."""
+    """`step`, `accuracy` and `loss` of the best validation so far, as `summary.rank` has it; of several seeds by their
+    means."""
 
-    def after_validation(self, step: int, accuracy: float) -> Facts:
-        better = self.best is None or accuracy > self.best["accuracy"]
-        return self._replace(best={"step": step, "accuracy": accuracy}) if better else self
+    def after_validation(self, step: int, accuracy: float, loss: float) -> Facts:
+        best = self.best  # without a loss in the checkpoints of earlier programs
+        if best and rank(accuracy, loss) <= rank(best["accuracy"], best.get("loss", loss)):
+            return self
+        return self._replace(best={"step": step, "accuracy": accuracy, "loss": loss if math.isfinite(loss) else None})
 
 
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:

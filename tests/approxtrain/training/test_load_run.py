@@ -43,10 +43,16 @@ def validations(path, seed):
     return {row["step"]: row["accuracy"] for row in rows if row["kind"] == "validation" and row["seed"] == seed}
 
 
+def losses(path, seed):
+    rows = record.rows(path / record.METRICS)
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "validation" and row["seed"] == seed}
+
+
 def test_the_best_checkpoint_stays_beside_the_newest_two(trained):
     kept = {int(path.name.removeprefix("step-")) for path in (trained / "checkpoints").iterdir()}
     mean = {step: validations(trained, 4)[step] + validations(trained, 5)[step] for step in validations(trained, 4)}
-    best = max(mean, key=lambda step: (mean[step], -step))
+    loss = {step: losses(trained, 4)[step] + losses(trained, 5)[step] for step in mean}
+    best = max(mean, key=lambda step: (mean[step], -loss[step], -step))
     assert kept == {24, 30, best}
     assert approxtrain.load_run(trained).step == best
     assert approxtrain.load_run(trained, which="last").step == 30
