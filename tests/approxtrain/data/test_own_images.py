@@ -64,6 +64,15 @@ def test_the_folder_to_validate_on_may_have_other_names(pets: Path, split: str, 
     assert load(pets).validated_on == kind
 
 
+def test_a_folder_that_does_not_exist_is_called_so(tmp_path: Path) -> None:
+    for more in ({}, {"name": "cifar10"}):
+        with pytest.raises(
+            DataError, match=r"in `.*nowhere`, because it does not exist: correct data\.dir=PATH"
+        ) as error:
+            load(tmp_path / "nowhere", **more)
+        assert "import" not in str(error.value)
+
+
 def test_the_test_images_are_those_of_test_whatever_is_validated_on(pets: Path) -> None:
     fill(pets / "test", 1, first=200)
     for more in ({}, {"holdout": 3}, {"stream": True}):
