@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 
 from approxtrain.data import holdout
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, fingerprint, take
+from approxtrain.data.pictures import UNREADABLE
 from approxtrain.data.reading import RESIZE, BrokenImageError, Reader
 from approxtrain.errors import ConfigError, DataError
 
@@ -193,5 +195,8 @@ def _unread_sha256(dataset: Dataset, images: ImageSet) -> str:
         return listing()
     count = len(images.train)
     numbers = range(0, count, -(-count // _SAMPLE))
-    read = [np.asarray(part) for index in numbers for part in images.train[index]]
+    read: list[np.ndarray] = []
+    for index in numbers:
+        with contextlib.suppress(*UNREADABLE):  # `_shape` has refused it already unless it is to be skipped
+            read += map(np.asarray, images.train[index])
     return fingerprint(np.array([count, len(images.validation)]), *read)
