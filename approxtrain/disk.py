@@ -23,7 +23,9 @@ _ADVICE = {
     errno.EACCES: "Make the folder writable for you",
     errno.EPERM: "Make the folder writable for you",
     errno.EROFS: "The file system is read-only: choose another folder",
-    errno.ENOENT: "The folder has gone: bring it back or choose another one",
+    errno.ENOENT: "The folder is not there (any more): make it, bring it back or choose another one",
+    errno.ENOTDIR: "What should be a folder is a file: choose another path",
+    errno.EISDIR: "It is a folder: name a file",
 }
 
 

@@ -75,7 +75,8 @@ class DataConfig(Section):
     arguments: dict[str, Any] = {}
     """What the target is called with."""
     holdout: int = Field(default=0, ge=0)
-    """Training images set aside to validate on; 0 validates on the test images, as the paper does."""
+    """Training images set aside to validate on; 0 validates on what the data set has for that, else on its test images,
+    as the paper does."""
     limit: Count | None = None
     """For a trial: no more than this many images to train on, and as many to validate on."""
     image_size: Count | None = None
@@ -186,9 +187,15 @@ class OptimizerConfig(Section):
     """The largest norm of the whole gradient; a longer one is shortened to it. Unset: it is not clipped."""
 
     @model_validator(mode="after")
-    def _decays(self) -> OptimizerConfig:
+    def _has_what_it_is_given(self) -> OptimizerConfig:
         if self.weight_decay and self.name == "adam":
             raise ValueError('`weight_decay` is none of adam\'s: take name="adamw", in which it is decoupled.')
+        # configurations of runs spell out every value, so that the default of momentum is no sign that it was given
+        given = ["nesterov"] * self.nesterov + ["momentum"] * (
+            self.momentum != type(self).model_fields["momentum"].default
+        )
+        if given and self.name in ("adam", "adamw", "lion"):
+            raise ValueError(f"`{given[0]}` is of sgd and muon, and {self.name} does not read it: leave it out.")
         return self
 
 

@@ -20,7 +20,7 @@ from approxtrain.data.prepare import DataConfig
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.models.target import imported, in_own_code, place
 
-__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "train_size"]
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "tested", "train_size"]
 
 
 def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
@@ -34,6 +34,11 @@ def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
             return prepare.prepare(_find(config), config, config.name)
     fallback = type(dataset).__name__ if config.name in store.RESERVED else config.name
     return prepare.prepare(dataset, config, getattr(dataset, "name", fallback))
+
+
+def tested(images: ImageSet, config: DataConfig) -> ImageSet:
+    """What `load` gave, with the test images to validate on. DataError where there are none."""
+    return images if images.validated_on == "test" else prepare.tested(images, _find(config), config)
 
 
 def train_size(config: DataConfig) -> int:

@@ -28,6 +28,7 @@ class ArrayFiles:
     train: Arrays
     validation: Arrays | None
     validated_on: str
+    test: Arrays | None
 
 
 def is_one(path: Path) -> bool:
@@ -55,7 +56,8 @@ def _of(path: Path, found: Mapping[str, np.ndarray]) -> ArrayFiles:
     validated_on = "validation" if "validation" in arrays else "test"
     classes = 1 + max(int(split.labels.max(initial=0)) for split in arrays.values())
     names = tuple(map(str, found.get("class_names", range(classes))))
-    return ArrayFiles(str(path), names, arrays["train"], arrays.get(validated_on), validated_on)
+    splits = arrays["train"], arrays.get(validated_on)
+    return ArrayFiles(str(path), names, *splits, validated_on, arrays.get("test"))
 
 
 def _pair(path: Path, found: Mapping[str, np.ndarray], images: str, labels: str, held: str) -> Arrays:

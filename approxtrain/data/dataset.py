@@ -23,8 +23,9 @@ class Split(Protocol):
 class Dataset(Protocol):
     """What can be trained on. `validation` may be None, or missing, where `data.holdout` takes images from `train`.
 
-    Besides, it may have a `name`, and a `sha256` that says which images these are: where it has none, that of the
-    decoded images is taken, or, where they are too many to be held in memory, that of a sample of them.
+    Besides, it may have a split `test`, which training never reads, a `name`, and a `sha256` that says which images
+    these are: where it has none, that of the decoded images is taken, or, where they are too many to be held in memory,
+    that of a sample of them.
     """
 
     @property

@@ -50,6 +50,7 @@ class HuggingFace:
     train: Rows
     validation: Rows | None
     validated_on: str
+    test: Rows | None
 
     def listing_sha256(self) -> str:
         """Over the fingerprints that the package has for the splits."""
@@ -83,7 +84,8 @@ def open_saved(path: Path, channels: int | None = None) -> HuggingFace:
     rows = {name: Rows(table, image, label, channels, f"`{name}` in `{path}`") for name, table in splits.items()}
     split = next((name for name in _VALIDATION if name in rows), None)
     validated_on = "test" if split == "test" else "validation"
-    return HuggingFace(str(path), tuple(columns[label].names), rows["train"], rows.get(split or ""), validated_on)
+    names, test = tuple(columns[label].names), rows.get("test")
+    return HuggingFace(str(path), names, rows["train"], rows.get(split or ""), validated_on, test)
 
 
 def _channels(table: Any, image: str) -> int:

@@ -1,6 +1,6 @@
 """A folder of images by class, the convention of everybody:
 
-pets/train/cat/a.png   pets/val/cat/b.jpg      (or valid/, validation/, test/)
+pets/train/cat/a.png   pets/val/cat/b.jpg      (or valid/, validation/, test/: the first of them that there is)
 pets/cat/a.png                                 (one split: `data.holdout` says how many of it validate)
 """
 
@@ -56,6 +56,14 @@ class ImageFolder:
     def source(self) -> str:
         return str(self.path)
 
+    @property
+    def test(self) -> Files | None:
+        """The images of test/, whatever is validated on. DataError where they are of other classes."""
+        folder = self.path / "test"
+        if self.path == _train(self.path) or not folder.is_dir():
+            return None
+        return _split(folder, self.class_names, self.train.channels, _train(self.path))
+
     def listing_sha256(self) -> str:
         """Over the names and sizes of all files: all that can be had without reading gigabytes."""
         digest = hashlib.sha256()
@@ -77,13 +85,15 @@ def open_folder(path: Path, channels: int | None = None) -> ImageFolder:
     names = tuple(of_class)
     channels = channels or _channels([file for files in of_class.values() for file in files])
     split = next((path / name for name in _VALIDATION if train != path and (path / name).is_dir()), None)
-    validation = None
-    if split is not None:
-        if unknown := {folder.name for folder in _classes(split)} - of_class.keys():
-            raise DataError(f"`{split}` has the class {min(unknown)!r}, which `{train}` has not.")
-        validation = _files([_images(split / name) for name in names], channels)
+    validation = None if split is None else _split(split, names, channels, train)
     validated_on = "test" if split == path / "test" else "validation"
     return ImageFolder(path, names, _files(list(of_class.values()), channels), validation, validated_on)
+
+
+def _split(folder: Path, names: tuple[str, ...], channels: int, train: Path) -> Files:
+    if unknown := {of_class.name for of_class in _classes(folder)} - set(names):
+        raise DataError(f"`{folder}` has the class {min(unknown)!r}, which `{train}` has not.")
+    return _files([_images(folder / name) for name in names], channels)
 
 
 def _train(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 
 from approxtrain.data import holdout
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, fingerprint, take
+from approxtrain.data.pictures import UNREADABLE
 from approxtrain.data.reading import RESIZE, BrokenImageError, Reader
 from approxtrain.errors import ConfigError, DataError
 
@@ -62,6 +64,25 @@ def count_train(whole: int, config: DataConfig) -> int:
     """How many of the `whole` training images there are to train on: holdout taken off, down to the limit."""
     holdout.check_holdout(config.holdout, whole)
     return min(whole - config.holdout, config.limit or whole)
+
+
+def tested(images: ImageSet, whole: Dataset, config: DataConfig) -> ImageSet:
+    """The set `images`, prepared from `whole`, with the test images of that in place of what it validates on.
+
+    DataError where there are none.
+    """
+    test = getattr(whole, "test", None)
+    if test is None and getattr(whole, "validated_on", "validation") == "test":
+        test = whole.validation
+    if not test:
+        raise DataError(
+            f"`{images.name}` has no test images (in a folder of images: test/ beside train/). Evaluate those that it "
+            "validates on (--split validation), or others: data.dir=FOLDER."
+        )
+    found = replace(images, validation=test, validated_on="test")
+    if not images.streamed:
+        found = replace(found, validation=_array(readers(found, config)[1], config.broken == "skip", []))
+    return holdout.first(found, config.limit)
 
 
 def _described(dataset: Dataset, config: DataConfig, name: str) -> ImageSet:
@@ -174,5 +195,8 @@ def _unread_sha256(dataset: Dataset, images: ImageSet) -> str:
         return listing()
     count = len(images.train)
     numbers = range(0, count, -(-count // _SAMPLE))
-    read = [np.asarray(part) for index in numbers for part in images.train[index]]
+    read: list[np.ndarray] = []
+    for index in numbers:
+        with contextlib.suppress(*UNREADABLE):  # `_shape` has refused it already unless it is to be skipped
+            read += map(np.asarray, images.train[index])
     return fingerprint(np.array([count, len(images.validation)]), *read)

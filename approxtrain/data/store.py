@@ -73,6 +73,11 @@ def locate(name: str, directory: str | Path | None) -> Path:
             f"checksums; train on it where it lies: data.dir={own} data.name=NAME, with a name of your own."
         )
     official = name in OFFICIAL
+    if directory is not None and not root.exists():
+        others = ", or leave it out after `approxtrain data fetch`" if official else ""
+        raise DataError(
+            f"There are no images of `{name}` in `{root}`, because it does not exist: correct data.dir=PATH{others}."
+        )
     fetch = "`approxtrain data fetch` downloads them" if official else "`data.name=shapes` needs none"
     option = "" if official else f" --name {name}"
     own_images = "" if official else f": {image_folder.KIND}, {array_files.KIND}, {hugging_face.KIND} (docs/data.md)"

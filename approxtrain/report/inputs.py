@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from approxtrain.errors import ConfigError
+from approxtrain.report.selection import LeftOut, choose
 from approxtrain.run import archive
 from approxtrain.run.archive import Archive
 from approxtrain.run.folder import CONFIG
@@ -33,19 +35,20 @@ class Inputs(NamedTuple):
     """In the order of model, schedule and seed, whatever order they were given in."""
     steps: list[BenchFile]
     kernels: list[BenchFile]
+    left_out: Sequence[LeftOut] = ()
+    """Runs that one of `archives` stands for."""
 
 
 def read(paths: Sequence[Path]) -> Inputs:
     """Sort the files and folders at `paths`: archives, JSONs of COMMANDS, run folders, and folders that hold such, up
     to DEPTH levels down, where other files are passed over.
 
-    A run that is there twice, as archive and as folder or from two machines, counts once: the finished one before the
-    diverged one before the unfinished one, then one that was probed, and then the first. ConfigError where a path leads
-    to nothing, or a file is damaged.
+    A run that is there twice, as archive and as folder, repeated, or from two machines, counts once, by
+    `selection.choose`. ConfigError where a path leads to nothing, or a file is damaged.
     """
     if not paths:
         raise ConfigError("there is nothing to report: name run folders, archives, or a folder that holds them.")
-    runs: dict[Any, Archive] = {}
+    runs: dict[Any, list[tuple[Archive, str]]] = {}
     benches: dict[str, dict[Path, BenchFile]] = {command: {} for command in COMMANDS}
     for path in dict.fromkeys(paths):
         here = list(_found(path, DEPTH))
@@ -54,10 +57,13 @@ def read(paths: Sequence[Path]) -> Inputs:
         for file, one in here:
             if isinstance(one, Archive):
                 key = one.identity or (file, one.seed)
-                runs[key] = min(runs.get(key, one), one, key=_worth)  # of equal ones the first
+                runs.setdefault(key, []).append((one, "/".join(file.parts[-2:])))
             else:
                 benches[one.content["command"]][file.resolve()] = one
-    return Inputs(sorted(runs.values(), key=_order), *(list(files.values()) for files in benches.values()))
+    taken, others = zip(*map(choose, runs.values()), strict=True) if runs else ((), ())
+    left_out = sorted(itertools.chain(*others), key=lambda each: (each.taken, each.seed, each.name))
+    steps, kernels = (list(files.values()) for files in benches.values())
+    return Inputs(sorted(taken, key=_order), steps, kernels, left_out)
 
 
 def _found(path: Path, depth: int) -> Iterator[tuple[Path, Archive | BenchFile]]:
@@ -74,11 +80,6 @@ def _found(path: Path, depth: int) -> Iterator[tuple[Path, Archive | BenchFile]]
             yield path, archive.read(path)
         elif isinstance(content, dict) and content.get("command") in COMMANDS:
             yield path, BenchFile(path.name, content)
-
-
-def _worth(run: Archive) -> tuple[int, bool]:
-    """Sort key: the archive that tells most comes first."""
-    return archive.STATUSES.index(run.status), not run.probes
 
 
 def _order(run: Archive) -> tuple[Any, ...]:

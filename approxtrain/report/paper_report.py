@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -101,6 +101,9 @@ def compose(inputs: Inputs) -> Report:
         best = max(fullest.get(table.model, table), table, key=lambda each: len(each.archives))
         fullest[table.model] = replace(best, name=table.model, title=table.model)
     benches = [*inputs.steps, *inputs.kernels]
+    # a row may stand in several tables
+    of_rows = dict.fromkeys(each for table in selections for row in table.rows for each in row.left_out)
+    repeated = [*inputs.left_out, *of_rows]
     context = {
         "figures": figures,
         "table1": table1,
@@ -112,16 +115,19 @@ def compose(inputs: Inputs) -> Report:
         "judged": judged,
         "selections": selections,
         "networks": list(fullest.values()),
-        "left_out": len(inputs.archives) - len(placed),
+        "left_out": repeated,
+        "elsewhere": len(inputs.archives) - len(placed) - len(of_rows),
         "by_verdict": by_verdict,
         "not_given": [each for each in every if each.kind == "table" and all(each != one.experiment for one in tables)],
         "RUNS": RUNS,
     }
     verdicts = {word: len(found) for word, found in by_verdict.items()}
     rows_said = ", ".join(f"{count} {word}" for word, count in verdicts.items())
-    said = f"{len(placed)} of {len(inputs.archives)} runs in the paper's rows\nrows: {rows_said}"
+    said = [f"{len(placed)} of {len(inputs.archives)} runs in the paper's rows", f"rows: {rows_said}"]
+    said += [f"left out: `{each.name}`, for which `{each.taken}` was taken (seed {each.seed})" for each in repeated]
     facts = {"protocol": {each.name: each.protocol.values for each in selections}, "verdicts": verdicts}
-    return Report(Document("paper.md.jinja", context), said, placed, facts)
+    facts |= {"left_out": [asdict(each) for each in repeated]}
+    return Report(Document("paper.md.jinja", context), "\n".join(said), placed, facts)
 
 
 def by_row(archives: Sequence[Archive]) -> dict[str, list[Archive]]:
@@ -146,7 +152,7 @@ def select(experiment: Experiment, runs: Mapping[str, Sequence[Archive]]) -> Pap
     rows = []
     for row in experiment.rows:
         found = by_seed(run for run in runs.get(row.name, ()) if Protocol.of(run) == chosen)
-        rows.append(RowRuns(row.name, row.short, row.method, row.group, found))
+        rows.append(RowRuns(row.name, row.short, row.method, row.group, *found))
     return PaperSelection(experiment.name, experiment.title, experiment.model, chosen, rows, experiment)
 
 

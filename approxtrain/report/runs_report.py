@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from approxtrain.errors import ConfigError
 from approxtrain.paper.experiments import method_of
 from approxtrain.report import figures
 from approxtrain.report.document import Document, Report
-from approxtrain.report.estimates import NORMAL, Estimate, binomial_sd, columns, estimate
+from approxtrain.report.estimates import Estimate, columns, estimate, proportion
 from approxtrain.report.inputs import Inputs
 from approxtrain.report.selection import Protocol, RowRuns, Selection, by_seed
 from approxtrain.report.timing import elapsed, machine, step_ratios, step_seconds, timed
@@ -22,6 +23,8 @@ from approxtrain.run.curves import schedule_title
 
 LESS = 0.5
 """Points below the best accuracy of exact training: who gets there first was best for the time."""
+WORDS = 2
+"""Values that a row's label names at most to tell it from others."""
 
 
 class Result(NamedTuple):
@@ -48,8 +51,14 @@ class Group(NamedTuple):
     """The schedule with the shortest mean time to the threshold, of those whose every run got there."""
     alone: list[int]
     """Seeds that finished under a schedule and not exactly."""
-    noise: tuple[int, float] | None
-    """Images that an accuracy is counted on, and half the 95 % interval that this leaves it, in points."""
+    noise: tuple[int, Estimate] | None
+    """Images that an accuracy is counted on, and an accuracy with the 95 % interval that this leaves it, in percent."""
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether the best, or all that it was held against, has one seed, which says nothing about others."""
+        counts = [len(result.runs.finished) for result in self.results if result is not self.best]
+        return self.best is not None and (len(self.best.runs.finished) == 1 or max(counts, default=0) == 1)
 
 
 def compose(inputs: Inputs) -> Report:
@@ -59,19 +68,25 @@ def compose(inputs: Inputs) -> Report:
         raise ConfigError("no run here has begun; measurements alone are reported with --paper.")
     found: dict[tuple[str, Protocol], list[Archive]] = {}
     for run in begun:
-        found.setdefault((run.config["model"]["name"], Protocol.of(run)), []).append(run)
+        found.setdefault((json.dumps(run.config["model"], sort_keys=True), Protocol.of(run)), []).append(run)
     ordered = sorted(found.items(), key=lambda item: -sum(run.status == "finished" for run in item[1]))
-    titles = [f"{model} on {protocol.title}" for (model, protocol), _ in ordered]
-    titles = _told_apart(titles, [protocol.values for (_, protocol), _ in ordered])
+    models = [json.loads(model) for (model, _), _ in ordered]
+    titles = [f"{model['name']} on {protocol.title}" for model, ((_, protocol), _) in zip(models, ordered, strict=True)]
+    details = [{**protocol.values, "model": model} for model, ((_, protocol), _) in zip(models, ordered, strict=True)]
+    titles = _told_apart(titles, details)
     groups = []
-    for number, (((model, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
+    for number, (((_, protocol), runs), title) in enumerate(zip(ordered, titles, strict=True), start=1):
+        model = runs[0].config["model"]["name"]
         name = re.sub(r"[^\w.-]+", "-", model) + (f"-{number}" if len(ordered) > 1 else "")
         groups.append(_group(Selection(name, title, model, protocol, _rows(runs))))
-    document = Document("runs.md.jinja", {"groups": groups, "figures": figures, "LESS": LESS})
+    left_out = [*inputs.left_out, *(each for group in groups for row in group.selection.rows for each in row.left_out)]
+    context = {"groups": groups, "left_out": left_out, "figures": figures, "LESS": LESS}
+    document = Document("runs.md.jinja", context)
     conclusion = document.markdown.partition("\n## ")[0].partition("\n\n")[2].strip().replace("**", "")
     facts = {
         "protocol": {group.selection.name: group.selection.protocol.values for group in groups},
         "best": {group.selection.name: group.best.runs.name if group.best else None for group in groups},
+        "left_out": [asdict(each) for each in left_out],
     }
     return Report(document, conclusion, [run for group in groups for run in group.selection.archives], facts)
 
@@ -84,10 +99,11 @@ def _rows(runs: Sequence[Archive]) -> list[RowRuns]:
         exact = method_of(run.config) == "full"
         found.setdefault("{}" if exact else json.dumps(schedule, sort_keys=True), []).append(run)
     schedules = [json.loads(key) for key in found]
-    labels = ["full", *map(schedule_title, schedules[1:])]
+    titles = ["full", *map(schedule_title, schedules[1:])]
+    labels = _labels(titles, schedules, [min((run.name for run in of_row), default="") for of_row in found.values()])
     methods = ["full", *(method_of({"schedule": schedule}) for schedule in schedules[1:])]
-    rows = zip(_told_apart(labels, schedules), methods, found.values(), strict=True)
-    return [RowRuns(label, label, method, "", by_seed(of_row)) for label, method, of_row in rows]
+    rows = zip(labels, methods, found.values(), strict=True)
+    return [RowRuns(label, label, method, "", *by_seed(of_row)) for label, method, of_row in rows]
 
 
 def _group(selection: Selection) -> Group:
@@ -100,7 +116,7 @@ def _group(selection: Selection) -> Group:
     best = min(there, key=lambda pair: pair[0])[1] if there else None
     summaries = (run.summary for run in selection.archives)
     counted = [(one["validation_images"], one["best_accuracy"]) for one in summaries if "validation_images" in one]
-    noise = [(images, NORMAL * binomial_sd(100 * accuracy, images)) for images, accuracy in counted[:1]]
+    noise = [(images, proportion(accuracy, images)) for images, accuracy in counted[:1]]
     alone = sorted({seed for row in rows for seed in row} - exact.keys())
     return Group(selection, results, threshold, best, alone, noise[0] if noise else None)
 
@@ -122,15 +138,37 @@ def _numbers(selection: Selection, runs: RowRuns, threshold: float | None) -> di
     }
 
 
+def _labels(titles: Sequence[str], schedules: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The titles of schedules; behind those that are alike what differs in a few words, else the name of a run."""
+    differences = _differences(titles, schedules)
+    short = [
+        ", ".join([title, *(f"{re.sub(r'^rules[.][0-9]+[.]', '', key)} {value:.12}" for key, value in differs.items())])
+        for title, differs in zip(titles, differences, strict=True)
+    ]
+    long = {title for title, differs in zip(titles, differences, strict=True) if len(differs) > WORDS}
+    return [
+        f"{title} ({name})" if title in long or short.count(label) > 1 else label
+        for label, title, name in zip(short, titles, names, strict=True)
+    ]
+
+
 def _told_apart(titles: Sequence[str], details: Sequence[Mapping[str, Any]]) -> list[str]:
     """The titles; behind those that are alike what differs in their details."""
+    differences = _differences(titles, details)
+    return [
+        ", ".join([title, *(f"{key} {value:.12}" for key, value in differs.items())])
+        for title, differs in zip(titles, differences, strict=True)
+    ]
+
+
+def _differences(titles: Sequence[str], details: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Of each what another of the same title has not, or has otherwise, by dotted keys."""
     items = [dict(_flat(each)) for each in details]
-    told = []
+    found = []
     for title, own in zip(titles, items, strict=True):
         alike = [other for same, other in zip(titles, items, strict=True) if same == title]
-        differs = [key for key, value in own.items() if any(other.get(key) != value for other in alike)]
-        told.append(", ".join([title, *(f"{key} {own[key]:.12}" for key in differs)]))
-    return told
+        found.append({key: value for key, value in own.items() if any(other.get(key) != value for other in alike)})
+    return found
 
 
 def _flat(table: Any, path: str = "") -> Iterator[tuple[str, str]]:

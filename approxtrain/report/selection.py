@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from approxtrain.report.estimates import Estimate, counted, estimate, paired
-from approxtrain.run.archive import ELSEWHERE, Archive
+from approxtrain.run.archive import ELSEWHERE, STATUSES, Archive
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,16 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A run that another one of the same settings and seed stands for."""
+
+    seed: int
+    name: str
+    taken: str
+    """The name of the one that counts."""
+
+
+@dataclass(frozen=True)
 class RowRuns:
     """The runs of one row, by seed."""
 
@@ -69,6 +79,7 @@ class RowRuns:
     group: str
     """The schedule, where the rows of a paper's table have several; else empty."""
     runs: dict[int, Archive]
+    left_out: Sequence[LeftOut] = ()
 
     @property
     def finished(self) -> dict[int, Archive]:
@@ -128,6 +139,32 @@ class Selection:
         return [run for row in self.rows for run in (*row.finished.values(), *row.failed.values())]
 
 
-def by_seed(runs: Iterable[Archive]) -> dict[int, Archive]:
-    """The runs of a row; of several with one seed a finished one."""
-    return {run.seed: run for run in sorted(runs, key=lambda run: (run.seed, run.status == "finished"))}
+def by_seed(runs: Iterable[Archive]) -> tuple[dict[int, Archive], list[LeftOut]]:
+    """The runs of a row, of several with one seed the one to take; and the others."""
+    found: dict[int, list[Archive]] = {}
+    for run in runs:
+        found.setdefault(run.seed, []).append(run)
+    taken = {seed: choose([(run, run.name) for run in found[seed]]) for seed in sorted(found)}
+    return {seed: run for seed, (run, _) in taken.items()}, [each for _, others in taken.values() for each in others]
+
+
+def choose(runs: Sequence[tuple[Archive, str]]) -> tuple[Archive, list[LeftOut]]:
+    """Of runs of the same settings and seed, with the places where they are, the one to take, and the others but for
+    copies of it.
+
+    The finished one before the diverged one before the unfinished one, then one that was probed, then the last by name:
+    the names that `train` gives end with their time, so that it is the newest.
+    """
+    taken, place = max(runs, key=lambda pair: _worth(pair[0]))
+    left_out = {}
+    for run, elsewhere in runs:
+        copied = run.epochs == taken.epochs[: len(run.epochs)] and (run.epochs or run.name == taken.name)
+        if not copied:
+            names = (elsewhere, place) if run.name == taken.name else (run.name, taken.name)
+            left_out[elsewhere] = LeftOut(run.seed, *names)
+    return taken, [left_out[elsewhere] for elsewhere in sorted(left_out)]
+
+
+def _worth(run: Archive) -> tuple[Any, ...]:
+    """Sort key: the archive to take comes last; after the name, so that no order of files decides, the content."""
+    return -STATUSES.index(run.status), bool(run.probes), run.name, json.dumps(run.epochs, sort_keys=True)

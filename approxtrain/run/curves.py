@@ -11,7 +11,7 @@ from approxtrain import disk
 from approxtrain.errors import ConfigError
 from approxtrain.run.folder import CONFIG
 from approxtrain.run.record import METRICS, rows
-from approxtrain.run.summary import over_seeds
+from approxtrain.run.summary import over_seeds, rank
 
 CURVES = "curves.png"
 _TRAINING, _VALIDATION = "#1f5fa8", "#d9541e"
@@ -76,12 +76,13 @@ def _by_seed(found: list[dict[str, Any]]) -> list[dict[str, list[float]]]:
 
 def _best(validation: list[dict[str, list[float]]]) -> str:
     """The legend of the validation curve: the best accuracy and its epoch, or the mean of the seeds' best."""
-    bests = [max(zip(own["accuracy"], own["epoch"], strict=True), key=lambda pair: pair[0]) for own in validation]
+    every = [zip(own["accuracy"], own["loss"], own["epoch"], strict=True) for own in validation]
+    bests = [max(own, key=lambda each: rank(each[0], each[1])) for own in every]
     if not bests:
         return "validation: none yet"
     if len(bests) == 1:
-        return f"validation, best {bests[0][0]:.1f} % (epoch {bests[0][1]:g})"
-    best = over_seeds("best", [accuracy for accuracy, _ in bests])
+        return f"validation, best {bests[0][0]:.1f} % (epoch {bests[0][2]:g})"
+    best = over_seeds("best", [accuracy for accuracy, *_ in bests])
     return f"validation, best {best['best']:.1f} ± {best['best_sd']:.1f} % ({len(bests)} seeds)"
 
 

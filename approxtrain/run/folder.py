@@ -34,6 +34,8 @@ class RunFolder:
     def create(cls, path: Path | str) -> Self:
         """Make `path` (and its parents) and lock it. Raises ConfigError where it holds anything already."""
         path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"`{path}` is a file, and a run needs a folder: give another --out.")
         with disk.explained(path):
             path.mkdir(parents=True, exist_ok=True)
         _refuse_content(path)

@@ -10,6 +10,13 @@ from typing import Any
 Row = dict[str, Any]
 
 
+def rank(accuracy: float, loss: float | str | None) -> tuple[float, float]:
+    """Sort key of a validation, the best one last: of equal accuracies that with less loss, one that is no number (None
+    or a string in JSON) at the end. Of equal ones the earliest is meant."""
+    number = math.nan if loss is None else float(loss)
+    return accuracy, -number if math.isfinite(number) else -math.inf
+
+
 def over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
     """{name: mean of the values}; of several also the sample standard deviation, as `name`_sd."""
     if len(values) == 1:
@@ -34,7 +41,7 @@ def outcome(rows: list[Row], seeds: Sequence[int]) -> dict[str, Any]:
 def _of_one_seed(rows: list[Row]) -> dict[str, Any]:
     validation = [row for row in rows if row["kind"] == "validation"]
     train = [row for row in rows if row["kind"] == "train"]
-    best = max(validation, key=lambda row: row["accuracy"])
+    best = max(validation, key=lambda row: rank(row["accuracy"], row["loss"]))
     return {
         "final_accuracy": validation[-1]["accuracy"],
         "best_accuracy": best["accuracy"],

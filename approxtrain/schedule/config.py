@@ -31,6 +31,9 @@ from approxtrain.errors import suggestion
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
 
+EXACT = "for the exact baseline replace the whole table: 'schedule={ name = \"full\" }'"
+"""What works in place of rules or a grid, as a command line is given it."""
+
 
 @dataclass(frozen=True)
 class NamedSchedule:
@@ -243,16 +246,18 @@ class ScheduleConfig(Section):
     def _one_form(self) -> ScheduleConfig:
         forms = [form for form in ("name", "rules", "grid") if getattr(self, form) is not None]
         if len(forms) > 1:
-            raise ValueError(f"`{'` and `'.join(forms)}` exclude each other: give one of `name`, `rules` and `grid`.")
+            raise ValueError(
+                f"`{'` and `'.join(forms)}` exclude each other: give one of `name`, `rules` and `grid`, or {EXACT}."
+            )
         if self.rules == ():
-            raise ValueError("`rules` is empty: leave it out (then all is exact), or write a rule.")
+            raise ValueError(f"`rules` is empty: leave it out (then all is exact), write a rule, or {EXACT}.")
         if self.cells and self.grid is None:
             raise ValueError("`cells` names the entries of a `grid`, and there is no `grid`.")
         if (self.method or self.params) and not (self.name and named()[self.name].takes_method):
             what = f"schedule {self.name!r} takes no" if self.name else f"`{forms[0]}` state their own"
             raise ValueError(
-                f"{what} `method` and `params`: leave them out. (The exact baseline of a named schedule is "
-                "schedule.method=full.)"
+                f"{what} `method` and `params`: leave them out, or {EXACT}. (The exact baseline of a named schedule "
+                "is schedule.method=full.)"
             )
         return self
 

@@ -89,10 +89,11 @@ class Run:
                 return self._summary(start)
 
     def _warn(self) -> None:
-        for warning in self.workload.without_effect(self.dispatch.mode):
+        for warning in (*self.workload.without_effect(self.dispatch.mode), *self.workload.not_validated()):
             self.listener.warn(warning)
         if skipped := self.dataset.skipped:
-            self.listener.warn(f"{len(skipped)} broken images are left out: {', '.join(skipped[:3])} …")
+            count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
+            self.listener.warn(f"{count} left out: {', '.join(skipped[:3])}{' …' if len(skipped) > 3 else ''}")
 
     def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
         """The epochs that are left."""
@@ -141,7 +142,7 @@ class Run:
             where = {"kind": "validation", "step": step, "epoch": epoch}
             validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
-            self.facts = self.facts.after_validation(step, validation["accuracy"])
+            self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)

@@ -32,9 +32,9 @@ def measure(
         raise ConfigError(f"`{wrong[0]}`: only keys of [data] may be changed, such as data.dir=FOLDER.")
     run = load_run(folder, which=which, seed=seed)
     settings = configuration.load(str((folder / "config.toml").absolute()), overrides)
-    if split == "test" and settings.data.holdout:  # what was set aside validates; the test images are apart from it
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"holdout": 0})})
     dataset = data.load(settings.data)
+    if split == "test":  # which may be others than those that are validated on
+        dataset = data.tested(dataset, settings.data)
     if tuple(dataset.class_names) != run.class_names or dataset.image_shape != run.image_shape:
         raise DataError(
             f"`{dataset.name}` has {len(dataset.class_names)} classes and images of {dataset.image_shape}, and the run "

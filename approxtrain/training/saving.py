@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from approxtrain.models.target import look_in, origin
 from approxtrain.run import archive, checkpoint, divergence, record
 from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.summary import rank
 from approxtrain.training.events import Listener
 from approxtrain.training.step import TrainState
 
@@ -29,13 +31,16 @@ class Facts(NamedTuple):
     chunk: int | None = None
     """Steps a call, where the run has decided them itself."""
     best: dict[str, Any] | None = None
-    """`step` and `accuracy` of the best validation so far, the first of equal ones; of several seeds by their mean."""
+    """`step`, `accuracy` and `loss` of the best validation so far, as `summary.rank` has it; of several seeds by their
+    means."""
     origins: dict[str, dict[str, str]] | None = None
     """Of code of the user's own, by its key of the configuration: where it is from (`models.target.origin`)."""
 
-    def after_validation(self, step: int, accuracy: float) -> Facts:
-        better = self.best is None or accuracy > self.best["accuracy"]
-        return self._replace(best={"step": step, "accuracy": accuracy}) if better else self
+    def after_validation(self, step: int, accuracy: float, loss: float) -> Facts:
+        best = self.best  # without a loss in the checkpoints of earlier programs
+        if best and rank(accuracy, loss) <= rank(best["accuracy"], best.get("loss", loss)):
+            return self
+        return self._replace(best={"step": step, "accuracy": accuracy, "loss": loss if math.isfinite(loss) else None})
 
 
 OWN = ("model", "data")

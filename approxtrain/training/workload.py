@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from approxtrain import data
 from approxtrain.config import Config, steps_per_epoch
 from approxtrain.data import Dataset, ImageSet
@@ -28,6 +30,12 @@ class Workload:
     @classmethod
     def of(cls, config: Config, dataset: Dataset | None = None) -> Self:
         """Looks for the images unless they are given. ConfigError and DataError name all that can be wrong."""
+        if (warmup := config.optimizer.warmup) > config.train.epochs:
+            raise ConfigError(
+                f"`optimizer.warmup` (={warmup:g} epochs) is longer than the run "
+                f"(`train.epochs`={config.train.epochs}), so that the learning rate would never be reached: "
+                "shorten the warm-up, or train longer."
+            )
         images = data.load(config.data, dataset)
         if images.streamed and config.train.seeds > 1:
             raise ConfigError(
@@ -51,6 +59,18 @@ class Workload:
         `dispatch`: "switch", "host", or "auto" where the device is not known yet.
         """
         return [*self._late_rules(), *self._no_chunks(dispatch)]
+
+    def not_validated(self) -> Iterator[str]:
+        """The classes without an image to validate on, in words; nothing for a trial on a few images, or where finding
+        out would read all of them."""
+        labels = getattr(self.dataset.validation, "labels", None)
+        if labels is None or self.config.data.limit:
+            return
+        seen = set(np.asarray(labels).tolist())
+        lacking = [repr(name) for number, name in enumerate(self.dataset.class_names) if number not in seen]
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            yield f"No image to validate on is of the class {', '.join(lacking[:3])}{more}: accuracies leave it out."
 
     def _late_rules(self) -> Iterator[str]:
         schedule, epochs = self.config.schedule, self.config.train.epochs

@@ -18,7 +18,9 @@ class Format(StrEnum):
 
 def export(
     run: Run,
-    out: Annotated[Path | None, typer.Option(help="The file; RUN.safetensors where left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file, new or an earlier export; RUN.safetensors where left out.")
+    ] = None,
     checkpoint: Checkpoint = Which.BEST,
     seed: Seed = None,
     file_format: Annotated[Format, typer.Option("--format", help="What is written.")] = Format.SAFETENSORS,

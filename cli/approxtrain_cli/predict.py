@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from approxtrain.errors import DataError
 from approxtrain_cli import output
 from approxtrain_cli.evaluate import Checkpoint, Run, Seed, Which
 
@@ -41,12 +43,28 @@ def predict(
     for warning in loaded.warnings:
         output.tell(f"warning: {warning}")
     width = max(len(str(path)) for path in pictures)
+    broken: list[str] = []
     for start in range(0, len(pictures), AT_ONCE):
-        some = pictures[start : start + AT_ONCE]
-        probabilities = loaded.predict(np.stack([files.read(path, loaded.image_shape) for path in some]))
-        for path, of_image in zip(some, probabilities.tolist(), strict=True):
+        read = list(_read(files.read, pictures[start : start + AT_ONCE], loaded.image_shape, broken))
+        if not read:
+            continue
+        probabilities = loaded.predict(np.stack([image for _, image in read]))
+        for (path, _), of_image in zip(read, probabilities.tolist(), strict=True):
             ranked = sorted(zip(of_image, loaded.class_names, strict=True), reverse=True)
             if as_json:
                 print(json.dumps({"image": str(path), "classes": {name: share for share, name in ranked}}))
             else:
                 print(f"{path!s:<{width}}  " + ", ".join(f"{name} {share:.1%}" for share, name in ranked[:top]))
+    if broken:  # said last, after what is known of the others
+        raise DataError("\n  - ".join(broken if len(broken) == 1 else [f"{len(broken)} pictures are broken:", *broken]))
+
+
+def _read(
+    read: Callable[[Path, Any], Any], paths: Sequence[Path], shape: tuple[int, int, int], broken: list[str]
+) -> Iterator[tuple[Path, Any]]:
+    """The pictures that can be read; why the others cannot is added to `broken`."""
+    for path in paths:
+        try:
+            yield path, read(path, shape)
+        except DataError as error:
+            broken.append(str(error))

@@ -104,6 +104,6 @@ def _show(config: Config) -> None:
     for line in model.unreached:
         typer.echo(f"# {line}")
     typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
-    for warning in work.without_effect(config.schedule.dispatch):
+    for warning in (*work.without_effect(config.schedule.dispatch), *work.not_validated()):
         typer.echo(f"# warning: {warning}")
     typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -274,3 +275,22 @@ def test_only_a_rate_that_does_not_know_the_end_of_the_run_is_trained_longer(rat
     else:
         with pytest.raises(ConfigError, match=rf"train.epochs: it was 3 and cannot become 4, .*optimizer.rate={rate}"):
             config.refuse_changes(before, after)
+
+
+@pytest.mark.parametrize("given", ["nesterov=true", "momentum=0.5"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
+def test_what_an_optimiser_does_not_read_is_refused(name, given, write):
+    with pytest.raises(ConfigError, match=rf"`{given.partition('=')[0]}` is of sgd and muon, and {name} does not read"):
+        config.load(write(MINIMAL), [f"optimizer.name={name}", f"optimizer.{given}"])
+    spelled = config.load(write(MINIMAL), [f"optimizer.name={name}", "optimizer.momentum=0.9"])
+    assert config.load(write(config.dump(spelled))) == spelled
+    config.load(write(MINIMAL), ["optimizer.name=muon", f"optimizer.{given}"])
+
+
+@pytest.mark.parametrize("override", ["schedule.method=full", "schedule.name=full", "schedule.rules=[]"])
+def test_the_way_to_the_exact_baseline_of_rules_is_in_each_error_on_it_and_works(override, write):
+    file = write(f'{MINIMAL}[[schedule.rules]]\nmethod = "zero"\n')
+    with pytest.raises(ConfigError) as error:
+        config.load(file, [override])
+    (found,) = re.findall(r"'(schedule=.*?)'", str(error.value))
+    assert config.load(file, [found]).schedule.name == "full"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -126,3 +127,20 @@ def test_what_a_data_set_of_ones_own_raises_is_an_error_of_data_in_words(where, 
         monkeypatch.setattr(Failing, "validation", [1])
     with pytest.raises(DataError, match=message):
         data.load(config)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_broken_image_of_a_data_set_of_ones_own_is_skipped_as_the_error_advises(stream):
+    class Split(list):
+        def __getitem__(self, index):
+            if index == 4:
+                raise OSError("damaged")
+            return super().__getitem__(index)
+
+    items = [(np.full((8, 8, 3), number, np.uint8), number % 2) for number in range(64)]
+    own = SimpleNamespace(class_names=("a", "b"), train=Split(items), validation=items[:3])
+    table = {"name": "mine", "stream": stream}
+    with pytest.raises(DataError, match=r"image 4 .* cannot be read: OSError: damaged.*data\.broken=skip"):
+        data.load(DataConfig.model_validate(table), own)
+    found = data.load(DataConfig.model_validate({**table, "broken": "skip"}), own)
+    assert len(found.train) == (64 if stream else 63)

@@ -71,6 +71,47 @@ def test_the_folder_to_validate_on_may_have_other_names(pets: Path, split: str, 
     assert load(pets).validated_on == kind
 
 
+def test_a_folder_that_does_not_exist_is_called_so(tmp_path: Path) -> None:
+    for more in ({}, {"name": "cifar10"}):
+        with pytest.raises(
+            DataError, match=r"in `.*nowhere`, because it does not exist: correct data\.dir=PATH"
+        ) as error:
+            load(tmp_path / "nowhere", **more)
+        assert "import" not in str(error.value)
+
+
+def test_the_test_images_are_those_of_test_whatever_is_validated_on(pets: Path) -> None:
+    fill(pets / "test", 1, first=200)
+    for more in ({}, {"holdout": 3}, {"stream": True}):
+        config = DataConfig.model_validate({"dir": str(pets), **more})
+        found = data.load(config)
+        assert found.validated_on == ("holdout" if "holdout" in more else "validation")
+        tested = data.tested(found, config)
+        assert [tested.validation[number][0][0, 0, 0] for number in range(3)] == [200, 201, 202]
+        assert (tested.validated_on, tested.sha256, len(tested.validation)) == ("test", found.sha256, 3)
+    (pets / "val").rename(pets / "elsewhere")
+    found = load(pets)
+    assert data.tested(found, DataConfig.model_validate({"dir": str(pets)})) is found
+
+
+def test_without_test_images_there_are_none_to_evaluate(pets: Path) -> None:
+    config = DataConfig.model_validate({"dir": str(pets)})
+    with pytest.raises(DataError, match=r"`pets` has no test images .*test/ beside train/.*--split validation"):
+        data.tested(data.load(config), config)
+    (pets / "test/fish").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"pets/test` has the class 'fish'"):
+        data.tested(data.load(config), config)
+
+
+def test_arrays_may_have_images_to_validate_on_and_to_test_on(tmp_path: Path) -> None:
+    pixels, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4)
+    splits = {"x_train": pixels, "y_train": labels, "x_val": pixels[:2], "y_val": labels[:2]}
+    np.savez(tmp_path / "both.npz", **splits, x_test=pixels[:3] + 7, y_test=labels[:3])
+    config = DataConfig.model_validate({"dir": str(tmp_path / "both.npz")})
+    found = data.tested(data.load(config), config)
+    assert (len(found.validation), int(found.validation[0][0].max())) == (3, 7)
+
+
 def test_without_such_a_folder_a_holdout_is_asked_for(pets: Path) -> None:
     fill(pets / "train", 4)
     with pytest.raises(ConfigError, match=r"no images to validate on .*data\.holdout=N"):

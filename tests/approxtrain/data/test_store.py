@@ -106,7 +106,7 @@ def test_missing_images_name_three_ways_to_get_them(tmp_path: Path) -> None:
     for way in ("approxtrain data fetch", "approxtrain data import PATH", "data.dir=PATH"):
         assert way in str(error.value)
     with pytest.raises(DataError, match="import PATH --name mine"):
-        data.load(config("mine", tmp_path / "nowhere"))
+        data.load(config("mine", tmp_path))
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a b"])

@@ -61,10 +61,30 @@ def test_the_conclusion_comes_first_and_says_who_was_best_for_the_time(two_seeds
 
 
 def test_what_loses_accuracy_is_not_best_however_short_it_took(make_run):
-    text = said(make_run("cnn2-full", best=0.7), make_run("cnn2-zero", best=0.6, step_ms=10))
+    runs = [make_run("cnn2-full", seed, best=0.7) for seed in (0, 1)]
+    text = said(*runs, *(make_run("cnn2-zero", seed, best=0.6, step_ms=10) for seed in (0, 1)))
     assert text.startswith(
         "Exact training was best for the time: it was first to 69.5 % validation accuracy (0.5 points"
     )
+
+
+def test_of_one_seed_it_says_who_was_first_and_that_this_says_nothing(make_run):
+    fast = [make_run("cnn2-zero", seed, step_ms=50) for seed in (0, 1)]
+    first = "`alternate zero` was first to 89.5 % validation accuracy (0.5 points below the best of exact training"
+    for runs in ([make_run("cnn2-full"), fast[0]], [make_run("cnn2-full"), *fast]):
+        text = said(*runs)
+        assert text.startswith(f"{first}; one seed: no statement which is best), after 136 s of training, where exact")
+        assert "best for the time" not in text
+
+
+def test_the_page_says_that_times_of_runs_were_not_taken_in_turns(make_run):
+    runs = [make_run(name, seed) for name in ("cnn2-full", "cnn2-zero") for seed in (0, 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("training", "gradients"):
+            patch.setattr(runs_report.figures, name, lambda *arguments: [])
+        page = runs_report.compose(Inputs(runs, [], [])).document.markdown
+    assert "These runs were not interleaved" in page
+    assert "`approxtrain bench-step`, which measures the schedules in turns" in page
 
 
 def test_who_is_sooner_with_some_of_its_seeds_only_is_named_and_not_best(make_run):
@@ -121,6 +141,14 @@ def test_the_noise_of_an_accuracy_is_that_of_the_images_it_was_counted_on(make_r
     assert "An accuracy on 1,250 validation images is uncertain by ± 2.8 points (95 %)" in text
 
 
+@pytest.mark.parametrize(("best", "text"), [(1.0, "± 4.9 points (95 %)"), (0.0, "± 4.9 points (95 %)")])
+def test_all_right_and_none_right_are_uncertain_too(make_run, best, text):
+    run = make_run("cnn2-zero")
+    found = said(replace(run, summary=run.summary | {"validation_images": 75, "best_accuracy": best}))
+    assert f"An accuracy on 75 validation images is uncertain by {text}" in found
+    assert f"{100 * best:.1f} % may be " + ("95.1 to 100.0 %" if best else "0.0 to 4.9 %") in found
+
+
 def test_runs_of_other_settings_or_networks_are_groups_of_their_own(make_run):
     runs = [make_run("cnn2-full"), make_run("cnn2-zero"), make_run("cnn2-zero", epochs=3)]
     runs += [
@@ -141,6 +169,60 @@ def test_schedules_of_one_name_are_told_apart_by_what_differs(make_run):
     text = said(run, elsewhere(run, schedule={"params": {"k": 2}}))
     assert "- `alternate approx`: " in text
     assert "- `alternate approx, params.k 2`: " in text
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_of_repeated_runs_the_last_by_name_counts_and_the_others_are_named(make_run, tmp_path, paper):
+    first = make_run("cnn2-zero", best=0.6)
+    runs = {name: replace(make_run("cnn2-zero", best=best), name=name) for name, best in (("b", 0.7), ("c", 0.65))}
+    for name, run in {"z": replace(first, name="a"), "copy": runs["c"], **runs}.items():
+        archive.write(tmp_path / f"{name}.json", run)
+    files = sorted(tmp_path.glob("*.json"))
+    report = output.write(files, tmp_path / "report", paper=paper)
+    assert [run.name for run in report.placed] == ["c"]
+    for text in (report.said, report.document.markdown, report.document.html.replace("code>", "`").replace("<`", "`")):
+        for name in ("a", "b"):
+            assert f"`{name}`, for which `c` was taken (seed 0)" in text.replace("</`", "`")
+    assert "`copy`" not in report.document.markdown
+    again = output.write(files[::-1], tmp_path / "again", paper=paper)
+    assert again.document.markdown == report.document.markdown
+
+
+def test_exact_runs_that_differ_in_what_changes_nothing_count_once_and_it_is_said(make_run):
+    run = make_run("cnn2-full")
+    other = elsewhere(make_run("cnn2-full", best=0.8), schedule={"name": "schedule1", "method": "full"})
+    text = said(replace(run, name="a"), replace(other, name="b"))
+    assert "`a`, for which `b` was taken (seed 0)" in text
+
+
+def test_repeated_runs_of_one_name_are_told_apart_by_their_folders(make_run, tmp_path):
+    for name, best in (("one", 0.6), ("two", 0.7)):
+        (tmp_path / name).mkdir()
+        archive.write(tmp_path / name / "run.json", replace(make_run("cnn2-zero", best=best), name="run"))
+    (left_out,) = inputs.read([tmp_path]).left_out
+    assert {left_out.name, left_out.taken} == {"one/run.json", "two/run.json"}
+
+
+def test_networks_of_one_name_and_other_arguments_are_groups_of_their_own(make_run):
+    run = make_run("cnn2-zero")
+    text = said(run, elsewhere(run, model={"arguments": {"width": 2}}))
+    assert "cnn2 on cifar10-jpeg75, 8 epochs, model.arguments.width 2" in text
+    assert "Left out" not in text
+
+
+def test_rules_are_told_apart_in_few_words_else_by_a_run_of_theirs(make_run):
+    def ruled(name: str, *rules: dict) -> Archive:
+        run = make_run("cnn2-zero")
+        config = run.config | {"schedule": {"rules": list(rules)}}
+        return replace(run, name=name, identity=name, config=config)
+
+    plain = {"method": "approx", "epochs": {"from": 1}}
+    text = said(ruled("a", plain), ruled("b", plain | {"epochs": {"from": 2}}))
+    assert "- `rules approx, epochs.from 1`: " in text
+    assert "- `rules approx, epochs.from 2`: " in text
+    text = said(ruled("a", plain), ruled("b", plain, {**plain, "path": "second", "order": 2}))
+    assert "- `rules approx (a)`: " in text
+    assert "- `rules approx (b)`: " in text
 
 
 @pytest.mark.gate

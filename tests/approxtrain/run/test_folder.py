@@ -46,6 +46,22 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_as_it_is(tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_in_the_place_of_the_folder_or_above_it_is_called_so(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"my\.toml` is a file, and a run needs a folder: give another --out"):
+        RunFolder.create(file)
+    with pytest.raises(DiskError, match="What should be a folder is a file: choose another path"):
+        RunFolder.create(file / "run")
+
+
+def test_writing_where_no_folder_is_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match=r"The folder is not there .*make it"):
+        disk.write(tmp_path / "nodir/x", "")
+    with pytest.raises(DiskError, match=r"It is a folder: name a file"):
+        disk.write(tmp_path, "")
+
+
 def test_open_wants_the_folder_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config\.toml"):
         RunFolder.open(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from safetensors import safe_open
 
 import approxtrain
 from approxtrain import data
-from approxtrain.errors import CheckpointError, ConfigError
+from approxtrain.errors import CheckpointError, ConfigError, DataError
 from approxtrain.models.forward import forward
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
@@ -42,10 +43,16 @@ def validations(path, seed):
     return {row["step"]: row["accuracy"] for row in rows if row["kind"] == "validation" and row["seed"] == seed}
 
 
+def losses(path, seed):
+    rows = record.rows(path / record.METRICS)
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "validation" and row["seed"] == seed}
+
+
 def test_the_best_checkpoint_stays_beside_the_newest_two(trained):
     kept = {int(path.name.removeprefix("step-")) for path in (trained / "checkpoints").iterdir()}
     mean = {step: validations(trained, 4)[step] + validations(trained, 5)[step] for step in validations(trained, 4)}
-    best = max(mean, key=lambda step: (mean[step], -step))
+    loss = {step: losses(trained, 4)[step] + losses(trained, 5)[step] for step in mean}
+    best = max(mean, key=lambda step: (mean[step], -loss[step], -step))
     assert kept == {24, 30, best}
     assert approxtrain.load_run(trained).step == best
     assert approxtrain.load_run(trained, which="last").step == 30
@@ -98,3 +105,14 @@ def test_what_cannot_be_loaded_is_said(trained, tmp_path, pictures):
         approxtrain.load_run(tmp_path)
     with pytest.raises(ConfigError, match=r"`train.epochs=3`: only keys of \[data\]"):
         measure(trained, ["train.epochs=3"])
+
+
+def test_the_test_split_of_a_data_set_of_one_s_own_is_measured_on_and_else_refused(trained, monkeypatch):
+    own = data.load(approxtrain.load_run(trained).config.data)
+    splits = {"class_names": own.class_names, "train": own.train, "validation": own.validation}
+    monkeypatch.setattr(data, "_find", lambda config: SimpleNamespace(**splits))
+    with pytest.raises(DataError, match="has no test images"):
+        measure(trained, split="test")
+    monkeypatch.setattr(data, "_find", lambda config: SimpleNamespace(**splits, test=own.train))
+    assert measure(trained, split="test")["images"] == 200
+    assert measure(trained)["images"] == 40

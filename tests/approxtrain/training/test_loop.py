@@ -24,7 +24,6 @@ from approxtrain.training import evaluate, loop
 from approxtrain.training.batch import plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
-from approxtrain.training.workload import Workload
 
 SIX_STEPS = 6  # of 32 images are an epoch of the 200 pictures
 
@@ -150,18 +149,6 @@ def test_the_seed_decides_everything(tmp_path, small, configure):
     first = metrics("first")
     assert metrics("again") == first
     assert metrics("other", seed=1) != first
-
-
-def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
-    late = {"method": "zero", "epochs": {"from": 4}, "order": 1}
-    config = configure({"rules": [{"method": "approx"}, late], "until_epoch": 4, "dispatch": "host"}, chunk=3)
-    assert Workload.of(config).without_effect("host") == [
-        "schedule.rules.1 is never used: its first step would be 18, of 18 from 0.",
-        "schedule.until_epoch=4 is never reached: the run has 3 epochs.",
-        "train.chunk=3 has no effect: under host dispatch, steps of different columns are different programs.",
-    ]
-    fitting = configure({"rules": [{"method": "approx"}], "until_epoch": 3}, chunk=3)
-    assert Workload.of(fitting).without_effect("switch") == []
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_finite_checkpoint(tmp_path, small, configure):
