@@ -13,7 +13,8 @@ from approxtrain.training import loaded
 
 @pytest.mark.parametrize("bad", [1, 2])
 def test_a_broken_picture_takes_nothing_from_the_others(call, tmp_path, monkeypatch, bad):
-    network = SimpleNamespace(warnings=(), 
+    network = SimpleNamespace(
+        warnings=(),
         image_shape=(8, 8, 3),
         class_names=("cat", "dog"),
         predict=lambda images: np.tile([0.75, 0.25], (len(images), 1)),
