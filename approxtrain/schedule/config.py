@@ -94,14 +94,16 @@ def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
-def _share(value: Any) -> Any:
-    """ "3%" stays as it is. ValueError for other text, and for a share of a run that is none."""
-    if isinstance(value, str) and not (re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100):
+def _number_or_share(value: Any) -> Any:
+    """Decided here, and not by pydantic's union, so that an error names the one form that was meant."""
+    if not isinstance(value, str):
+        return TypeAdapter(Count).validate_python(value)
+    if not (re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100):
         raise ValueError(f'(={value!r}) must be a whole number, or a share of the run such as "3%", of at most "100%".')
     return value
 
 
-Epoch = Annotated[Count | str, BeforeValidator(_share)]
+Epoch = Annotated[int | str, BeforeValidator(_number_or_share)]
 """The number of an epoch, or a share of the run."""
 Step = Annotated[int, Field(strict=True, ge=0)]
 LayerNumbers = tuple[Count, ...]
