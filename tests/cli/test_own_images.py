@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.gate
+
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "cli", ROOT / "kernels")))
 
 NETWORK = """
 from flax import nnx
@@ -68,7 +72,24 @@ KILL += "else step(self, number, losses); main()"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """42 PNGs of 96×96 to train on and 12 to validate on, in 3 classes that differ in their stripes."""
+    fill(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory) -> tuple[bytes, bytes]:
+    """What a run leaves that streams its images, by no other process, and is never killed."""
+    folder = tmp_path_factory.mktemp("streamed")
+    fill(folder)
+    command = [sys.executable, "-m", "approxtrain_cli", "train", "mine.toml", "data.stream=true", "data.workers=0"]
+    environment = os.environ | {"PYTHONPATH": PATHS}
+    subprocess.run([*command, "--out", "whole"], cwd=folder, env=environment, check=True, timeout=300)
+    return left(folder / "whole")
+
+
+def fill(tmp_path: Path) -> None:
+    """42 PNGs of 96×96 to train on and 12 to validate on, in 3 classes that differ in their stripes; the network, and
+    the configuration."""
     draw = np.random.default_rng(0)
     for split, count in (("train", 14), ("val", 4)):
         for label, name in enumerate(("across", "down", "plain")):
@@ -81,7 +102,6 @@ def place(tmp_path: Path) -> Path:
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     (tmp_path / "mynet.py").write_text(NETWORK)
     (tmp_path / "mine.toml").write_text(CONFIG)
-    return tmp_path
 
 
 def processes_in(folder: Path) -> list[str]:
@@ -113,10 +133,8 @@ def test_a_run_on_images_in_memory_is_killed_and_goes_on_bit_for_bit(place, star
 
 
 @pytest.mark.parametrize("workers", [1, *(pytest.param(number, marks=pytest.mark.long) for number in (0, 4))])
-def test_a_run_that_streams_is_killed_and_goes_on_bit_for_bit(workers, place, start):
-    streamed = ["mine.toml", "data.stream=true"]
-    assert finish(start("train", *streamed, "data.workers=0", "--out", "whole")) == 0
-    there = [*streamed, f"data.workers={workers}", "--out", "killed"]
+def test_a_run_that_streams_is_killed_and_goes_on_bit_for_bit(workers, place, start, streamed):
+    there = ["mine.toml", "data.stream=true", f"data.workers={workers}", "--out", "killed"]
     for step, arguments in ((1, there), (8, ["--resume", "killed"]), (12, ["--resume", "killed"])):
         assert finish(start("train", *arguments, code=KILL.format(step))) == -signal.SIGKILL
         deadline = time.monotonic() + 20
@@ -125,20 +143,19 @@ def test_a_run_that_streams_is_killed_and_goes_on_bit_for_bit(workers, place, st
         assert processes_in(place) == []  # those that read end with the one that they read for
     assert finish(start("train", "--resume", "killed")) == 0
     rows, arrays = left(place / "killed")
-    whole_rows, whole_arrays = left(place / "whole")
+    whole_rows, whole_arrays = streamed
     assert rows == whole_rows
     assert arrays == whole_arrays
 
 
-def test_ctrl_c_reaches_the_whole_group_and_the_run_saves_before_it_ends(place, start):
-    streamed = ["mine.toml", "data.stream=true", "--out"]
-    assert finish(start("train", *streamed, "whole", "data.workers=0")) == 0
+def test_ctrl_c_reaches_the_whole_group_and_the_run_saves_before_it_ends(place, start, streamed):
     code = KILL.format(8).replace("os.kill(os.getpid(), signal.SIGKILL)", "os.killpg(0, signal.SIGINT)")
     told = {"stderr": subprocess.PIPE, "start_new_session": True}
-    interrupted = start("train", *streamed, "stopped", "data.workers=1", code=code, **told)
+    command = ["train", "mine.toml", "data.stream=true", "--out", "stopped", "data.workers=1"]
+    interrupted = start(*command, code=code, **told)
     _, error = interrupted.communicate(timeout=300)
     assert interrupted.returncode == 128 + signal.SIGINT
     assert error.startswith("Stopped by a signal after step")
     assert "leaked" not in error  # no memory that a worker shared is left behind
     assert finish(start("train", "--resume", "stopped")) == 0
-    assert left(place / "stopped") == left(place / "whole")
+    assert left(place / "stopped") == streamed

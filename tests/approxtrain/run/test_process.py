@@ -67,8 +67,8 @@ RUN = [
     "train",
     "quickstart",
     "train.epochs=1",
-    "data.limit=512",
-    "train.batch_size=256",
+    "data.limit=64",
+    "train.batch_size=32",
     "model.name=cnn2",
     "--out",
 ]
