@@ -47,6 +47,21 @@ def _compile_soon_and_once() -> None:
 
 _compile_soon_and_once()
 
+LONGEST = (
+    "test_readme.py",
+    "test_resume.py",
+    "test_own_images.py",
+    "test_process.py",
+    "test_train_output.py",
+    "test_reproduce.py",
+    "test_gpu_bench.py",
+)
+"""Files that take minutes: they come first, so that at the end no core waits for one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _convolutions_that_compile_in_no_time(request: pytest.FixtureRequest) -> Iterator[None]:

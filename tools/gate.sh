@@ -11,8 +11,8 @@ case $gate in check | test | all) ;; *) echo "usage: tools/gate.sh check|test|al
 
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
-# The tests of environment $1 that markers $2 choose, on all cores.
-tests() { "$1/bin/python" -m pytest -q -n logical --dist loadfile -m "($2) and not compiler" ${PYTEST_ARGS:-}; }
+# The tests of environment $1 that markers $2 choose, on all cores, file by file in the order of tests/conftest.py.
+tests() { "$1/bin/python" -m pytest -q -n logical --dist loadfile --no-loadscope-reorder -m "($2) and not compiler" ${PYTEST_ARGS:-}; }
 
 environment() {
     tools/environment.sh "$1" "$2" -e . --group dev
@@ -65,14 +65,14 @@ step "pyright"
 .venv/bin/pyright --pythonpath .venv/bin/python
 
 case $gate in
-    check | test)
+    check)
         step "pytest"
         tests .venv "not long and not gate and not install"
-        if [ "$gate" = test ]; then
-            step "pytest: what make check leaves out"
-            tests .venv "gate and not long"
-            wheel_beside on_other_python "both and not long and not gate"
-        fi
+        ;;
+    test)
+        step "pytest"
+        tests .venv "not long and not install"
+        wheel_beside on_other_python "both and not long and not gate"
         ;;
     all)
         export APPROXTRAIN_TEST_OPTIMIZED=1
