@@ -9,6 +9,7 @@ from approxtrain.config.sections import Config, DataConfig, ModelConfig, Optimiz
 from approxtrain.config.toml import (
     DEFAULT_PRESET,
     dump,
+    flat,
     is_override,
     load,
     plain,
@@ -28,6 +29,7 @@ __all__ = [
     "OptimizerConfig",
     "TrainConfig",
     "dump",
+    "flat",
     "is_override",
     "load",
     "plain",

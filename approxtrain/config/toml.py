@@ -101,7 +101,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
-    old, new, epochs = dict(_flat(before)), dict(_flat(after)), "train.epochs"
+    old, new, epochs = dict(flat(before)), dict(flat(after)), "train.epochs"
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
         f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
@@ -125,10 +125,11 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, by dotted keys; a list is one value."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -11,6 +11,7 @@ import pytest
 
 from approxtrain import models
 from approxtrain.bench import torch_peer
+from approxtrain_cli import bench_step_tables
 
 VERDICTS = {"FASTER", "SLOWER", "SAME", "NOISY"}
 OWN = ["full", "loop", "switch", "switch loop"]
@@ -93,3 +94,13 @@ def test_torch_is_asked_for_where_it_is_not_installed(call, monkeypatch):
     ended = call("bench-step", "quickstart", "--peer", "torch")
     assert ended.code == 2
     assert "pip install torch" in ended.err
+
+
+@pytest.mark.parametrize(("verdict", "shown"), [("NOISY", "NOISY"), ("FASTER", "80%")])
+def test_of_a_noisy_step_no_share_of_the_bound_is_shown(verdict, shown):
+    figures = {"value": 0.8, "low": 0.7, "high": 0.9}
+    schedule = dict.fromkeys(("speed_up", "bound_speed_up", "share_of_bound"), figures)
+    table = bench_step_tables.schedules(
+        {"schedules": {"mine": schedule}, "contenders": {"mine": {"ratio_to_full": {"verdict": verdict}}}}
+    )
+    assert list(table.columns[4].cells) == [shown]

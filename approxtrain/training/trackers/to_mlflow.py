@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
@@ -31,7 +30,7 @@ class Tracker(tracker.Tracker):
         self.run_id = path.read_text("utf-8")
         self.client.update_run(self.run_id, status="RUNNING")
         if step == 0:
-            params = [Param(key, str(value)) for key, value in _flat(configuration.plain(work.config))]
+            params = [Param(key, str(value)) for key, value in configuration.flat(configuration.plain(work.config))]
             self.client.log_batch(self.run_id, params=params)
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
@@ -41,11 +40,3 @@ class Tracker(tracker.Tracker):
 
     def end(self, finished: bool) -> None:
         self.client.set_terminated(self.run_id, "FINISHED" if finished else "FAILED")
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

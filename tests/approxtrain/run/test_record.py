@@ -178,3 +178,16 @@ def test_a_row_without_a_value_says_nan(tmp_path: Path) -> None:
         row = book.row(kind="probe", step=7, layer=2, method="approx", cosine=0.5, norm_ratio=math.nan, seed=3)
     assert row["norm_ratio"] == "NaN"
     assert record.rows(tmp_path / record.METRICS) == [row]
+
+
+def test_a_single_epoch_of_several_seeds_is_drawn_as_dots() -> None:
+    from matplotlib.figure import Figure
+
+    def markers(epochs: int, seeds: int) -> set[str]:
+        axes = Figure().subplots()
+        series = {"epoch": list(range(epochs)), "loss": [1.0] * epochs}
+        curves._draw(axes, [series] * seeds, "loss", "training", "#000000")
+        return {str(line.get_marker()) for line in axes.lines}
+
+    assert markers(1, 2) == markers(1, 1) == markers(3, 1) == {"o"}
+    assert markers(3, 2) == {""}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from approxtrain.config import load
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, DivergedError
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -146,3 +146,40 @@ def test_a_tracker_whose_package_is_missing_is_refused_in_words(monkeypatch):
         refuse_missing(["wandb"])
     with pytest.raises(ConfigError, match=r"`train\.trackers\.0` .*'tensorboard', 'wandb' or 'mlflow'"):
         load("quickstart", ["train.trackers=['tensorbord']"])
+
+
+class Broken(Notes):
+    """A service that cannot be reached."""
+
+    def open(self, work: Any, step: int) -> None:
+        raise RuntimeError("no route to it.")
+
+
+def test_a_service_that_cannot_be_reached_is_an_error_in_words_and_the_run_can_go_on_later(configure, tmp_path):
+    config = configure({"name": "full"}, epochs=1)
+    with (
+        RunFolder.create(tmp_path / "run") as folder,
+        pytest.raises(ConfigError, match=r"`train\.trackers`: .* cannot be used: no route to it\. Leave it out"),
+    ):
+        Run(config, folder, Broken()).train()
+    with RunFolder.open(tmp_path / "run") as folder:
+        assert Run(config, folder, Listener()).train()["steps"] == 6
+
+
+def test_a_tracker_is_told_that_a_run_did_not_finish(configure, tmp_path):
+    notes = Notes()
+    config = configure({"name": "full"}, learning_rate=1e38, epochs=1)
+    with RunFolder.create(tmp_path / "run") as folder, pytest.raises(DivergedError):
+        Run(config, folder, notes).train()
+    assert notes.ended == [False]
+
+
+def test_a_run_is_refused_before_it_has_a_folder_where_a_package_of_its_trackers_is_missing(monkeypatch, tmp_path):
+    from approxtrain.training import trackers
+    from approxtrain_cli import train
+
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    for more in ({"out": tmp_path / "run"}, {"dry_run": True}):
+        with pytest.raises(ConfigError, match="mlflow is not installed: pip install mlflow-skinny, or leave it out"):
+            train.train(["quickstart", 'train.trackers=["mlflow"]'], **more)
+    assert list(tmp_path.iterdir()) == []
