@@ -122,3 +122,15 @@ class Method:
         """The method with its parameters where they differ from the defaults: "approx(k=4)"."""
         changed = [f"{f.name}={getattr(self, f.name)}" for f in self.parameters() if getattr(self, f.name) != f.default]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+
+def refuse_unless_whole(name: str, value: Any, meaning: str) -> None:
+    """ValueError unless a parameter is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1: {meaning}.")
+
+
+def refuse_unless_share(name: str, value: Any, meaning: str) -> None:
+    """ValueError unless a parameter is a number above 0 and at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"`{name}` (={value!r}) must be more than 0 and at most 1: {meaning}.")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite, prod
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_whole
 
 PORTABLE = ("reference", "xla")
 IMPLEMENTATIONS = (*PORTABLE, "pallas", "pallas-interpret")
@@ -44,8 +44,7 @@ class Approx(Method):
     needs = frozenset({"x", "dy"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"`k` (={self.k!r}) must be a whole number of at least 1: the entries kept of each plane.")
+        refuse_unless_whole("k", self.k, "the entries kept of each plane")
         number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool) and isfinite(self.scale)
         if self.scale != "paper" and not number:
             raise ValueError(f"`scale` (={self.scale!r}) must be a finite number, or 'paper' for 1/batch.")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_share
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Channels(Method):
     needs = frozenset({"x", "dy"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.q, bool) or not isinstance(self.q, int | float) or not 0 < self.q <= 1:
-            raise ValueError(f"`q` (={self.q!r}) must be more than 0 and at most 1: the share of channels kept.")
+        refuse_unless_share("q", self.q, "the share of channels kept")
 
     def kept(self, shape):
         """How many output channels are kept."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_whole
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Grid(Method):
     needs = frozenset({"x", "dy", "key"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.s, bool) or not isinstance(self.s, int) or self.s < 1:
-            raise ValueError(f"`s` (={self.s!r}) must be a whole number of at least 1: the step of the grid.")
+        refuse_unless_whole("s", self.s, "the step of the grid")
 
     def block(self, shape):
         """Rows and columns of outputs of which one is kept."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_whole
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,7 @@ class Mvue(Method):
     needs = frozenset({"x", "dy", "key"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(
-                f"`k` (={self.k!r}) must be a whole number of at least 1: the entries drawn of each plane."
-            )
+        refuse_unless_whole("k", self.k, "the entries drawn of each plane")
 
     def flops(self, shape):
         n, ho, wo, _ = shape.y_shape

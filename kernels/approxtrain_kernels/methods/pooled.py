@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_whole
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Pooled(Method):
     needs = frozenset({"x", "dy"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
-            raise ValueError(f"`r` (={self.r!r}) must be a whole number of at least 1: the side of a block.")
+        refuse_unless_whole("r", self.r, "the side of a block")
 
     def flops(self, shape):
         (rows, cols), adds = self._blocks(shape), 2 * (self.r - 1)

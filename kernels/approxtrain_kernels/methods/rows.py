@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from approxtrain_kernels.method import Method
+from approxtrain_kernels.method import Method, refuse_unless_whole
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Rows(Method):
     needs = frozenset({"x", "dy", "key"})
 
     def __post_init__(self) -> None:
-        if isinstance(self.m, bool) or not isinstance(self.m, int) or self.m < 1:
-            raise ValueError(f"`m` (={self.m!r}) must be a whole number of at least 1: one row in m is kept.")
+        refuse_unless_whole("m", self.m, "one row in m is kept")
 
     def block(self, shape):
         """Rows and columns of outputs of which one is kept."""
