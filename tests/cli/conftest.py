@@ -33,14 +33,16 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="session")
 def call() -> Callable[..., Ended]:
-    """`call("train", "quickstart")`: the program in this process; its stdout is no terminal."""
+    """`call("ls", "models", COLUMNS="60")`: the program in this process; its stdout is no terminal."""
 
-    def run(*arguments: object) -> Ended:
+    def run(*arguments: object, **environment: str) -> Ended:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.setattr(sys, "argv", ["approxtrain", *map(str, arguments)])
             for name in FORCING:
                 patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
                 main.main()
         return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
@@ -79,7 +81,7 @@ def two_layers() -> Model:
 
 @pytest.fixture
 def program(tmp_path) -> Run:
-    """`program("ls", "models", COLUMNS="60")`: arguments, and changes to the environment."""
+    """`program("ls", PYTHONIOENCODING="ascii")`: the program as a process of its own, which takes half a second."""
 
     def run(*arguments: str, code: str = "main()", stdout: int = subprocess.PIPE, **environment: str):
         return subprocess.run(

@@ -106,36 +106,36 @@ def test_a_configuration_error_reaches_the_shell_as_code_2_without_a_traceback(p
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistyped_command_is_answered_with_the_right_one(program):
-    done = program("trian")
-    assert done.returncode == 2
-    assert "Did you mean 'train'?" in done.stderr
+def test_a_mistyped_command_is_answered_with_the_right_one(call):
+    done = call("trian")
+    assert done.code == 2
+    assert "Did you mean 'train'?" in done.err
 
 
-def test_help_lists_every_command(program):
-    done = program("--help")
-    listed = done.stdout.partition("Commands:")[2]
-    assert done.returncode == 0
+def test_help_lists_every_command(call):
+    done = call("--help")
+    listed = done.out.partition("Commands:")[2]
+    assert done.code == 0
     assert [line.split()[0] for line in listed.splitlines() if line[:3].strip()] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_shows_an_example(command, program):
-    done = program(command, "--help", COLUMNS="100")
-    assert done.returncode == 0, done.stderr
-    examples = [line for line in done.stdout.splitlines() if line.strip().startswith(f"approxtrain {command}")]
+def test_the_help_of_a_command_shows_an_example(command, call):
+    done = call(command, "--help", COLUMNS="100")
+    assert done.code == 0, done.err
+    examples = [line for line in done.out.splitlines() if line.strip().startswith(f"approxtrain {command}")]
     assert examples
 
 
-def test_no_arguments_show_the_help(program):
-    done = program()
-    assert "Usage: approxtrain" in done.stdout + done.stderr
+def test_no_arguments_show_the_help(call):
+    done = call()
+    assert "Usage: approxtrain" in done.out + done.err
 
 
-def test_version_names_the_versions_that_a_report_needs(program):
-    done = program("--version")
-    assert done.stdout.startswith(f"approxtrain {approxtrain.__version__} (Python 3.")
-    assert ", jax 0." in done.stdout
+def test_version_names_the_versions_that_a_report_needs(call):
+    done = call("--version")
+    assert done.out.startswith(f"approxtrain {approxtrain.__version__} (Python 3.")
+    assert ", jax 0." in done.out
 
 
 @pytest.mark.parametrize(

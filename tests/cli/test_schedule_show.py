@@ -228,15 +228,15 @@ def test_json_is_one_object_and_nothing_else():
     assert facts["run_cost"]["largest_speed_up"] == pytest.approx(0.175, abs=5e-4)
 
 
-def test_overrides_change_the_schedule_that_is_shown():
-    done = program("schedule-show", "figure3", "schedule={ name = 'schedule3', method = 'zero' }", "model.name=cnn2")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("cnn2: schedule3 with zero")
+def test_overrides_change_the_schedule_that_is_shown(call):
+    done = call("schedule-show", "figure3", "schedule={ name = 'schedule3', method = 'zero' }", "model.name=cnn2")
+    assert done.code == 0, done.err
+    assert done.out.startswith("cnn2: schedule3 with zero")
 
 
-def test_a_mistake_in_the_rules_is_exit_code_2_and_names_the_layers():
+def test_a_mistake_in_the_rules_is_exit_code_2_and_names_the_layers(call):
     rule = "schedule={ rules = [{ method = 'zero', path = 'stage*' }, { method = 'zero', layers = [7] }] }"
-    done = program("schedule-show", "figure3", rule)
-    assert done.returncode == 2
-    assert "`schedule.rules.0.path`: 'stage*' matches no layer. The model has 5 layers: 1-5 " in done.stderr
-    assert "`schedule.rules.1.layers`: there is no layer 7" in done.stderr
+    done = call("schedule-show", "figure3", rule)
+    assert done.code == 2
+    assert "`schedule.rules.0.path`: 'stage*' matches no layer. The model has 5 layers: 1-5 " in done.err
+    assert "`schedule.rules.1.layers`: there is no layer 7" in done.err

@@ -65,6 +65,7 @@ def test_a_value_that_the_user_chose_is_kept():
     assert python(f"import approxtrain_kernels{SHOW}", XLA_FLAGS=chosen).stdout.strip() == chosen
 
 
+@pytest.mark.gate
 def test_too_late_it_warns_with_a_line_that_helps():
     late = f"{START_JAX}\nimport approxtrain_kernels{SHOW}"
     done = python(late)

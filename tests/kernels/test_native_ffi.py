@@ -63,6 +63,7 @@ def test_other_types_and_other_systems_are_left_to_xla(monkeypatch):
     assert native.described() is None
 
 
+@pytest.mark.gate
 def test_an_environment_variable_turns_it_off():
     code = "from approxtrain_kernels import native; print(native.available(), native.refusal())"
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))

@@ -74,7 +74,7 @@ def by_this_process(pets) -> list[tuple[bytes, list[int]]]:
     return batches(configure(pets))
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.gate), pytest.param(4, marks=pytest.mark.long)])
 def test_batches_are_the_same_whoever_reads_them(pets, by_this_process, workers):
     assert batches(configure(pets, workers=workers)) == by_this_process
 
