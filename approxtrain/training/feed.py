@@ -10,6 +10,7 @@ normalises. Batches are prefetched, so that a step finds its own on the device.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -203,11 +204,11 @@ def _begin_worker(number: int, count: int) -> None:
     """A worker leaves signals to the process that it works for, and ends with it, however that ends."""
     for number_of_signal in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number_of_signal, signal.SIG_IGN)
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+        if parent is not None:
+            parent.join()  # returns at once where it ended before this worker began
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

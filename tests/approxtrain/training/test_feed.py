@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +144,34 @@ def test_a_worker_that_is_killed_is_an_error_in_words(pets):
     worker.kill()
     with pytest.raises(DataError, match=r"ended from outside.*data\.workers=N"):
         _ = [feed.images(step) for step in range(1, 100)]
+
+
+LATE = """
+import multiprocessing, os, signal, sys, time
+
+def late(parent):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    from approxtrain.training.feed import _begin_worker
+    _begin_worker(0, 1)
+    print("begun", flush=True)
+    time.sleep(300)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=late, args=[os.getpid()]).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.gate
+def test_a_worker_that_begins_after_the_run_was_killed_ends_too(tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    orphan = subprocess.Popen(
+        [sys.executable, tmp_path / "late.py"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert orphan.communicate(timeout=60)[0] in ("", "begun\n")  # its end of the pipe is closed, so it ended
+    assert orphan.returncode == -signal.SIGKILL
 
 
 def with_a_broken_image(pets: Path, folder: Path) -> Path:
