@@ -22,6 +22,7 @@ import pytest
 from approxtrain.config import plain
 from approxtrain.data import cifar, cifar_layouts
 from approxtrain.paper import experiments
+from approxtrain.run import curves
 from approxtrain.run.archive import Archive, identity
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,6 +92,21 @@ def _convolutions_that_compile_in_no_time(request: pytest.FixtureRequest) -> Ite
         patch.setenv("APPROXTRAIN_NATIVE", "0")  # for the processes that a test starts
         patch.setattr(native, "available", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def draw_curves() -> Iterator[Callable[[Path], Path]]:
+    """Training runs of tests in this process draw no curves, for that takes longer than the training; → what draws."""
+    draw = curves.plot
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "plot", lambda folder: folder / curves.CURVES)
+        yield draw
+
+
+@pytest.fixture
+def drawn_curves(draw_curves: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw their curves, as they do for a user."""
+    monkeypatch.setattr(curves, "plot", draw_curves)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ def chosen(cases: Iterable[str], quick: Collection[str]) -> list[Any]:
     return [pytest.param(case, id=case, marks=[] if case in quick else pytest.mark.long) for case in cases]
 
 
-def latin(*axes: Sequence[Any]) -> list[Any]:
-    """All tuples of the product of `axes`, marked `long` but for a Latin selection.
+def latin(*axes: Sequence[Any], others: pytest.MarkDecorator = pytest.mark.long) -> list[Any]:
+    """All tuples of the product of `axes`, marked `others` but for a Latin selection.
 
     Tuples are kept whose positions add up to a multiple of the length of the last axis: each value of the last axis is
     kept once with every combination of the others.
@@ -26,6 +26,6 @@ def latin(*axes: Sequence[Any]) -> list[Any]:
     for positions in product(*(range(len(axis)) for axis in axes)):
         values = [axis[position] for axis, position in zip(axes, positions, strict=True)]
         name = "-".join(str(value) for value in values)
-        marks = [] if sum(positions) % len(axes[-1]) == 0 else pytest.mark.long
+        marks = [] if sum(positions) % len(axes[-1]) == 0 else others
         parameters.append(pytest.param(*values, id=name, marks=marks))
     return parameters

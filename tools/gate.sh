@@ -9,6 +9,9 @@ cd "$(dirname "$0")/.."
 gate=${1:-}
 case $gate in check | test | all) ;; *) echo "usage: tools/gate.sh check|test|all" >&2; exit 2 ;; esac
 
+# A machine that keeps no bytecode would compile jax's sources in each of a hundred processes.
+unset PYTHONDONTWRITEBYTECODE
+
 step() { printf '\n== %s  (after %d s)\n' "$1" "$SECONDS"; }
 
 # The tests of environment $1 that markers $2 choose, on all cores, file by file in the order of tests/conftest.py.
@@ -43,16 +46,22 @@ wheel() {
     tools/try_wheel.sh "$PWD/.venv-wheel/bin"
 }
 
-# The wheel's check, which waits more than it computes, beside a command; what it prints comes after that.
-wheel_beside() {
-    local log pid
+types() {
+    step "pyright"
+    .venv/bin/pyright --pythonpath .venv/bin/python
+}
+
+# Function $1, which leaves a core free, beside the command that follows; what it prints comes after that.
+beside() {
+    local log pid failed=
     log=$(mktemp)
-    wheel > "$log" 2>&1 &
+    "$1" > "$log" 2>&1 &
     pid=$!
-    "$@"
-    wait "$pid" || { cat "$log"; rm "$log"; echo "the wheel's check failed" >&2; exit 1; }
+    "${@:2}" || failed=$?
+    wait "$pid" || failed=$?
     cat "$log"
     rm "$log"
+    [ -z "$failed" ] || exit "$failed"
 }
 
 step "environment"
@@ -61,21 +70,20 @@ step "ruff format"
 .venv/bin/ruff format --check .
 step "ruff check"
 .venv/bin/ruff check .
-step "pyright"
-.venv/bin/pyright --pythonpath .venv/bin/python
 
 case $gate in
     check)
-        step "pytest"
-        tests .venv "not long and not gate and not install"
+        step "pytest, and pyright beside it"
+        beside types tests .venv "not long and not gate and not install"
         ;;
     test)
-        step "pytest"
-        tests .venv "not long and not install"
-        wheel_beside on_other_python "both and not long and not gate"
+        step "pytest, and pyright beside it"
+        beside types tests .venv "not long and not install"
+        beside wheel on_other_python "both and not long and not gate"
         ;;
     all)
         export APPROXTRAIN_TEST_OPTIMIZED=1
+        types
         step "pytest: every case"
         tests .venv "not install"
         wheel

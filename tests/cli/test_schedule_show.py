@@ -213,6 +213,7 @@ def test_an_image_of_another_format_or_place_is_refused(tmp_path):
         draw(summary(*CASES["figure3 on cnn5"]), tmp_path / "no" / "schedule.png")
 
 
+@pytest.mark.gate
 def test_json_is_one_object_and_nothing_else():
     done = program("schedule-show", "figure3", "--json")
     assert done.returncode == 0, done.stderr

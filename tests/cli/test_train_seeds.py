@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-def test_of_several_seeds_lines_show_mean_and_standard_deviation(call, small, images, tmp_path):
+def test_of_several_seeds_lines_show_mean_and_standard_deviation(call, small, images, drawn_curves, tmp_path):
     seeds = ["train.seeds=3", "train.seed=4", "train.epochs=1", "schedule.method=zero"]
     ended = call("train", "quickstart", *images, *seeds, "--out", tmp_path / "run")
     assert ended.code == 0, ended.err

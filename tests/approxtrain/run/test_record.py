@@ -149,7 +149,7 @@ def test_values_become_what_json_holds(tmp_path: Path) -> None:
     }
 
 
-def test_the_curves_are_a_picture(tmp_path: Path) -> None:
+def test_the_curves_are_a_picture(drawn_curves: None, tmp_path: Path) -> None:
     disk.write(tmp_path / "config.toml", CONFIG)
     with Record(tmp_path) as book:
         write_epochs(book, range(1, 4))
@@ -168,7 +168,7 @@ def test_the_title_always_names_the_data_set() -> None:
     assert curves.title(rest | {"schedule": {"name": "full"}}) == "resnet20 · full · data: cifar10-jpeg75 · seed 0"
 
 
-def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
+def test_curves_of_nothing_are_refused(drawn_curves: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to draw"):
         curves.plot(tmp_path)
 

@@ -78,7 +78,7 @@ def assert_same_run(path: Path, other: Path, config) -> None:
     assert final_state(path, config) == final_state(other, config)
 
 
-def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure):
+def test_a_run_leaves_its_rows_its_summary_and_learns(tmp_path, small, configure, drawn_curves):
     note = Note()
     config = configure({"name": "schedule1", "method": "approx"}, epochs=5, augment=False)
     summary = start(tmp_path / "run", config, note)
