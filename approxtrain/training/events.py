@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from approxtrain.training.workload import Workload
+
+if TYPE_CHECKING:
+    from approxtrain.training.step import TrainState
 
 
 class Listener:
@@ -42,6 +45,11 @@ class Listener:
         """An epoch has ended: its metrics and times, with `validation_accuracy` where it was validated.
 
         Of several seeds loss and accuracies are means, and `loss_sd`, `accuracy_sd` … their standard deviations.
+        """
+
+    def state(self, epoch: int, state: TrainState) -> None:
+        """After `epoch` epochs, all of it saved, the run goes on from `state`: told once at the start, and after each
+        epoch. The next step consumes its arrays, so copy what is to be kept.
         """
 
     def warn(self, message: str) -> None:

@@ -97,10 +97,13 @@ class Run:
 
     def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
         """The epochs that are left."""
-        first = int(state.step) // self.workload.steps_per_epoch + 1
+        done, within = divmod(int(state.step), self.workload.steps_per_epoch)
         try:
-            for epoch in range(first, self.config.train.epochs + 1):
+            if not within:
+                self.listener.state(done, state)
+            for epoch in range(done + 1, self.config.train.epochs + 1):
                 state = self._epoch(epoch, state, rows, interruption)
+                self.listener.state(epoch, state)
         except DivergedError as error:
             self.folder.refuse_moved()
             divergence.note(self.folder.path, error)

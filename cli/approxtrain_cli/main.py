@@ -32,6 +32,7 @@ from approxtrain_cli import (
     reproduce,
     schedule_show,
     train,
+    worth,
 )
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command("export")(export.export)
 app.command("schedule-show")(schedule_show.schedule_show)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
 app.command("bench-step")(bench_step.bench_step)
+app.command("worth")(worth.worth)
 app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("ls")(ls.ls)

@@ -13,7 +13,7 @@ from approxtrain_cli import main
 pytestmark = pytest.mark.both
 
 COMMANDS = [
-    *("train", "evaluate", "predict", "export", "schedule-show", "bench-kernel", "bench-step"),
+    *("train", "evaluate", "predict", "export", "schedule-show", "bench-kernel", "bench-step", "worth"),
     *("reproduce", "report", "ls", "config", "cp", "data"),
 ]
 CODES = {

@@ -1,0 +1,225 @@
+"""How many images of exact training the steps of a schedule are worth: forked short runs from an exact one.
+
+A run with every layer exact is trained to its end. After some of its epochs it is forked, several times, each time with
+an order of the images and draws of its own: T steps under each schedule, and exact steps on a half, three quarters and
+all of the images, which are T/2, 3T/4 and T steps. Each fork begins at the run's learning rate, which falls linearly to
+zero over its steps, however many, so that all of them end as settled as they can be. What counts is the loss on the
+images that the run validates on (`worth_report.py` makes shares of images of it).
+
+A gradient's likeness to the exact one of the same batch says little of that: noise that is averaged away is no loss,
+and a small bias that always points the same way is one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from approxtrain import disk
+from approxtrain.errors import ConfigError
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.training import optimizer as optimizers
+from approxtrain.training.batch import Keys
+from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.evaluate import Evaluator
+from approxtrain.training.events import Listener
+from approxtrain.training.feed import OnDevice
+from approxtrain.training.step import Task, TrainState, set_up
+from approxtrain.training.workload import Workload
+
+SHARES = (0.5, 0.75, 1.0)
+"""Of the images, for the exact forks."""
+EXACT = ScheduleConfig(name="full")
+FIRST_SEED = 1_000_000
+"""Of the forks: seeds that no run is likely to have."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a fork does: a schedule, and its share of the T steps."""
+
+    name: str
+    schedule: ScheduleConfig
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Fork:
+    """What came of it, for each seed."""
+
+    epoch: int
+    arm: str
+    share: float
+    """Of the steps."""
+    steps: int
+    losses: list[float]
+    accuracies: list[float]
+    step_ms: float
+    """Mean time of a step, over all of them and all seeds, compiling not counted."""
+
+
+def exact_arms() -> list[Arm]:
+    return [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES]
+
+
+class Forks(Listener):
+    """Forks the run that it listens to after each of the epochs `at`, by every arm; what `file` has is not done again.
+
+    `told(text)` is given a line on what is going on, and `spent(seconds)` what a fork took of the run's time.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        at: Sequence[int],
+        steps: int,
+        seeds: int,
+        file: ForkFile,
+        told: Callable[[str], None],
+        spent: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self.arms, self.at, self.steps, self.seeds, self.file, self.told = arms, at, steps, seeds, file, told
+        self.spent = spent
+        self._dispatches: dict[str, tuple[Dispatch, Evaluator]] = {}
+        self._stopping = False
+
+    def begin(self, work: Workload, step: int) -> None:
+        if work.dataset.streamed:
+            raise ConfigError("Runs are forked on images in memory: data.limit=N takes fewer, data.stream=false all.")
+        if self.steps > work.steps_per_epoch:
+            raise ConfigError(f"--steps (={self.steps}) is more than the {work.steps_per_epoch} steps of an epoch.")
+        self._work = work
+        self._keys = Keys.of(range(FIRST_SEED, FIRST_SEED + self.seeds))
+        self._feed = OnDevice(work.dataset, self._keys)
+        self._task = set_up(work.model, work.config, work.steps_per_epoch, self._keys.init[:1])[0]
+
+    def stopping(self) -> None:
+        self._stopping = True
+
+    def state(self, epoch: int, state: TrainState) -> None:
+        if epoch not in self.at:
+            return
+        for number, arm in enumerate(self.arms, start=1):
+            if self._stopping:
+                return  # the run itself saves and ends at its next step
+            if self.file.has(epoch, arm.name):
+                continue
+            self.told(f"epoch {epoch}: fork {number} of {len(self.arms)}, {arm.name}")
+            begin = time.perf_counter()
+            if (fork := self._fork(epoch, arm, state)) is not None:
+                self.file.add(fork)
+            self.spent(time.perf_counter() - begin)
+
+    def _fork(self, epoch: int, arm: Arm, state: TrainState) -> Fork | None:
+        """None where a signal has come."""
+        if arm.name not in self._dispatches:
+            self._dispatches[arm.name] = self._programs(arm)
+        dispatch, evaluate = self._dispatches[arm.name]
+        state = _of_several_seeds(state, self.seeds)
+        order, first, steps = self._feed.order(epoch + 1), int(state.step), _steps(arm, self.steps)
+        begin, compiled = time.perf_counter(), dispatch.compile_seconds
+        for step in range(first, first + steps):
+            if self._stopping:
+                return None
+            state, metrics = dispatch(step, state, self._feed.images(step), order)
+            jax.block_until_ready(metrics)  # a signal is answered after one step
+        seconds = time.perf_counter() - begin - (dispatch.compile_seconds - compiled)
+        found = evaluate(state)
+        return Fork(
+            epoch,
+            arm.name,
+            arm.share,
+            steps,
+            [one.loss for one in found],
+            [one.accuracy for one in found],
+            1e3 * seconds / steps / self.seeds,
+        )
+
+    def _programs(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
+        work, config = self._work, self._work.config
+        train = config.train.model_copy(update={"seeds": self.seeds, "chunk": 1, "average": None})
+        rate = falling(self._task.learning_rate, work.steps_per_epoch, _steps(arm, self.steps))
+        optimizer = optimizers.optimizer(config.optimizer, rate)
+        task: Task = self._task._replace(optimizer=optimizer, learning_rate=rate, train=train)
+        schedule = Schedule.from_config(arm.schedule, work.model.layers, work.steps_per_epoch, train.epochs)
+        dispatch = Dispatch(task, schedule, self._keys, train, mode=arm.schedule.dispatch)
+        return dispatch, Evaluator(task, self._feed.validation)
+
+
+def _steps(arm: Arm, steps: int) -> int:
+    return max(1, round(arm.share * steps))
+
+
+def falling(rate: optax.Schedule, steps_per_epoch: int, steps: int) -> optax.Schedule:
+    """From a run's rate at the start of an epoch linearly to zero, in `steps` steps.
+
+    The same function after whichever epoch, so that the program of a fork serves all of them.
+    """
+
+    def of(count: Any) -> Any:
+        within = count % steps_per_epoch
+        return rate(count - within) * jnp.maximum(1 - within / steps, 0)
+
+    return of
+
+
+def _of_several_seeds(state: TrainState, seeds: int) -> TrainState:
+    """The state of one seed, once for each fork; the moving average of the weights is left out."""
+    repeated = partial(jnp.repeat, repeats=seeds, axis=0)
+    return jax.tree.map(lambda leaf: repeated(leaf) if leaf.ndim else jnp.copy(leaf), state._replace(average={}))
+
+
+class ForkFile:
+    """The forks that are done, in a JSON file with the settings of which they came."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, dict(settings)
+        self.forks: list[Fork] = []
+        if path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            found = json.loads(self.path.read_text("utf-8"))
+            forks = [Fork(**row) for row in found["forks"]]
+            settings = found["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"`{self.path}` is not what this command writes: give another --out.") from error
+        if settings != self.settings:
+            differing = sorted(k for k in settings.keys() | self.settings if settings.get(k) != self.settings.get(k))
+            raise ConfigError(
+                f"`{self.path}` holds a measurement with other settings ({', '.join(differing)}): give another --out, "
+                "or repeat the command that it came of, which then goes on."
+            )
+        self.forks = forks
+
+    def has(self, epoch: int, arm: str) -> bool:
+        return any((fork.epoch, fork.arm) == (epoch, arm) for fork in self.forks)
+
+    def add(self, fork: Fork) -> None:
+        self.forks.append(fork)
+        self.write()
+
+    def write(self, **more: Any) -> None:
+        """All of it, with `more` beside it."""
+        disk.write_json(self.path, {"settings": self.settings, "forks": [asdict(each) for each in self.forks], **more})
+
+
+def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:
+    """Training steps of all forks."""
+    return len(at) * seeds * sum(_steps(arm, steps) for arm in arms)
+
+
+def epochs_to_fork(epochs: int, count: int) -> list[int]:
+    """`count` epochs, evenly between the first and the last but one; fewer where the run has not as many."""
+    return sorted({int(epoch) for epoch in np.linspace(1, max(epochs - 1, 1), min(count, max(epochs - 1, 1))).round()})

@@ -1,0 +1,137 @@
+"""From the losses of forks to shares of images: what `worth.py` measured, in the currency of exact training.
+
+With L(s) the mean loss after exact steps on the share s of the images, fitted as L = a + b·ln s, a schedule whose forks
+end with the loss L' is worth
+
+    w = exp((L' − a) / b)
+
+of the images: its T steps bring what exact training brings in w·T steps. The 95 % interval is the jackknife's over the
+seeds, with Student's t: the loss of each seed's forks is left out in turn. A time saved of 1 − t is well spent only
+where w > t, since exact training on fewer images saves time as well; on the diagonal w = t it is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from approxtrain.bench.worth import Fork
+
+
+class Worth(NamedTuple):
+    """A share of images, with its 95 % interval where there are several seeds."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def text(self) -> str:
+        return f"{self.value:.2f}" + ("" if self.low is None else f" ({self.low:.2f} to {self.high:.2f})")
+
+
+def worth(exact: Mapping[float, Sequence[float]], losses: Sequence[float]) -> Worth | None:
+    """Of forks with these losses, one a seed; `exact` has those by the share of the images.
+
+    None where exact forks did not gain by more images, so that there is nothing to measure by.
+    """
+    every = list(range(len(losses)))
+    value = _share(exact, losses, every)
+    if value is None or len(every) < 2:
+        return None if value is None else Worth(value, None, None)
+    without = [_share(exact, losses, [seed for seed in every if seed != left_out]) for left_out in every]
+    logs = [math.log(each) for each in without if each is not None]
+    if len(logs) < len(every):
+        return Worth(value, 0.0, math.inf)  # without one of the seeds it would be none: nothing is known
+    n = len(logs)
+    error = math.sqrt((n - 1) / n * sum((log - np.mean(logs)) ** 2 for log in logs))
+    reach = math.exp(_t_quantile(n - 1) * error)
+    return Worth(value, value / reach, value * reach)
+
+
+def _share(exact: Mapping[float, Sequence[float]], losses: Sequence[float], seeds: Sequence[int]) -> float | None:
+    shares = sorted(exact)
+    means = [float(np.mean([exact[share][seed] for seed in seeds])) for share in shares]
+    slope, level = np.polyfit(np.log(shares), means, 1)
+    if not slope < 0:
+        return None
+    return math.exp(min((float(np.mean([losses[seed] for seed in seeds])) - level) / slope, 50.0))
+
+
+def _t_quantile(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+class Row(NamedTuple):
+    """A schedule's forks after one epoch, or over all epochs (`epoch` None)."""
+
+    arm: str
+    epoch: int | None
+    loss: float
+    worth: Worth | None
+    time: float
+    """Of its steps, as a share of exact ones'."""
+
+    def as_json(self) -> dict[str, Any]:
+        return self._asdict() | {"worth": None if self.worth is None else self.worth._asdict()}
+
+
+def rows(forks: Sequence[Fork]) -> list[Row]:
+    """A row for each schedule and epoch, and one for each schedule over all epochs: the geometric mean of its worths,
+    with the interval of that mean over the epochs, and the median of its times."""
+    found = [row for epoch in dict.fromkeys(fork.epoch for fork in forks) for row in _of_epoch(forks, epoch)]
+    arms = dict.fromkeys(row.arm for row in found)
+    return found + [row for arm in arms if (row := _over_epochs([row for row in found if row.arm == arm]))]
+
+
+def _of_epoch(forks: Sequence[Fork], epoch: int) -> list[Row]:
+    here = [fork for fork in forks if fork.epoch == epoch]
+    exact = {fork.share: fork for fork in here if is_exact(fork.arm)}
+    if 1.0 not in exact or len(exact) < 2:
+        return []  # not all of them are done
+    losses = {share: fork.losses for share, fork in exact.items()}
+    return [
+        Row(
+            fork.arm,
+            epoch,
+            float(np.mean(fork.losses)),
+            worth(losses, fork.losses),
+            fork.step_ms / exact[1.0].step_ms,
+        )
+        for fork in here
+        if not is_exact(fork.arm)
+    ]
+
+
+def _over_epochs(found: Sequence[Row]) -> Row | None:
+    known = [row.worth for row in found if row.worth is not None]
+    if len(found) < 2 or not known:
+        return None
+    logs = np.log([each.value for each in known])
+    mean = math.exp(float(np.mean(logs)))
+    low = high = None
+    if len(logs) > 1:
+        reach = math.exp(_t_quantile(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs)))
+        low, high = mean / reach, mean * reach
+    time = float(np.median([row.time for row in found]))
+    return Row(found[0].arm, None, float(np.mean([row.loss for row in found])), Worth(mean, low, high), time)
+
+
+def is_exact(arm: str) -> bool:
+    return arm.startswith("exact, ")
+
+
+def verdict(row: Row) -> str:
+    """Held against exact training on fewer images, which takes as little time."""
+    if row.worth is None:
+        return "nothing to measure by: more images brought exact forks nothing"
+    if row.worth.low is None or row.worth.high is None:
+        return "one seed says nothing"
+    if row.worth.low > row.time:
+        return "better than fewer images"
+    return "worse than fewer images" if row.worth.high < row.time else "not told from fewer images"

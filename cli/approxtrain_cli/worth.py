@@ -1,0 +1,175 @@
+"""`approxtrain worth`: how many images of exact training the steps of schedules replace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from approxtrain.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from approxtrain.bench.worth import Arm, ForkFile, Forks
+    from approxtrain.bench.worth_report import Row
+    from approxtrain.config import Config
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...", help="Presets or TOML files of one model; overrides of all."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="Also this method in every layer but the first; may be repeated."),
+]
+At = Annotated[int, typer.Option("--checkpoints", min=1, help="After how many epochs of the exact run it is forked.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 200.")]
+Forked = Annotated[int, typer.Option("--forks", min=1, help="Forks of each kind, with seeds of their own.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the exact run, the forks and the picture.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
+
+
+def worth(
+    arguments: Arguments = None,
+    methods: Methods = None,
+    checkpoints: At = 5,
+    steps: Steps = None,
+    forks: Forked = 3,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure how many images of exact training the steps of a schedule replace.
+
+    An exact run is trained, and forked after several of its epochs: into the schedules, and into exact steps on a half,
+    three quarters and all of the images. A schedule that saves a fifth of the time should be worth more than four
+    fifths of the images: else training on fewer images saves the same. The same command goes on where it was stopped.
+
+    \b
+    approxtrain worth cnn2-approx data.name=shapes train.epochs=4 --method pooled --dry-run
+    approxtrain worth resnet20-schedule1-approx --method pooled --forks 5 --out worth
+    """
+    configs = _configs(arguments or [])
+    base = _base(configs[0])
+    typer.echo("starting jax …")
+    arms = _arms(configs, methods or [])
+    _measure(base, arms, checkpoints, steps, forks, out or Path("runs") / f"worth-{base.model.name}", dry_run)
+
+
+def _measure(
+    config: Config, arms: list[Arm], checkpoints: int, steps: int | None, seeds: int, out: Path, dry_run: bool
+) -> None:
+    from approxtrain.bench.worth import ForkFile, Forks, epochs_to_fork, exact_arms, planned
+    from approxtrain.config import plain
+    from approxtrain.training.workload import Workload
+
+    work = Workload.of(config)
+    taken = min(200, work.steps_per_epoch) if steps is None else steps
+    at, every = epochs_to_fork(config.train.epochs, checkpoints), [*exact_arms(), *arms]
+    cost = planned(every, at, taken, seeds)
+    typer.echo(
+        f"costs     {work.total_steps:,} steps of an exact run, and {cost:,} in forks of {taken} steps: {len(every)} "
+        f"kinds × {seeds} seeds after epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
+    )
+    typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
+    if dry_run:
+        return
+    settings: dict[str, Any] = {"config": plain(config), "steps": taken, "seeds": seeds, "at": at}
+    settings["arms"] = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
+    file = ForkFile(out / "worth.json", settings)
+    _train(config, work.dataset, out / "exact", Forks(every, at, taken, seeds, file, typer.echo))
+    _conclude(config, file, out)
+
+
+def _train(config: Config, dataset: Any, path: Path, forks: Forks) -> None:
+    from approxtrain.run.folder import CONFIG, RunFolder
+    from approxtrain.training.trackers import Several
+    from approxtrain_cli.progress import Progress
+
+    folder = RunFolder.open(path) if (path / CONFIG).is_file() else RunFolder.create(path)
+    with folder, Progress(path) as progress:
+        from approxtrain.run import process
+        from approxtrain.training.loop import Run
+
+        process.keep_programs()
+        forks.told, forks.spent = progress.say, progress.compiled  # as compiling, no time of training
+        Run(config, folder, Several(progress, forks), dataset).train()
+
+
+def _conclude(config: Config, file: ForkFile, out: Path) -> None:
+    from rich.console import Console
+
+    from approxtrain.bench import worth_picture, worth_report
+    from approxtrain.run.environment import this_environment
+
+    rows = worth_report.rows(file.forks)
+    file.write(rows=[row.as_json() for row in rows], environment=this_environment())
+    Console(highlight=False).print(_table(rows))
+    data, count = config.data.name, file.settings["seeds"]
+    title = f"{config.model.name} · data: {data} · forks of {file.settings['steps']} steps × {count} seeds"
+    worth_picture.draw(rows, title, out / "worth.png")
+    typer.echo(f"written   {out / 'worth.json'}, {out / 'worth.png'}")
+
+
+def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    from approxtrain.bench.worth_report import verdict
+
+    table = Table("schedule", "after epoch", "loss", "worth, in images", "time", "held against fewer images", box=None)
+    for row in rows:
+        when = "all" if row.epoch is None else str(row.epoch)
+        share = "–" if row.worth is None else row.worth.text
+        table.add_row(row.arm, when, f"{row.loss:.4f}", share, f"{row.time:.2f}", verdict(row))
+    return table
+
+
+def _configs(arguments: list[str]) -> list[Config]:
+    from approxtrain.config import DEFAULT_PRESET, is_override, load
+
+    overrides = [argument for argument in arguments if is_override(argument)]
+    sources = [argument for argument in arguments if not is_override(argument)] or [DEFAULT_PRESET]
+    configs = [load(source, overrides) for source in sources]
+    first = configs[0]
+    for source, config in zip(sources, configs, strict=True):
+        if differing := [name for name in ("model", "data", "train", "optimizer") if _differ(config, first, name)]:
+            raise ConfigError(
+                f"`{source}` differs from `{sources[0]}` in [{differing[0]}], and all forks are of one run: give "
+                "configurations that differ in their schedule alone, or overrides that make them equal."
+            )
+    if first.train.seeds > 1:
+        raise ConfigError(f"`train.seeds` (={first.train.seeds}): one run is forked; --forks=N has several of each.")
+    return configs
+
+
+def _differ(config: Config, other: Config, section: str) -> bool:
+    return getattr(config, section) != getattr(other, section)
+
+
+def _base(config: Config) -> Config:
+    """The exact run; a tenth of the training images is held out where it would be judged by its test images."""
+    from approxtrain import data
+    from approxtrain.schedule import ScheduleConfig
+
+    images = data.load(config.data)
+    if images.validated_on == "test" and not config.data.holdout:
+        held_out = config.data.model_copy(update={"holdout": len(images.train) // 10})
+        config = config.model_copy(update={"data": held_out})
+    return config.model_copy(update={"schedule": ScheduleConfig(name="full")})
+
+
+def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
+    from approxtrain.bench.worth import Arm
+    from approxtrain.schedule import ScheduleConfig
+    from approxtrain_kernels.methods import all_methods
+
+    wanted = {config.schedule.title: config.schedule for config in configs if config.schedule.name != "full"}
+    for method in methods:
+        if method not in all_methods():
+            raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")
+        rule = {"method": method, "layers": {"start": 2}}
+        wanted[f"{method} from layer 2"] = ScheduleConfig.model_validate({"rules": [rule]})
+    if not wanted:
+        raise ConfigError("There is nothing to measure: give a configuration with a schedule, or --method NAME.")
+    return [Arm(name, schedule) for name, schedule in wanted.items()]

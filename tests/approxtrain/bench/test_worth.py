@@ -1,0 +1,193 @@
+"""Worth in images: the arithmetic, and forks that disturb neither the run nor each other."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from approxtrain.bench.worth import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
+from approxtrain.bench.worth_report import Row, Worth, rows, verdict, worth
+from approxtrain.errors import ConfigError
+from approxtrain.run import record
+from approxtrain.run.folder import RunFolder
+from approxtrain.schedule import ScheduleConfig
+from approxtrain.training.events import Listener
+from approxtrain.training.loop import Run
+from approxtrain.training.trackers import Several
+
+ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
+ARMS = [*exact_arms(), ZERO]
+STEPS, SEEDS, AT = 4, 2, [1, 2]
+
+
+def on_a_line(share: float) -> float:
+    return 1.5 - 0.2 * math.log(share)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.6, 1.0, 1.3])
+def test_what_ends_with_the_loss_of_a_share_of_the_images_is_worth_that_share(share):
+    exact = {s: [on_a_line(s)] * 3 for s in (0.5, 0.75, 1.0)}
+    assert worth(exact, [on_a_line(share)] * 3) == pytest.approx((share, share, share))
+
+
+def test_one_seed_has_no_interval_and_exact_forks_that_gain_nothing_measure_nothing():
+    assert worth({0.5: [1.2], 1.0: [1.0]}, [1.1]) == pytest.approx((math.sqrt(0.5), None, None))
+    assert worth({0.5: [1.0], 1.0: [1.0]}, [1.1]) is None
+    assert worth({0.5: [0.9], 1.0: [1.0]}, [1.1]) is None
+
+
+def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
+    rng, held, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+        noise = rng.normal(0, 0.01, (4, 5))
+        exact = {s: list(on_a_line(s) + noise[i]) for i, s in enumerate((0.5, 0.75, 1.0))}
+        found = worth(exact, list(on_a_line(0.8) + noise[3]))
+        assert found
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.8 <= found.high
+    assert 0.92 < held / trials < 0.985
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Worth(0.95, 0.9, 1.0), "better"),
+        (Worth(0.8, 0.7, 0.9), "not told from"),
+        (Worth(0.5, 0.4, 0.6), "worse"),
+        (Worth(0.9, None, None), "one seed"),
+        (None, "nothing to measure by"),
+    ],
+)
+def test_a_schedule_is_held_against_training_on_fewer_images(found, says):
+    assert verdict(Row("zero", 1, 1.0, found, 0.8)).startswith(says)
+
+
+def test_the_rate_of_a_fork_falls_from_that_of_the_run_to_zero():
+    rate = falling(lambda count: 0.1 / (1 + count), steps_per_epoch=10, steps=4)
+    assert [float(rate(20 + i)) for i in range(5)] == pytest.approx([0.1 / 21 * f for f in (1, 0.75, 0.5, 0.25, 0)])
+
+
+def test_epochs_are_spread_and_the_cost_is_that_of_all_steps():
+    assert epochs_to_fork(20, 5) == [1, 6, 10, 14, 19]
+    assert epochs_to_fork(3, 5) == [1, 2]
+    assert planned(ARMS, AT, STEPS, SEEDS) == 2 * 2 * (2 + 3 + 4 + 4)
+
+
+class Stop:
+    """Ends a run before the fork of that number, as kill −9 would."""
+
+    def __init__(self, fork: int) -> None:
+        self.left = fork
+
+    def __call__(self, text: str) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def measured(config, path, told=lambda text: None, seeds=SEEDS) -> list:
+    """Train the exact run in `path`, fork it, and return the forks."""
+    file = ForkFile(path / "worth.json", {"seeds": seeds})
+    forks = Forks(ARMS, AT, STEPS, seeds, file, told)
+    exact = path / "exact"
+    with RunFolder.open(exact) if exact.exists() else RunFolder.create(exact) as run:
+        Run(config, run, Several(forks)).train()
+    return json.loads((path / "worth.json").read_text())["forks"]
+
+
+@pytest.fixture(scope="module")
+def config(configure):
+    return configure({"name": "full"}, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory):
+    """Of a measurement that nothing stopped."""
+    path = tmp_path_factory.mktemp("whole")
+    measured(config, path)
+    return path
+
+
+@pytest.fixture
+def whole(folder):
+    return json.loads((folder / "worth.json").read_text())["forks"]
+
+
+def figures(forks) -> dict:
+    return {(fork["epoch"], fork["arm"]): (fork["losses"], fork["accuracies"], fork["steps"]) for fork in forks}
+
+
+def test_each_arm_forks_after_each_epoch_and_the_run_is_that_without_forks(config, whole, folder, tmp_path):
+    assert [(fork["epoch"], fork["arm"]) for fork in whole] == [(epoch, arm.name) for epoch in AT for arm in ARMS]
+    assert [fork["steps"] for fork in whole[:4]] == [2, 3, 4, 4]
+    assert all(len(set(fork["losses"])) == SEEDS for fork in whole)  # each has an order of its own
+    with RunFolder.create(tmp_path / "alone") as alone:
+        Run(config, alone, Listener()).train()
+    assert (folder / "exact" / record.METRICS).read_bytes() == (tmp_path / "alone" / record.METRICS).read_bytes()
+
+
+@pytest.mark.gate
+def test_a_measurement_that_is_killed_goes_on_and_comes_to_the_same(config, whole, folder, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        measured(config, tmp_path, Stop(7))
+    assert len(json.loads((tmp_path / "worth.json").read_text())["forks"]) == 6
+    assert figures(measured(config, tmp_path)) == figures(whole)
+    assert (tmp_path / "exact" / record.METRICS).read_bytes() == (folder / "exact" / record.METRICS).read_bytes()
+
+
+@pytest.mark.gate
+def test_the_first_of_two_seeds_is_the_one_alone(config, whole, tmp_path):
+    one = figures(measured(config, tmp_path, seeds=1))
+    for key, (losses, accuracies, steps) in figures(whole).items():
+        assert one[key] == (pytest.approx(losses[:1], rel=1e-4), accuracies[:1], steps)
+
+
+def test_after_a_signal_nothing_is_forked(config, tmp_path):
+    forks = Forks(ARMS, AT, STEPS, SEEDS, ForkFile(tmp_path / "worth.json", {}), print)
+    forks.stopping()
+    with RunFolder.create(tmp_path / "exact") as run:
+        Run(config, run, forks).train()
+    assert not (tmp_path / "worth.json").exists()
+
+
+def test_a_table_has_a_row_for_each_epoch_and_one_for_all(folder):
+    forks = ForkFile(folder / "worth.json", {"seeds": SEEDS}).forks
+    found = rows(forks)
+    assert [(row.arm, row.epoch) for row in found] == [("zero", 1), ("zero", 2), ("zero", None)]
+    assert all(row.time > 0 for row in found)
+    assert [row.loss for row in found[:2]] == [np.mean(fork.losses) for fork in forks if fork.arm == "zero"]
+    assert rows([fork for fork in forks if not fork.arm.startswith("exact")]) == []
+
+
+def test_a_measurement_with_other_settings_is_not_gone_on_with(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"other settings \(seeds\)"):
+        ForkFile(folder / "worth.json", {"seeds": 3})
+    (tmp_path / "worth.json").write_text("[]")
+    with pytest.raises(ConfigError, match="not what this command writes"):
+        ForkFile(tmp_path / "worth.json", {"seeds": SEEDS})
+
+
+def test_a_fork_longer_than_an_epoch_is_refused(config, tmp_path):
+    forks = Forks(ARMS, AT, 7, SEEDS, ForkFile(tmp_path / "worth.json", {}), print)
+    refused = pytest.raises(ConfigError, match=r"--steps \(=7\) is more than the 6 steps")
+    with refused, RunFolder.create(tmp_path / "exact") as run:
+        Run(config, run, forks).train()
+
+
+def test_the_state_that_is_told_is_that_of_the_checkpoint(config, tmp_path):
+    class States(Listener):
+        def __init__(self):
+            self.steps = []
+
+        def state(self, epoch, state):
+            self.steps.append((epoch, int(state.step), jax.tree.leaves(state.params)[0].shape[0]))
+
+    listener = States()
+    with RunFolder.create(tmp_path / "run") as run:
+        Run(config, run, listener).train()
+    assert listener.steps == [(0, 0, 1), (1, 6, 1), (2, 12, 1), (3, 18, 1)]

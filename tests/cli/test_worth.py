@@ -1,0 +1,62 @@
+"""`approxtrain worth`: what it says before, on the way and in the end, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+RULE = 'schedule={ rules = [{ method = "approx", layers = [2] }] }'
+TINY = ("model.target=tests.networks:Tiny", "train.epochs=3", RULE)
+SMALL = ("--steps", "4", "--forks", "2")
+
+
+@pytest.fixture
+def command(call, images, tmp_path):
+    """The command with images of the tests, into a folder that is not there yet."""
+    return lambda *more: call("worth", "quickstart", *images, *TINY, *SMALL, "--out", tmp_path / "out", *more)
+
+
+def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
+    ended = command("--method", "zero", "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[1:] == [
+        "costs     12 steps of an exact run, and 68 in forks of 4 steps: 5 kinds × 2 seeds after epochs 1, 2",
+        "judged by 10 images (holdout)",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gate
+def test_schedules_and_methods_are_measured_and_drawn(command, tmp_path):
+    ended = command("--method", "zero")
+    assert ended.code == 0, ended.err
+    assert "epoch 2: fork 5 of 5, zero from layer 2" in ended.out
+    found = json.loads((tmp_path / "out/worth.json").read_text())
+    assert len(found["forks"]) == 10
+    assert {(row["arm"], row["epoch"]) for row in found["rows"]} >= {
+        (arm, epoch) for arm in ("rules", "zero from layer 2") for epoch in (1, 2)
+    }
+    assert found["environment"]["versions"]["jax"]
+    assert (tmp_path / "out/worth.png").read_bytes().startswith(b"\x89PNG")
+    again = command("--method", "zero")  # all is there: only the table is shown
+    assert again.code == 0, again.err
+    assert "epoch 2: fork" not in again.out
+
+
+def test_with_nothing_to_measure_it_says_what_to_give(call):
+    ended = call("worth", "quickstart", "schedule={ name = 'full' }")
+    assert ended.code == 2
+    assert "give a configuration with a schedule, or --method NAME" in ended.err
+
+
+def test_configurations_of_different_runs_are_refused(call):
+    ended = call("worth", "quickstart", "cnn2-approx")
+    assert ended.code == 2
+    assert "differs from `quickstart` in [model]" in ended.err
+
+
+def test_a_method_that_there_is_not_is_told_in_words(call):
+    ended = call("worth", "quickstart", "--method", "pooed")
+    assert (ended.code, "Traceback" in ended.err) == (2, False)
+    assert "no method is called 'pooed'" in ended.err
