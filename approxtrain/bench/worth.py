@@ -26,6 +26,7 @@ import numpy as np
 import optax
 
 from approxtrain import disk
+from approxtrain.bench.alignment import Aligner, Alignment, cells_of
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.training import optimizer as optimizers
@@ -34,6 +35,7 @@ from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener
 from approxtrain.training.feed import OnDevice
+from approxtrain.training.probe import Cells
 from approxtrain.training.step import Task, TrainState, set_up
 from approxtrain.training.workload import Workload
 
@@ -91,6 +93,7 @@ class Forks(Listener):
         self.arms, self.at, self.steps, self.seeds, self.file, self.told = arms, at, steps, seeds, file, told
         self.spent = spent
         self._dispatches: dict[str, tuple[Dispatch, Evaluator]] = {}
+        self._aligners: dict[Cells, Aligner] = {}
         self._stopping = False
 
     def begin(self, work: Workload, step: int) -> None:
@@ -119,12 +122,25 @@ class Forks(Listener):
             if (fork := self._fork(epoch, arm, state)) is not None:
                 self.file.add(fork)
             self.spent(time.perf_counter() - begin)
+        self._align(epoch, state)
+
+    def _align(self, epoch: int, state: TrainState) -> None:
+        """How the gradients of the schedules' layers point, after an epoch."""
+        if self.file.has_alignments(epoch):
+            return
+        begin = time.perf_counter()
+        dispatches = [self._programs_of(arm)[0] for arm in self.arms]
+        cells = cells_of(dispatches, int(state.step), self.steps)
+        self.told(f"epoch {epoch}: alignment of {len(cells)} layers and methods")
+        if cells not in self._aligners:
+            self._aligners[cells] = Aligner(dispatches[0], cells)
+        found = self._aligners[cells](epoch, state, self._feed.images(0), self._feed.order(epoch + 1))
+        self.file.add(*found)
+        self.spent(time.perf_counter() - begin)
 
     def _fork(self, epoch: int, arm: Arm, state: TrainState) -> Fork | None:
         """None where a signal has come."""
-        if arm.name not in self._dispatches:
-            self._dispatches[arm.name] = self._programs(arm)
-        dispatch, evaluate = self._dispatches[arm.name]
+        dispatch, evaluate = self._programs_of(arm)
         state = _of_several_seeds(state, self.seeds)
         order, first, steps = self._feed.order(epoch + 1), int(state.step), _steps(arm, self.steps)
         begin, compiled = time.perf_counter(), dispatch.compile_seconds
@@ -145,7 +161,12 @@ class Forks(Listener):
             1e3 * seconds / steps / self.seeds,
         )
 
-    def _programs(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
+    def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
+        if arm.name not in self._dispatches:
+            self._dispatches[arm.name] = self._made(arm)
+        return self._dispatches[arm.name]
+
+    def _made(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
         work, config = self._work, self._work.config
         train = config.train.model_copy(update={"seeds": self.seeds, "chunk": 1, "average": None})
         rate = falling(self._task.learning_rate, work.steps_per_epoch, _steps(arm, self.steps))
@@ -185,6 +206,7 @@ class ForkFile:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path, self.settings = path, dict(settings)
         self.forks: list[Fork] = []
+        self.alignments: list[Alignment] = []
         if path.is_file():
             self._read()
 
@@ -192,6 +214,7 @@ class ForkFile:
         try:
             found = json.loads(self.path.read_text("utf-8"))
             forks = [Fork(**row) for row in found["forks"]]
+            alignments = [Alignment(**row) for row in found["alignments"]]
             settings = found["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"`{self.path}` is not what this command writes: give another --out.") from error
@@ -201,18 +224,24 @@ class ForkFile:
                 f"`{self.path}` holds a measurement with other settings ({', '.join(differing)}): give another --out, "
                 "or repeat the command that it came of, which then goes on."
             )
-        self.forks = forks
+        self.forks, self.alignments = forks, alignments
 
     def has(self, epoch: int, arm: str) -> bool:
         return any((fork.epoch, fork.arm) == (epoch, arm) for fork in self.forks)
 
-    def add(self, fork: Fork) -> None:
-        self.forks.append(fork)
+    def has_alignments(self, epoch: int) -> bool:
+        return any(found.epoch == epoch for found in self.alignments)
+
+    def add(self, *found: Fork | Alignment) -> None:
+        self.forks += [each for each in found if isinstance(each, Fork)]
+        self.alignments += [each for each in found if isinstance(each, Alignment)]
         self.write()
 
     def write(self, **more: Any) -> None:
         """All of it, with `more` beside it."""
-        disk.write_json(self.path, {"settings": self.settings, "forks": [asdict(each) for each in self.forks], **more})
+        lists = {"forks": self.forks, "alignments": self.alignments}
+        content = {name: [asdict(each) for each in found] for name, found in lists.items()}
+        disk.write_json(self.path, {"settings": self.settings, **content, **more})
 
 
 def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:

@@ -27,10 +27,9 @@ program of its own, which reads the state before the step consumes it: the steps
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +121,37 @@ def measure(
     task: Task, cells: Cells, params: Tree, stats: Tree, x: jax.Array, labels: jax.Array, key: jax.Array
 ) -> list[jax.Array]:
     """`figures_of` each cell on one batch x `[B, H, W, C]`, with the key of a step, in float32."""
-    layers = {number: task.model.layers[number - 1] for number, _ in cells}
+    seen = observe(task, {number for number, _ in cells}, params, stats, x, labels, key)
+    measured = []
+    for number, method in cells:
+        (dx, dw), (exact_dx, exact_dw) = seen[number].gradients(method), seen[number].gradients(Full())
+        figures = [*alignment(dw, exact_dw), *planes(seen[number].dy)]
+        if len(figures_of(number, method)) > len(FIGURES):
+            figures += alignment(dx, exact_dx)
+        measured.append(jnp.stack(figures))
+    return measured
+
+
+class Observed(NamedTuple):
+    """What a layer computed in an exact step: enough for its gradients by any method."""
+
+    tap: _Tap
+    operands: tuple[jax.Array, jax.Array]
+    dy: jax.Array
+    """dO, `[N, Ho, Wo, Co]` in float32."""
+    key: jax.Array
+
+    def gradients(self, method: Method) -> tuple[jax.Array, jax.Array]:
+        """(dx, dW) of the layer by a method, as a training step takes them."""
+        with drawing(self.key):
+            return self.tap.gradients(*self.operands, self.dy, method)
+
+
+def observe(
+    task: Task, numbers: Iterable[int], params: Tree, stats: Tree, x: jax.Array, labels: jax.Array, key: jax.Array
+) -> dict[int, Observed]:
+    """Layers by their number, in one exact forward and backward pass of a batch x `[B, H, W, C]`."""
+    layers = {number: task.model.layers[number - 1] for number in sorted(numbers)}
     taps: dict[int, _Tap] = {}
 
     def loss_of(added: dict[int, jax.Array]) -> tuple[jax.Array, dict[int, tuple[jax.Array, jax.Array]]]:
@@ -139,16 +168,7 @@ def measure(
 
     zeros = {number: jnp.zeros((len(x), *layer.shape.y_shape[1:])) for number, layer in layers.items()}
     outputs, operands = jax.grad(loss_of, has_aux=True)(zeros)
-    measured = []
-    with drawing(key):
-        for number, method in cells:
-            gradients = partial(taps[number].gradients, *operands[number], outputs[number])
-            (dx, dw), (exact_dx, exact_dw) = gradients(method), gradients(Full())
-            figures = [*alignment(dw, exact_dw), *planes(outputs[number])]
-            if len(figures_of(number, method)) > len(FIGURES):
-                figures += alignment(dx, exact_dx)
-            measured.append(jnp.stack(figures))
-    return measured
+    return {number: Observed(taps[number], operands[number], outputs[number], key) for number in layers}
 
 
 class _Tap:
@@ -164,7 +184,6 @@ class _Tap:
         return y + self.added.astype(y.dtype).reshape(y.shape)
 
     def gradients(self, x: jax.Array, w: jax.Array, dy: jax.Array, method: Method) -> tuple[jax.Array, jax.Array]:
-        """(dx, dW) of the layer by a method, as a training step takes them."""
         function = replace(self.function, method=method)
         y, pullback = jax.vjp(lambda x, w: function(x, w, *self.geometry, **self.options), x, w)
         return pullback(dy.astype(y.dtype).reshape(y.shape))

@@ -12,6 +12,7 @@ from approxtrain.errors import ConfigError, suggestion
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from approxtrain.bench.alignment import Alignment
     from approxtrain.bench.worth import Arm, ForkFile, Forks
     from approxtrain.bench.worth_report import Row
     from approxtrain.config import Config
@@ -105,7 +106,8 @@ def _conclude(config: Config, file: ForkFile, out: Path) -> None:
 
     rows = worth_report.rows(file.forks)
     file.write(rows=[row.as_json() for row in rows], environment=this_environment())
-    Console(highlight=False).print(_table(rows))
+    for table in (_table(rows), _alignments(file.alignments)):
+        Console(highlight=False).print(table)
     data, count = config.data.name, file.settings["seeds"]
     title = f"{config.model.name} · data: {data} · forks of {file.settings['steps']} steps × {count} seeds"
     worth_picture.draw(rows, title, out / "worth.png")
@@ -122,6 +124,19 @@ def _table(rows: list[Row]) -> Table:
         when = "all" if row.epoch is None else str(row.epoch)
         share = "–" if row.worth is None else row.worth.text
         table.add_row(row.arm, when, f"{row.loss:.4f}", share, f"{row.time:.2f}", verdict(row))
+    return table
+
+
+def _alignments(found: list[Alignment]) -> Table:
+    from rich.table import Table
+
+    table = Table("method", "alignment, mean of layers and epochs", "lowest", box=None)
+    for method in dict.fromkeys(each.method for each in found):
+        of_method = [each for each in found if each.method == method]
+        lowest = min(of_method, key=lambda each: each.alignment)
+        mean = sum(each.alignment for each in of_method) / len(of_method)
+        where = f"{lowest.alignment:.2f} (layer {lowest.layer} after epoch {lowest.epoch})"
+        table.add_row(method, f"{mean:.2f}", where)
     return table
 
 

@@ -37,6 +37,8 @@ def test_schedules_and_methods_are_measured_and_drawn(command, tmp_path):
     assert {(row["arm"], row["epoch"]) for row in found["rows"]} >= {
         (arm, epoch) for arm in ("rules", "zero from layer 2") for epoch in (1, 2)
     }
+    assert {row["method"] for row in found["alignments"]} == {"approx", "zero"}
+    assert "lowest" in ended.out
     assert found["environment"]["versions"]["jax"]
     assert (tmp_path / "out/worth.png").read_bytes().startswith(b"\x89PNG")
     again = command("--method", "zero")  # all is there: only the table is shown

@@ -135,8 +135,10 @@ def test_each_arm_forks_after_each_epoch_and_the_run_is_that_without_forks(confi
 def test_a_measurement_that_is_killed_goes_on_and_comes_to_the_same(config, whole, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         measured(config, tmp_path, Stop(7))
-    assert len(json.loads((tmp_path / "worth.json").read_text())["forks"]) == 6
+    assert len(json.loads((tmp_path / "worth.json").read_text())["forks"]) == 5
     assert figures(measured(config, tmp_path)) == figures(whole)
+    files = [json.loads((path / "worth.json").read_text()) for path in (tmp_path, folder)]
+    assert files[0]["alignments"] == files[1]["alignments"] != []
     assert (tmp_path / "exact" / record.METRICS).read_bytes() == (folder / "exact" / record.METRICS).read_bytes()
 
 
