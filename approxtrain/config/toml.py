@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from approxtrain.data import ImageSet
 
 DEFAULT_PRESET = "quickstart"
-LONGEST = 2**20
+LONGEST = 2**24
 """Characters of a configuration: a file without end, such as a device, would fill the memory."""
 
 RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.trackers", "data.dir", "data.workers")

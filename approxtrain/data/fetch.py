@@ -71,7 +71,7 @@ def fetch(
     """
     if name not in MIRRORS:
         raise ConfigError(f"{name!r} cannot be downloaded; {' and '.join(MIRRORS)} can.")
-    folder = (store.folder() if directory is None else Path(directory).expanduser()) / name
+    folder = (store.folder() if directory is None else store.expanded(directory)) / name
     for layout in cifar.LAYOUTS:
         if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
             return folder / layout.archive

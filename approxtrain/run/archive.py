@@ -160,10 +160,12 @@ def read(path: Path) -> Archive:
 def read_json(path: Path) -> Any:
     """What is in the file at `path`. ConfigError where it cannot be read."""
     try:
+        if path.exists() and not path.is_file():  # a device has no end
+            raise ValueError("it is no file")
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"`{path}` does not exist.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
 
 

@@ -73,7 +73,7 @@ def test_a_number_that_python_cannot_write_is_told_without_it(tmp_path: Path) ->
 
 
 def test_a_file_without_end_is_no_configuration() -> None:
-    assert problem(source="/dev/zero") == "'/dev/zero' is longer than 1,048,576 characters, so it is no configuration."
+    assert problem(source="/dev/zero") == "'/dev/zero' is longer than 16,777,216 characters, so it is no configuration."
 
 
 def test_a_folder_of_nobodys_is_a_folder_that_is_not_there() -> None:
