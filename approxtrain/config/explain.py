@@ -25,6 +25,9 @@ TYPES = {
 }
 """What TOML calls the types that pydantic names in Python's words."""
 
+LONGEST = 100
+"""Characters of a value that are shown."""
+
 
 def explain(error: ValidationError, model: type[BaseModel], table: dict[str, Any]) -> list[str]:
     """One sentence for each problem of `table`, in the order of the fields; a value that fits none of
@@ -67,8 +70,16 @@ def _subject(finding: ErrorDetails, path: Path) -> str:
         return f"`{dotted}` "
     if finding["type"] == "value_error":
         return f"`{dotted}`: "
-    shown = "" if isinstance(finding["input"], dict | list | tuple) else f"(={finding['input']!r}) "
+    shown = "" if isinstance(finding["input"], dict | list | tuple) else f"(={_shown(finding['input'])}) "
     return f"`{dotted}` {shown}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no decimal number of thousands of digits
+        return "a number of too many digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _rule(finding: ErrorDetails, path: Path, model: type[BaseModel]) -> str:

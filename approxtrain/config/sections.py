@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from approxtrain import models
 from approxtrain.models.target import FORM, PATTERN
-from approxtrain.schedule.config import ScheduleConfig
-
-Count = Annotated[int, Field(ge=1)]
+from approxtrain.schedule.config import Count, ScheduleConfig
 
 
 def _is_target(text: str) -> str:
     if not re.fullmatch(PATTERN, text):
         raise ValueError(f"{text!r} must be {FORM}")
     return text
+
+
+def _absolute_path(folder: str) -> Path:
+    """A `~` stays where there is no such user, as in a shell."""
+    return Path(os.path.expanduser(folder)).absolute()
 
 
 Target = Annotated[str, AfterValidator(_is_target)]
@@ -100,14 +104,21 @@ class DataConfig(Section):
         if isinstance(table, dict) and isinstance(target := table.get("target"), str):
             return {"name": target.rpartition(":")[2], **table}
         if isinstance(table, dict) and isinstance(folder := table.get("dir"), str):
-            name = Path(folder).expanduser().absolute().name
+            name = _absolute_path(folder).name
             return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.tar)?\.(npz|gz|tgz)$", "", name)), **table}
         return table
 
     @field_validator("dir")
     @classmethod
     def _absolute(cls, folder: str | None) -> str | None:
-        return None if folder is None else str(Path(folder).expanduser().absolute())
+        if folder is None:
+            return None
+        path = str(_absolute_path(folder))
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path!r} is no text in UTF-8, and the config.toml of a run is: rename it") from None
+        return path
 
     @model_validator(mode="after")
     def _from_one_place(self) -> DataConfig:
@@ -151,8 +162,9 @@ class TrainConfig(Section):
     @field_validator("seeds")
     @classmethod
     def _all_fit(cls, seeds: int, info: ValidationInfo) -> int:
-        if seeds > SEEDS - info.data.get("seed", 0):
-            raise ValueError(f"the last seed, `seed` (={info.data['seed']}) + {seeds - 1}, must be less than {SEEDS}")
+        first = info.data.get("seed", 0)  # one that is none is missing here, and reported already
+        if seeds > SEEDS - first:
+            raise ValueError(f"the last seed, `seed` (={first}) + {seeds - 1}, must be less than {SEEDS}")
         return seeds
 
     @property

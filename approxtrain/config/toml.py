@@ -20,12 +20,14 @@ from approxtrain import models
 from approxtrain.config import explain
 from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
-from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.config import LARGEST, ScheduleConfig
 
 if TYPE_CHECKING:
     from approxtrain.data import ImageSet
 
 DEFAULT_PRESET = "quickstart"
+LONGEST = 2**24
+"""Characters of a configuration: a file without end, such as a device, would fill the memory."""
 
 RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.trackers", "data.dir", "data.workers")
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
@@ -91,7 +93,13 @@ def steps_per_epoch(config: Config, dataset: ImageSet | None = None) -> int:
             f"`train.batch_size` (={config.train.batch_size}) must be at most the {images} training images "
             f"of {(config.data if dataset is None else dataset).name!r}."
         )
-    return images // config.train.batch_size
+    steps = images // config.train.batch_size
+    if (total := steps * config.train.epochs) > LARGEST:
+        raise ConfigError(
+            f"`train.epochs` (={config.train.epochs}) of {steps} steps each are {total:,} steps, and a run has at most "
+            f"{LARGEST:,}: train.epochs={LARGEST // steps} or less."
+        )
+    return steps
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -160,7 +168,11 @@ def _read(source: str) -> dict[str, Any]:
     names = [name for name, _ in presets()]
     path = preset if source in names else Path(source)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ConfigError(f"{source!r} is longer than {LONGEST:,} characters, so it is no configuration.")
+        return tomllib.loads(text)
     except FileNotFoundError:
         network = source in models.names()
         hint = f" It is a network: model.name={source}." if network else suggestion(Path(source).stem, names)
@@ -173,6 +185,10 @@ def _read(source: str) -> dict[str, Any]:
         raise ConfigError(f"{source!r} is not a text file in UTF-8, so it is not TOML.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source!r} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{source!r} cannot be read: its lists or tables lie too deep in each other.") from None
+    except ValueError:  # Python's own, of a whole number of thousands of digits
+        raise ConfigError(f"{source!r} cannot be read: a number in it has too many digits.") from None
 
 
 def _override(table: dict[str, Any], text: str) -> Iterator[str]:
@@ -181,6 +197,11 @@ def _override(table: dict[str, Any], text: str) -> Iterator[str]:
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         yield f"{text!r} is not an override: write KEY=VALUE, such as train.epochs=3."
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are no text
+        yield f"{text!r} is no text in UTF-8, as a configuration has to be."
         return
     node: Any = table
     for key in keys[:-1]:
@@ -201,9 +222,9 @@ def _slot(node: Any, key: str) -> str | int | None:
 
 
 def _value(text: str) -> Any:
-    """`text` as a TOML value, and as a plain string where it is none."""
+    """`text` as a TOML value, and as a plain string where it is none or cannot be read."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number of thousands of digits, and lists too deep in each other
         return text
     return table["value"] if table.keys() == {"value"} else text

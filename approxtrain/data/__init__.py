@@ -9,7 +9,7 @@ Only `approxtrain.data.fetch` uses the network. Imports no jax.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -38,7 +38,10 @@ def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
 
 def tested(images: ImageSet, config: DataConfig) -> ImageSet:
     """What `load` gave, with the test images to validate on. DataError where there are none."""
-    return images if images.validated_on == "test" else prepare.tested(images, _find(config), config)
+    if images.validated_on == "test":
+        return images
+    with _explained(config):
+        return prepare.tested(images, _find(config), config)
 
 
 def train_size(config: DataConfig) -> int:
@@ -46,10 +49,10 @@ def train_size(config: DataConfig) -> int:
 
     Reads no image, but for arrays and for an archive of your own.
     """
-    count = None
-    if not config.target:
-        count = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
     with _explained(config):
+        count = None
+        if not config.target:
+            count = shapes.TRAIN if _is_drawn(config) else store.count_train(config.name, config.dir)
         return prepare.count_train(len(_find(config).train) if count is None else count, config)
 
 
@@ -58,15 +61,15 @@ def shape(config: DataConfig) -> tuple[tuple[int, int, int], int | None] | None:
 
     None where the images are not there; no number of classes where all images would have to be read for it.
     """
-    if not config.target and (_is_drawn(config) or store.is_cifar(config.name, config.dir)):
-        first, classes = (32, 32, 3), store.CLASSES.get(config.name)
-    else:
-        try:
-            with _explained(config):
+    try:
+        with _explained(config):
+            if not config.target and (_is_drawn(config) or store.is_cifar(config.name, config.dir)):
+                first, classes = (32, 32, 3), store.CLASSES.get(config.name)
+            else:
                 found = _find(config)
                 first, classes = np.shape(found.train[0][0]), len(found.class_names)
-        except (DataError, *UNREADABLE):
-            return None
+    except (DataError, *UNREADABLE):
+        return None
     height, width, channels = first if len(first) == 3 else (*first, 1)
     return (config.image_size or height, config.image_size or width, channels), classes
 
@@ -90,9 +93,9 @@ def _own(config: DataConfig, target: str) -> Dataset:
 
 
 def _explained(config: DataConfig) -> AbstractContextManager[None]:
-    """What a data set of the user's own raises becomes a DataError."""
+    """What cannot be read becomes a DataError, and so does all that a data set of the user's own raises."""
     own = in_own_code(f"`data.target`: {config.target} cannot be read", error=DataError)
-    return own if config.target else nullcontext()
+    return own if config.target else store.explained()
 
 
 def _is_drawn(config: DataConfig) -> bool:

@@ -30,7 +30,7 @@ LAYOUTS = cifar_layouts.LAYOUTS
 ARCHIVES = " or ".join(layout.archive for layout in LAYOUTS)
 TRAIN_IMAGES = 50_000
 
-_LARGEST_BATCH = 2**30  # bytes; so that a hostile archive cannot fill the memory
+_LARGEST_BATCH = 2**30  # bytes; so that a hostile archive or a sparse file cannot fill the memory
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ def _read_folder(path: Path) -> Batches:
     missing = [file for file in layout.files if not (path / file).is_file()]
     if missing:
         raise DataError(f"`{path}` is incomplete: {', '.join(missing)} missing. Get a fresh copy.")
+    if large := [file for file in layout.files if (path / file).stat().st_size > _LARGEST_BATCH]:
+        raise DataError(f"`{path / large[0]}` is larger than 1 GiB, and no batch of CIFAR is. Get a fresh copy.")
     return Batches(path, layout, tuple((path / file).read_bytes() for file in layout.files))
 
 

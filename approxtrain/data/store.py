@@ -8,12 +8,14 @@ by their own SHA-256.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,36 @@ OWN = (array_files, hugging_face, image_folder)
 def folder() -> Path:
     """The data folder where `data.dir` names none."""
     if named := os.environ.get("APPROXTRAIN_DATA"):
-        return Path(named).expanduser()
+        return expanded(named)
     if sys.platform == "win32":
         cache = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     elif sys.platform == "darwin":
         cache = Path("~/Library/Caches")
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return cache.expanduser() / "approxtrain"
+    try:
+        return cache.expanduser() / "approxtrain"
+    except RuntimeError:  # pathlib's own
+        raise ConfigError(
+            "You have no home folder, which the data folder would be in: name one, data.dir=PATH or APPROXTRAIN_DATA."
+        ) from None
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with its `~` replaced, which stays where there is no such user, as in a shell."""
+    return Path(os.path.expanduser(path))
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an OSError of the block, which reads images, into a DataError that names the file and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        what = f"`{error.filename}`" if error.filename else "The data set"
+        raise DataError(
+            f"{what} cannot be read: {error.strerror or error}. Make it readable for you, or give another path or name."
+        ) from error
 
 
 def open_named(name: str, directory: str | Path | None = None, channels: int | None = None) -> Dataset:
@@ -89,7 +113,7 @@ def locate(name: str, directory: str | Path | None) -> Path:
 
 
 def _root(directory: str | Path | None) -> Path:
-    return folder() if directory is None else Path(directory).expanduser()
+    return folder() if directory is None else expanded(directory)
 
 
 def _cifar(name: str, root: Path) -> Path | None:
@@ -145,6 +169,7 @@ def is_cifar(name: str, directory: str | Path | None) -> bool:
     return name in OFFICIAL or _cifar(name, _root(directory)) is not None
 
 
+@explained()
 def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[cifar.Check]]:
     """Hash the images again: where they came from, and each checksum beside the expected one. DataError."""
     if name == DRAWN:
@@ -155,10 +180,11 @@ def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[ci
     checks = cifar.official_checks(batches) if name in OFFICIAL else _own_checks(batches)
     if all(check.passed for check in checks):  # bytes that changed may not even decode
         actual = fingerprint(*cifar.decode(batches))
-        checks.append(cifar.Check("decoded images sha256", _manifest(path).get("sha256"), actual))
+        checks.append(cifar.Check("decoded images sha256", _manifest(path)["sha256"], actual))
     return str(path), checks
 
 
+@explained()
 def add(source: Path, name: str | None = None, directory: str | Path | None = None) -> ImageSet:
     """Verify an archive or folder and copy its batches, byte for byte, into the data folder, with a manifest.
 
@@ -168,9 +194,10 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
         _check_name(name)
     if name == DRAWN:
         raise ConfigError(f"`{DRAWN}` is the name of the images that the program draws; choose another one.")
-    path = cifar.find(source.expanduser())
+    source = expanded(source)
+    path = cifar.find(source)
     if path is None:
-        kind = next((kind for kind in OWN if source.exists() and kind.is_one(source.expanduser())), None)
+        kind = next((kind for kind in OWN if source.exists() and kind.is_one(source)), None)
         if kind is not None:
             raise DataError(
                 f"`{source}` is {kind.KIND}, which needs no import. Train on it where it lies: "
@@ -216,21 +243,28 @@ def _own_checks(batches: cifar.Batches) -> list[cifar.Check]:
     """Checks of images of another origin, against the manifest that `data import` wrote beside them, if any."""
     if batches.archive_sha256 is not None:
         return [cifar.Check(f"{batches.path.name} sha256", None, batches.archive_sha256)]
-    recorded = _manifest(batches.path).get("files", {})
+    recorded = _manifest(batches.path)["files"]
     return [
         cifar.Check(f"{file} sha256", recorded.get(file), hashlib.sha256(content).hexdigest())
         for file, content in zip(batches.layout.files, batches.contents, strict=True)
     ]
 
 
-def _manifest(path: Path) -> dict:
+def _manifest(path: Path) -> dict[str, Any]:
+    """What `data import` noted of the images in the folder: the digest of each of `files`, and `sha256` of them all."""
     file = path / MANIFEST
     if not file.is_file():
-        return {}
+        return {"files": {}, "sha256": None}
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"`{file}` is damaged: {error}. Remove the folder and import the images again.") from error
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(digest, str) for digest in (noted["sha256"], *noted["files"].values())):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"`{file}` is damaged: it is not what `data import` writes. Import the images again, or remove it: they "
+            "are then not checked."
+        ) from error
+    return noted
 
 
 def _write(target: Path, batches: cifar.Batches, dataset: ImageSet) -> None:

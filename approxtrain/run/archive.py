@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
-from approxtrain.errors import ConfigError
+from approxtrain.errors import CheckpointError, ConfigError
 from approxtrain.run import checkpoint, divergence, record
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
@@ -50,6 +50,16 @@ ELSEWHERE = {
 Status = Literal["finished", "diverged", "unfinished"]
 STATUSES = ("finished", "diverged", "unfinished")
 """The better one first."""
+
+_NUMBERS = {
+    "train": ("step", "epoch", "loss", "accuracy", "learning_rate"),
+    "validation": ("step", "epoch", "loss", "accuracy"),
+    "probe": ("step", "epoch", "layer"),
+    record.TIMING: ("step", "epoch", "seconds", "steps", "images_per_second"),
+}
+"""What a row has to say in numbers, by its kind; of timing.jsonl all rows are of one."""
+_OF_SUMMARY = ("data", "trajectory", "environment", "final_accuracy", "best_accuracy", "by_seed")
+"""What a summary has to say."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,12 @@ def identity(config: Config, data: dict[str, Any], trajectory: int | None = None
 
 
 def of_folder(path: Path) -> list[Archive]:
-    """What the run folder at `path` holds by now, an archive for each seed. ConfigError where it is no run folder."""
+    """What the run folder at `path` holds by now, an archive for each seed. ConfigError where it is no run folder, or
+    its summary is damaged; CheckpointError where rows are."""
     if not (path / CONFIG).is_file():
         raise ConfigError(f"`{path}` holds no {CONFIG}, so it is not the folder of a run.")
     config = configuration.load(str((path / CONFIG).absolute()))
-    rows, timing = (_numbers(record.rows(path / name)) for name in (record.METRICS, record.TIMING))
+    rows, timing = _rows(path / record.METRICS), _rows(path / record.TIMING, record.TIMING)
     summary = _summary(path, config, rows)
     nothing = {"data": {}, "trajectory": UNKNOWN, "environment": {}}
     known = summary or checkpoint.latest_meta(path / CHECKPOINTS) or nothing
@@ -160,10 +171,12 @@ def read(path: Path) -> Archive:
 def read_json(path: Path) -> Any:
     """What is in the file at `path`. ConfigError where it cannot be read."""
     try:
+        if path.exists() and not path.is_file():  # a device has no end
+            raise ValueError("it is no file")
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"`{path}` does not exist.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
 
 
@@ -182,11 +195,36 @@ def _numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _rows(path: Path, of: str | None = None) -> list[dict[str, Any]]:
+    """The rows in the file at `path`, which say what rows of the kind `of` do; None: of the kind that each names."""
+    rows = _numbers(record.rows(path))
+    for line, row in enumerate(rows, start=1):
+        kind = of or row.get("kind")
+        words = [] if of else ["kind", *["method"] * (kind == "probe")]
+        wrong = [name for name in words if not isinstance(row.get(name), str)]
+        wrong += [name for name in _NUMBERS.get(str(kind), ("step",)) if not isinstance(row.get(name), int | float)]
+        if wrong:
+            raise CheckpointError(
+                f"`{path}` is damaged: line {line} says nothing of {', '.join(wrong)}, or something else. Bring the "
+                "file back from a backup."
+            )
+    return rows
+
+
 def _summary(path: Path, config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """summary.json, where it is that of the run as it stands: not that of a shorter one which went on."""
-    summary = read_json(path / record.SUMMARY) if (path / record.SUMMARY).is_file() else {}
+    file = path / record.SUMMARY
+    summary = read_json(file) if file.is_file() else {}
     steps = max((row["step"] for row in rows), default=0)
-    return summary if (summary.get("epochs"), summary.get("steps")) == (config.train.epochs, steps) else {}
+    if isinstance(summary, dict) and (summary.get("epochs"), summary.get("steps")) != (config.train.epochs, steps):
+        return {}
+    missing = [name for name in _OF_SUMMARY if not (isinstance(summary, dict) and name in summary)]
+    if missing:
+        raise ConfigError(
+            f"`{file}` is damaged: it lacks {', '.join(missing)}. Remove it, and have it written again: "
+            f"`approxtrain train --resume {path}`."
+        )
+    return summary
 
 
 def _status(summary: dict[str, Any], diverged: dict[str, Any] | None, done: int, epochs: int) -> tuple[Status, str]:

@@ -6,9 +6,10 @@ first touch of every page of the next one is a page fault, which takes longer th
 
 **Compiled programs are kept on disk**, so that the next run of the same network starts at once: in jax's own
 compilation cache, in `$XDG_CACHE_HOME/approxtrain/programs` (`~/.cache` where that is not set), in a folder for each
-kind of processor, because a program for one may stop another. `JAX_COMPILATION_CACHE_DIR` names another folder,
-`JAX_ENABLE_COMPILATION_CACHE=0` turns it off. Nothing in it is needed: delete it when you like. Our own convolutions
-on a CPU are not in it: a program calls them by name, and each process compiles them anew.
+kind of processor, because a program for one may stop another. They are native code that is run unread, so that the
+folder must be the user's alone. `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0`
+turns it off. Nothing in it is needed: delete it when you like. Our own convolutions on a CPU are not in it: a program
+calls them by name, and each process compiles them anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import ctypes
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+
+from approxtrain import disk
+from approxtrain.errors import DiskError
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # the numbers of <malloc.h>
 _SETTINGS = {
@@ -46,22 +51,50 @@ def keep_freed_memory() -> bool:
     return freed_memory_kept
 
 
-def keep_programs(folder: Path | None = None) -> Path | None:
-    """Turn jax's cache on for this process; returns its folder, or None where the user's own settings stand."""
+def keep_programs(folder: Path | None = None, warn: Callable[[str], None] = lambda text: None) -> Path | None:
+    """Turn jax's cache on for this process, in a part of `folder`; returns that part.
+
+    None where the user's own settings stand, and where the folder is not this user's alone: `warn` gets a sentence.
+    """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
+        return None
+    try:
+        folder = folder or _cache_folder()
+        part = folder / _processor_kind()
+        _make_private(folder)
+        _make_private(part)
+    except DiskError as error:
+        warn(
+            f"compiled programs are not kept. {error} Or name another folder (JAX_COMPILATION_CACHE_DIR=FOLDER), or do "
+            "without (JAX_ENABLE_COMPILATION_CACHE=0)."
+        )
         return None
     import jax
 
-    folder = folder or _cache_folder()
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(part))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder
+    return part
 
 
 def _cache_folder() -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "approxtrain" / "programs" / _processor_kind()
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # pathlib's own
+        raise DiskError("You have no home folder: set HOME or XDG_CACHE_HOME.") from None
+    return root / "approxtrain" / "programs"
+
+
+def _make_private(folder: Path) -> None:
+    """Make `folder`, closed to others. DiskError where it was there and others may have put programs into it."""
+    with disk.explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its parents are made as the user's umask has it
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            raise DiskError(f"`{folder}` belongs to another user, whose programs would be run: remove it.")
+        if found.st_mode & 0o022:
+            raise DiskError(f"Others can write to `{folder}`, and their programs would be run: remove it.")
+        folder.chmod(0o700)
 
 
 def _processor_kind() -> str:

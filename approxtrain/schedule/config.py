@@ -91,7 +91,9 @@ def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return params
 
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+LARGEST = 2**31 - 1
+"""Of whole numbers: a compiled program counts its steps in 32 bits."""
+Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 
 
 def _number_or_share(value: Any) -> Any:
@@ -105,7 +107,7 @@ def _number_or_share(value: Any) -> Any:
 
 Epoch = Annotated[int | str, BeforeValidator(_number_or_share)]
 """The number of an epoch, or a share of the run."""
-Step = Annotated[int, Field(strict=True, ge=0)]
+Step = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 LayerNumbers = tuple[Count, ...]
 Row = tuple[str, ...]
 MethodName = Annotated[str, AfterValidator(_known_method)]

@@ -12,6 +12,7 @@ from math import lcm
 
 import numpy as np
 
+from approxtrain.schedule.config import LARGEST
 from approxtrain.schedule.stamps import Stamp
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
@@ -42,7 +43,8 @@ class _Piece:
 def phases_of(stamps: Sequence[Stamp], layers: int) -> tuple[tuple[Method, ...], Phases]:
     """The methods in order of first use, and the phases. ValueError if a period is too long to tabulate."""
     cells = list(dict.fromkeys([make("full"), *(stamp.method for stamp in stamps)]))
-    starts = sorted({0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)})
+    borders = {0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)}
+    starts = sorted(border for border in borders if border <= LARGEST)  # no run comes to a later one
     merged: list[_Piece] = []
     for first, stop in zip(starts, [*starts[1:], None], strict=True):
         merged.append(_paint(first, stop, stamps, cells, layers))

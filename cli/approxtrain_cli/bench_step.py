@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from approxtrain.errors import ConfigError
+from approxtrain_cli import output
 from approxtrain_cli.bench_kernel import Json, Rounds
 from approxtrain_cli.bench_kernel_tables import wide_console
 
@@ -60,7 +61,7 @@ def bench_step(
     from approxtrain.run.environment import this_environment
     from approxtrain_cli.bench_step_tables import tables
 
-    process.keep_programs()
+    process.keep_programs(warn=output.warn)
     here = this_environment()
     bench = StepBench(next(iter(configs.values())))
     done = itertools.count(1)

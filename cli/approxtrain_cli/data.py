@@ -97,6 +97,7 @@ def verify(
 def _verdict(expected: str | None, found: str) -> str:
     if expected is None:
         return f"{found}, none recorded to compare with"
+    expected = escape(expected)  # of a manifest, which anybody may have written
     return f"{found}, as expected" if found == expected else f"[red]{found}, expected {expected}[/red]"
 
 

@@ -49,7 +49,7 @@ def evaluate(
 
     found = measure(run, overrides or [], split.value, checkpoint.value, seed)
     for warning in found["warnings"]:
-        output.tell(f"warning: {warning}")
+        output.warn(warning)
     if as_json:
         print(json.dumps(found))
         return

@@ -36,7 +36,7 @@ def export(
 
     loaded = load_run(run, which=checkpoint.value, seed=seed)
     for warning in loaded.warnings:
-        output.tell(f"warning: {warning}")
+        output.warn(warning)
     file = out or run.with_name(f"{run.resolve().name}.{file_format.value}")
     write_safetensors(loaded, file)
     print(f"written   {file}: {len(loaded.arrays)} arrays of step {loaded.step}, {file.stat().st_size / 1e6:.1f} MB")

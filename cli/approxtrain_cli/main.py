@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
+from approxtrain.errors import ApproxtrainError, ConfigError, DiskError, InterruptedRun
 from approxtrain.run import process
 from approxtrain_cli import (
     bench_kernel,
@@ -70,13 +70,21 @@ def main() -> None:
     debug = "--debug" in arguments or os.environ.get("APPROXTRAIN_DEBUG", "0") not in ("", "0")
     try:
         app([argument for argument in arguments if argument != "--debug"], prog_name="approxtrain")
-    except ApproxtrainError as error:
+    except (ApproxtrainError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # not of a path
         if debug:
             output.tell(traceback.format_exc().rstrip())
-        output.tell(_message(error))
-        sys.exit(error.exit_code)
+        known = _of_path(error) if isinstance(error, OSError) else error
+        output.tell(_message(known))
+        sys.exit(known.exit_code)
     finally:
         output.settle()
+
+
+def _of_path(error: OSError) -> DiskError:
+    """What is left of a path of the command line that cannot even be looked at: too long, or in a closed folder."""
+    return DiskError(f"`{error.filename}` cannot be used: {error.strerror}. Give another path, or open it for you.")
 
 
 def _message(error: ApproxtrainError) -> str:

@@ -53,6 +53,11 @@ def tell(text: str) -> None:
         _to_nowhere(sys.stderr)
 
 
+def warn(text: str) -> None:
+    """A warning on standard error."""
+    tell(f"warning: {text}")
+
+
 def settle() -> None:
     """Have nothing left on standard error that would fail, and change the exit code, when the interpreter exits."""
     if sys.stderr is None:

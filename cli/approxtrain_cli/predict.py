@@ -41,7 +41,7 @@ def predict(
     pictures = list(files.image_files(images))
     loaded = load_run(run, which=checkpoint.value, seed=seed)
     for warning in loaded.warnings:
-        output.tell(f"warning: {warning}")
+        output.warn(warning)
     width = max(len(str(path)) for path in pictures)
     broken: list[str] = []
     for start in range(0, len(pictures), AT_ONCE):

@@ -98,7 +98,7 @@ def _reproduce(
     console.print("starting jax …")
     from approxtrain.run import process
 
-    process.keep_programs()
+    process.keep_programs(warn=output.warn)
     if dataset:
         _show(console, out, list(zip(planned, there, strict=True)), dataset)
     right = experiments.get("table1") not in chosen or reproduce_kernel.run(console, out, budget.rounds, dry_run)

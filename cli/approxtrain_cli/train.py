@@ -84,7 +84,7 @@ def _run(config: Config, folder: RunFolder, dataset: ImageSet | None = None) -> 
         from approxtrain.run import process
         from approxtrain.training.loop import Run  # this imports jax, which takes seconds
 
-        process.keep_programs()
+        process.keep_programs(warn=progress.warn)
 
         summary = Run(config, folder, progress, dataset).train()
     progress.conclude(summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_verify_shows_what_differs_and_ends_with_3(own_folder: Path, tmp_path, t
     (line,) = (line for line in result.output.splitlines() if "expected" in line and "as expected" not in line)
     assert line.startswith("  test_batch.bin sha256: ")
     assert "1 of 6 differ" in result.output
+
+
+def test_verify_shows_what_a_manifest_says_and_takes_it_for_no_markup(tmp_path, tiny) -> None:
+    folder = tiny.folder(tmp_path, tiny.binary)
+    sums = {f"data_batch_{number}.bin": "[/]" for number in range(1, 6)} | {"test_batch.bin": "[link=x]y[/link]"}
+    (folder / "manifest.json").write_text(json.dumps({"sha256": "", "files": sums}))
+    result = invoke("verify", "--name", "mine", "--dir", folder)
+    assert result.exit_code == 3, result.output
+    assert "expected [/]\n" in result.output
+    assert "expected [link=x]y[/link]\n" in result.output
 
 
 def test_verify_says_where_nothing_is_recorded(tmp_path: Path, tiny) -> None:

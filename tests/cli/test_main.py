@@ -88,6 +88,16 @@ def test_an_error_of_ours_is_not_hidden(failing, monkeypatch):
         failing(ZeroDivisionError())
 
 
+@pytest.mark.parametrize(
+    "arguments", [("report",), ("train", "--resume"), ("train", "--out"), ("predict", "run"), ("cp", "quickstart")]
+)
+def test_a_path_that_cannot_be_looked_at_is_told_without_a_traceback(call, arguments, tmp_path):
+    ended = call(*arguments, tmp_path / ("a" * 300))
+    assert ended.code == 6
+    assert ended.err.startswith(f"error: `{tmp_path}/aaa")
+    assert ended.err.endswith("` cannot be used: File name too long. Give another path, or open it for you.\n")
+
+
 def test_a_closed_pipe_ends_it_quietly(program):
     read, write = os.pipe()
     os.close(read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def silent(request: BaseHTTPRequestHandler) -> None:
     time.sleep(4.0)
 
 
+def redirecting(target: str):
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302)
+        request.send_header("Location", target)
+        request.end_headers()
+
+    return answer
+
+
 def run(tmp_path: Path, server: Server, *names: str, **options) -> Path:
     return fetch.fetch(tmp_path / "data", mirrors=server.urls(*names), patience=QUICK, **options)
 
@@ -177,6 +187,72 @@ def test_the_next_mirror_is_tried_after(tmp_path, server: Server, archive: bytes
     path = run(tmp_path, server, "bad", "good", say=said.append)
     assert path.read_bytes() == archive
     assert reason in said[1]
+
+
+@pytest.mark.parametrize(
+    "target", ["http://[::1/", "http://a..b/", "http://127.0.0.1:port/", "ftp:x", "file:///dev/zero"]
+)
+def test_the_next_mirror_is_tried_after_a_redirect_to_nowhere(tmp_path, server: Server, archive: bytes, target) -> None:
+    server.answers |= {"bad": redirecting(target), "good": whole(archive)}
+    assert run(tmp_path, server, "bad", "good").read_bytes() == archive
+
+
+def test_the_next_mirror_is_tried_after_headers_that_come_drop_by_drop(tmp_path, server: Server, archive) -> None:
+    tired = threading.Event()
+
+    def drop(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        for letter in b"X-Never: " + b"x" * 40:
+            request.wfile.write(bytes([letter]))
+            if tired.wait(0.1):
+                break
+
+    server.answers |= {"bad": drop, "good": whole(archive)}
+    said: list[str] = []
+    patience = fetch.Patience(silence=2.0, head=0.3)
+    path = fetch.fetch(tmp_path, mirrors=server.urls("bad", "good"), patience=patience, say=said.append)
+    tired.set()
+    assert path.read_bytes() == archive
+    assert said[1] == "it did not answer within 0.3 s: trying the next mirror"
+
+
+def test_of_several_that_fetch_at_once_one_downloads_and_the_others_wait(tmp_path, server: Server, archive) -> None:
+    others_wait = threading.Semaphore(0)
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        for _ in range(2):
+            others_wait.acquire(timeout=1.0)
+        whole(archive)(request)
+
+    def say(text: str) -> None:
+        if "another process is downloading" in text:
+            others_wait.release()
+
+    server.answers["good"] = answer
+    with ThreadPoolExecutor() as pool:  # a lock is of an open folder: threads stand in for processes
+        paths = {each.result() for each in [pool.submit(run, tmp_path, server, "good", say=say) for _ in range(3)]}
+    (path,) = paths
+    assert path.read_bytes() == archive
+    assert server.requests == [("good", None)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_one_that_fails_lets_the_next_one_go_on_where_it_stopped(tmp_path, server: Server, archive: bytes) -> None:
+    waiting = threading.Event()
+    turns = iter([plain(archive[:70_000], promised=len(archive)), whole(archive)])
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        waiting.wait(1.0)
+        next(turns)(request)
+
+    server.answers["mirror"] = answer
+    with ThreadPoolExecutor() as pool:
+        ends = [
+            pool.submit(run, tmp_path, server, "mirror", say=lambda text: "waiting" in text and waiting.set())
+            for _ in range(2)
+        ]
+    assert sorted(type(end.exception()).__name__ for end in ends) == ["DataError", "NoneType"]
+    assert server.requests == [("mirror", None), ("mirror", "bytes=70000-")]
 
 
 def test_slow_mirrors_get_a_second_turn_when_no_other_delivers(tmp_path, server: Server, archive: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from approxtrain import config, disk
-from approxtrain.errors import ConfigError, DivergedError, InterruptedRun
+from approxtrain.errors import CheckpointError, ConfigError, DivergedError, InterruptedRun
 from approxtrain.report import inputs
 from approxtrain.run import archive, divergence
 from approxtrain.run.archive import TRAJECTORY
@@ -244,3 +244,52 @@ def test_a_file_that_is_no_archive_is_an_error_that_names_it(name, content, mess
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="holds no run folder and no archive"):
         inputs.read([tmp_path])
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"finished"', '{"epochs": 2, "steps": 12}'])
+def test_a_summary_that_is_none_is_an_error_that_says_how_to_have_it_again(copy, content):
+    (copy / "summary.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"summary\.json` is damaged: it lacks data, .* --resume") as error:
+        inputs.read([copy])
+    assert str(copy) in str(error.value)
+
+
+def test_an_empty_summary_is_that_of_a_run_that_has_not_finished(copy):
+    (copy / "summary.json").write_text("{}")
+    assert inputs.read([copy]).archives[0].status == "unfinished"
+
+
+@pytest.mark.parametrize("other", [None, "much", [1]], ids=["nothing", "a word", "a list"])
+@pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("metrics.jsonl", 1, "epoch"),
+        ("metrics.jsonl", 2, "learning_rate"),
+        ("metrics.jsonl", 3, "accuracy"),
+        ("timing.jsonl", 2, "epoch"),
+        ("timing.jsonl", 1, "seconds"),
+    ],
+)
+def test_a_row_without_one_of_its_numbers_is_an_error_that_names_the_line(copy, name, line, key, other):
+    change(copy / name, line, key, other)
+    with pytest.raises(CheckpointError, match=rf"{name}` is damaged: line {line} says nothing of {key}, or"):
+        inputs.read([copy])
+
+
+def test_a_row_of_no_kind_is_an_error(copy):
+    change(copy / "metrics.jsonl", 2, "kind", None)
+    with pytest.raises(CheckpointError, match="line 2 says nothing of kind"):
+        inputs.read([copy])
+
+
+def change(path: Path, line: int, key: str, value: object) -> None:
+    """Have a row say `value` of `key`, or nothing where it is None."""
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    del rows[line - 1][key]
+    rows[line - 1] |= {} if value is None else {key: value}
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_a_device_is_no_archive():
+    with pytest.raises(ConfigError, match="`/dev/zero` cannot be read as JSON: it is no file"):
+        inputs.read([Path("/dev/zero")])

@@ -76,7 +76,7 @@ RUN = [
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache in a folder of its own, which keeps every program."""
+    """A cache in a folder of its own, made under a umask that forbids nothing, which keeps every program."""
     from jax.experimental.compilation_cache import compilation_cache
 
     names = [f"jax_persistent_cache_min_{what}" for what in ("compile_time_secs", "entry_size_bytes")]
@@ -85,7 +85,12 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setattr(process, "SHORTEST", 0.0)
     compilation_cache.reset_cache()
-    yield process.keep_programs(tmp_path / "kept")
+    umask = os.umask(0)
+    try:
+        folder = process.keep_programs(tmp_path / "kept")
+    finally:
+        os.umask(umask)
+    yield folder
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -115,6 +120,70 @@ def test_a_program_with_code_of_our_own_is_kept_without_a_word(cache):
         program = jax.jit(f).lower(x, w).compile()
     assert "approxtrain_forward_" in program.as_text()
     assert len(kept(cache)) == 1
+
+
+def test_an_entry_that_cannot_be_read_is_compiled_again(cache):
+    def f(x):
+        return jnp.cos(x) @ x
+
+    expected = jax.jit(f)(jnp.ones((8, 8)))
+    (name,) = kept(cache)
+    jax.clear_caches()
+    (cache / name).write_bytes(b"no program")
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache entry"):
+        assert (jax.jit(f)(jnp.ones((8, 8))) == expected).all()
+
+
+def refusal(folder: Path) -> str:
+    """What is said of a folder in which no programs are kept."""
+    said: list[str] = []
+    before = jax.config.jax_compilation_cache_dir
+    assert process.keep_programs(folder, said.append) is None
+    assert jax.config.jax_compilation_cache_dir == before
+    (text,) = said
+    assert text.startswith("compiled programs are not kept. ")
+    assert "JAX_COMPILATION_CACHE_DIR=FOLDER" in text
+    return text
+
+
+@pytest.fixture
+def own_settings(monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_kept_programs_are_the_users_alone_whatever_the_umask(cache):
+    assert [folder.stat().st_mode & 0o777 for folder in (cache.parent, cache)] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+@pytest.mark.parametrize("inside", [False, True], ids=["the folder", "a part of it"])
+def test_programs_that_others_could_have_written_are_not_run(tmp_path, own_settings, mode: int, inside: bool):
+    loose = tmp_path / process._processor_kind() if inside else tmp_path
+    loose.mkdir(exist_ok=True)
+    loose.chmod(mode)
+    assert f"Others can write to `{loose}`, and their programs would be run: remove it." in refusal(tmp_path)
+
+
+def test_programs_of_another_user_are_not_run(tmp_path, own_settings, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert f"`{tmp_path}` belongs to another user, whose programs would be run: remove it." in refusal(tmp_path)
+
+
+def test_programs_are_not_kept_where_no_folder_can_be_made(tmp_path, own_settings):
+    (tmp_path / "file").touch()
+    assert "file/programs` cannot be written: Not a directory" in refusal(tmp_path / "file" / "programs")
+
+
+def test_programs_are_not_kept_for_a_user_without_a_home(own_settings, monkeypatch):
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    said: list[str] = []
+    assert process.keep_programs(warn=said.append) is None
+    assert "You have no home folder: set HOME or XDG_CACHE_HOME." in said[0]
 
 
 def test_cache_settings_of_the_users_own_are_left_alone(monkeypatch, tmp_path):

@@ -201,6 +201,16 @@ def test_a_finished_run_that_is_resumed_writes_its_summary_again_and_trains_noth
     assert (tmp_path / "run" / record.SUMMARY).is_file()
 
 
+@pytest.mark.parametrize("damaged", ["{}", "[]", "null", '{"steps": '])
+def test_a_damaged_summary_is_written_again_from_the_rows(tmp_path, small, configure, damaged):
+    """Of a run without a step, which compiles nothing."""
+    config = configure({"name": "full"}, epochs=1)
+    with RunFolder.create(tmp_path / "run") as folder:
+        run = Run(config, folder, Note())
+        (folder.path / record.SUMMARY).write_text(damaged)
+        assert run._summary_of_what_is_done(run.workload.total_steps) is None
+
+
 @pytest.mark.gate
 def test_the_summary_of_a_shorter_run_is_not_taken_for_that_of_the_longer_one(tmp_path, small, configure):
     short, long = (configure({"name": "full"}, epochs=epochs) for epochs in (1, 2))
