@@ -3,7 +3,8 @@
 
 A 2×2 convolution sees the image. Three groups follow, of convolution, 2×2 max pooling, batch norm, GELU, convolution,
 batch norm, GELU; then the largest value of each channel, and a linear layer whose result is scaled down. Convolutions
-begin as the identity in their first channels (Dirac), so that even the first steps reach every layer.
+begin as the identity in their first channels (Dirac), so that even the first steps reach every layer. In evaluation the
+logits are the mean of those of the image and of its mirror image.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Group(nnx.Module):
 
 
 class AirNet(nnx.Module):
-    """`widths` of the three groups; airbench94 has 64, 256 and 256."""
+    """`widths` of the three groups; airbench94 has 64, 256 and 256. `mirrored`: whether evaluation sees both images."""
 
     def __init__(
         self,
@@ -52,9 +53,11 @@ class AirNet(nnx.Module):
         widths: tuple[int, int, int] = (64, 128, 128),
         *,
         in_channels: int = 3,
+        mirrored: bool = True,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        self.mirrored, self.deterministic = mirrored, False  # `eval()` makes the latter true
         first = 24
         self.patches = nnx.Conv(in_channels, first, (2, 2), padding="VALID", dtype=dtype, rngs=rngs)
         pairs = zip((first, *widths), widths, strict=False)
@@ -62,6 +65,12 @@ class AirNet(nnx.Module):
         self.logits = nnx.Linear(widths[-1], classes, use_bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        if self.mirrored and self.deterministic:
+            return (self.of_one(x) + self.of_one(x[:, :, ::-1])) / 2
+        return self.of_one(x)
+
+    def of_one(self, x: jax.Array) -> jax.Array:
+        """The logits of images as they are, `[N, classes]`."""
         x = nnx.gelu(self.patches(x))
         for group in self.groups:
             x = group(x)

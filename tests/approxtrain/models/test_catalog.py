@@ -11,6 +11,7 @@ from flax import nnx
 from approxtrain import models
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
+from approxtrain.models.airnet import AirNet
 from approxtrain.models.forward import forward
 from approxtrain.models.resnet_cifar import Block
 
@@ -96,3 +97,17 @@ def test_a_precision_that_a_network_does_not_take_is_an_error_and_not_float32():
     Model("m", "", "tests.networks:Small").check("bfloat16")
     with pytest.raises(ConfigError, match=r"`train.precision` \(='bfloat16'\): tests.networks:Biased takes no `dtype`"):
         Model("m", "", "tests.networks:Biased").check("bfloat16")
+
+
+def test_airnet_takes_an_image_for_its_mirror_image_in_evaluation_and_in_nothing_else():
+    x = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    network, alone = (AirNet(widths=(8, 8, 8), mirrored=mirrored, rngs=nnx.Rngs(0)) for mirrored in (True, False))
+
+    def both(network: nnx.Module, *, training: bool) -> list[np.ndarray]:
+        return [np.asarray(forward(network, image, training=training)) for image in (x, x[:, :, ::-1])]
+
+    evaluated, of_one = both(network, training=False), both(alone, training=False)
+    np.testing.assert_allclose(evaluated[0], evaluated[1], rtol=1e-5)
+    np.testing.assert_allclose(evaluated[0], sum(of_one) / 2, rtol=1e-5)
+    trained = both(network, training=True)
+    assert np.abs(trained[0] - trained[1]).max() > 1e-3
