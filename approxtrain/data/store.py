@@ -118,7 +118,7 @@ def _check_name(name: str) -> None:
 
 def read(name: str, directory: str | Path | None = None) -> ImageSet:
     """Data set `name`, in a form of CIFAR's, verified. Its `sha256` is that of the decoded images."""
-    return _dataset(name, cifar.read(locate(name, directory)))
+    return _dataset(name, cifar.read(locate(name, directory), _official(name)))
 
 
 def draw() -> ImageSet:
@@ -151,7 +151,7 @@ def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[ci
         drawn = draw()
         return drawn.source, [cifar.Check("drawn images sha256", shapes.SHA256, drawn.sha256)]
     path = locate(name, directory)
-    batches = cifar.read(path)
+    batches = cifar.read(path, _official(name))
     checks = cifar.official_checks(batches) if name in OFFICIAL else _own_checks(batches)
     if all(check.passed for check in checks):  # bytes that changed may not even decode
         actual = fingerprint(*cifar.decode(batches))
@@ -177,7 +177,7 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
                 f"approxtrain train data.dir={source} data.name={name or 'NAME'}"
             )
         raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR batches, nor does it hold one.")
-    batches = cifar.read(path)
+    batches = cifar.read(path, _official(name))
     name = name or batches.layout.dataset
     dataset = _dataset(name, batches)
     root = _root(directory)
@@ -189,6 +189,11 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
             f"`{root / name}` holds other images already. Remove it, or give these another name: --name NAME."
         )
     return dataset
+
+
+def _official(name: str | None) -> tuple[str, ...]:
+    """The data sets whose official bytes are meant by a name, or by none."""
+    return OFFICIAL if name is None else (name,) if name in OFFICIAL else ()
 
 
 def _dataset(name: str, batches: cifar.Batches) -> ImageSet:
