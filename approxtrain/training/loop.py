@@ -220,21 +220,26 @@ class Run:
 
     def _finished(self, step: int, losses: list[float], seconds: float | None) -> None:
         for seed, loss in zip(self.seeds, losses, strict=True):
-            if math.isfinite(loss):
-                continue
-            of_seed = f" of seed {seed}" if len(self.seeds) > 1 else ""
-            methods = sorted({method.label for method in self.workload.schedule.column(step)})
-            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
-            raise DivergedError(
-                f"The loss of step {step + 1}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
-                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
-                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}.",
-                step + 1,
-                loss,
-            )
+            if not math.isfinite(loss):
+                raise self._diverged(step, seed, loss)
         if seconds is not None:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
+
+    def _diverged(self, step: int, seed: int, loss: float) -> DivergedError:
+        """What to blame for a loss: the forward pass is exact under every method, so it is the update before it."""
+        what = f"The loss of step {step + 1}{f' of seed {seed}' if len(self.seeds) > 1 else ''} is {loss}"
+        if step == 0:
+            message = f"{what}, before anything was trained: the network, its initial weights or the images are why."
+        else:
+            methods = sorted({method.label for method in self.workload.schedule.column(step - 1)})
+            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
+            message = (
+                f"{what}, under the methods {', '.join(methods)} of step {step}, whose update came before it. "
+                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
+                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}."
+            )
+        return DivergedError(message, step + 1, loss)
 
     def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()
