@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ class Run:
         """
         state, written = self._restore()
         self.folder.refuse_moved()
+        if not self.folder.config.exists():  # the first of all: what is killed from here on can be resumed
+            disk.write(self.folder.config, configuration.dump(self.config))
         with record.Record(self.folder.path, written) as rows, Interruption(self.listener.stopping) as interruption:
             disk.write(self.folder.config, configuration.dump(self.config))
             start = int(state.step)
@@ -215,7 +218,7 @@ class Run:
             raise InterruptedRun(
                 interruption.signal_number,
                 f"Stopped by a signal after step {step}, which is saved. "
-                f"Go on with: approxtrain train --resume {self.folder.path}",
+                f"Go on with: approxtrain train --resume {quote(str(self.folder.path))}",
             )
 
     def _finished(self, step: int, losses: list[float], seconds: float | None) -> None:
@@ -266,8 +269,9 @@ class Run:
             "trajectory": self.facts.trajectory,
             "environment": self.facts.environment,
         }
-        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         curves.plot(self.folder.path)
+        # the last of all: where it is, a run that is resumed has nothing more to do
+        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         return summary
 
     def _reading(self) -> dict[str, Any]:
