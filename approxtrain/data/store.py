@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from approxtrain import disk
@@ -70,7 +71,7 @@ def locate(name: str, directory: str | Path | None) -> Path:
     if kind is not None:
         raise DataError(
             f"`{own}` is {kind.KIND}, and not `{name}` in CIFAR's form. It needs no import and has no recorded "
-            f"checksums; train on it where it lies: data.dir={own} data.name=NAME, with a name of your own."
+            f"checksums; train on it where it lies: data.dir={quote(str(own))} data.name=NAME, with a name of your own."
         )
     official = name in OFFICIAL
     if directory is not None and not root.exists():
@@ -174,7 +175,7 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
         if kind is not None:
             raise DataError(
                 f"`{source}` is {kind.KIND}, which needs no import. Train on it where it lies: "
-                f"approxtrain train data.dir={source} data.name={name or 'NAME'}"
+                f"approxtrain train data.dir={quote(str(source))} data.name={name or 'NAME'}"
             )
         raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR batches, nor does it hold one.")
     batches = cifar.read(path, _official(name))
