@@ -32,7 +32,7 @@ _ADVICE = {
 def write(path: Path, content: str | bytes) -> None:
     """Replace the file at `path` by `content` in one step. Raises DiskError."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = unfinished(path)
     with explained(path):
         try:
             temporary.write_bytes(data)
@@ -42,6 +42,11 @@ def write(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Where `write` puts the content of `path` first; what is there later was left by a process that was killed."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def write_json(path: Path, values: Any, *, make_folder: bool = True) -> None:

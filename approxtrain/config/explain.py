@@ -90,6 +90,8 @@ def _rule(finding: ErrorDetails, path: Path, model: type[BaseModel]) -> str:
         return _unknown(path, model)
     if kind == "value_error":
         return str(finding["ctx"]["error"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    if kind == "greater_than_equal":
+        return f"must be greater than or equal to {finding['ctx']['ge']:g}"  # pyright: ignore[reportTypedDictNotRequiredAccess]
     return TYPES.get(kind) or finding["msg"].replace("Input should be", "must be", 1)
 
 

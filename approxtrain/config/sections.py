@@ -29,6 +29,7 @@ def _absolute_path(folder: str) -> Path:
 Target = Annotated[str, AfterValidator(_is_target)]
 
 SEEDS = 2**32
+SMALLEST = 1e-30  # much below it float32 has only 0, and nothing would be learnt
 
 
 class Section(BaseModel):
@@ -154,7 +155,7 @@ class TrainConfig(Section):
     """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Field(strict=False)] = ("tensorboard",)
     """Where figures are shown while the network trains, besides the run's own rows; none: []."""
-    seeds: Count = 1
+    seeds: int = Field(default=1, ge=1, le=1000)
     """Seeds that one run trains at once, in one program: `seed`, `seed` + 1, …"""
     seeds_by: Literal["map", "vmap"] | None = None
     """One seed after the other, or each operation for all; unset: "map" on a CPU, "vmap" on a GPU."""
@@ -177,7 +178,7 @@ class OptimizerConfig(Section):
 
     name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adam"
     """The optimiser."""
-    learning_rate: float = Field(default=0.001, gt=0)
+    learning_rate: float = Field(default=0.001, ge=SMALLEST)
     """The largest of the run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd and muon."""
@@ -189,7 +190,7 @@ class OptimizerConfig(Section):
     """The course of the learning rate after the warm-up."""
     warmup: float = Field(default=0.0, ge=0)
     """Epochs over which the learning rate rises to its value, in equal steps."""
-    decay: float = Field(default=0.98, gt=0, le=1)
+    decay: float = Field(default=0.98, ge=SMALLEST, le=1)
     """Factor on the learning rate: exponential, in each epoch, a part of it at every step; step, at each milestone."""
     milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (0.5, 0.75)
     """Where `step` falls, as shares of the run."""

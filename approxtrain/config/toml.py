@@ -41,7 +41,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError with every problem found: syntax, unknown keys, wrong types and values, unknown names.
     """
-    table = _read(source or DEFAULT_PRESET)
+    table = _read(DEFAULT_PRESET if source is None else source)
     problems = [problem for override in overrides for problem in _override(table, override)]
     try:
         config = Config.model_validate(table)
@@ -166,6 +166,8 @@ def preset_text(name: str) -> str:
 def _read(source: str) -> dict[str, Any]:
     preset = _preset_folder() / f"{source}.toml"
     names = [name for name, _ in presets()]
+    if not source:
+        raise ConfigError(f"an empty text names no preset and no TOML file. The presets are {', '.join(names)}.")
     path = preset if source in names else Path(source)
     try:
         with path.open(encoding="utf-8") as file:

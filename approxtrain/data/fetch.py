@@ -38,6 +38,9 @@ MIRRORS = {
     "cifar100": (f"{_AUTHOR}/cifar-100-binary.tar.gz", f"{_AUTHOR}/cifar-100-python.tar.gz"),
 }
 
+_LONGEST = 300
+"""Characters of what a mirror is told to have answered."""
+
 Progress = Callable[[int, int], None]  # bytes received so far, bytes of the whole
 
 
@@ -56,6 +59,10 @@ class Patience:
 
 class _Failed(Exception):
     """This mirror did not deliver; the next one may."""
+
+    def __init__(self, why: str) -> None:
+        # a part of it may be what the mirror sent, and a terminal does what some characters say
+        super().__init__("".join(each if each.isprintable() else ascii(each)[1:-1] for each in why[:_LONGEST]))
 
 
 class _Slow(_Failed):

@@ -14,6 +14,8 @@ import numpy as np
 
 from approxtrain.data.cifar_layouts import PIXELS
 
+_BYTES_AN_INSTRUCTION = 100
+"""At least, on average: an image's pixels alone are 3,072 bytes. A listing of nothing else would take all memory."""
 _INTEGERS = {"BININT", "BININT1", "BININT2"}
 _STRUCTURE = {"MARK", "EMPTY_LIST", "APPEND", "APPENDS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "FRAME"}
 
@@ -22,7 +24,9 @@ def read_batch(data: bytes, labels_key: str = "labels") -> tuple[np.ndarray, np.
     """Pixels uint8 [n, 3072] and labels [n]. ValueError says what the listing lacks."""
     labels: list[int] = []
     pixels, key, is_bytes, is_fortran = None, "", False, False
-    for opcode, value, _ in pickletools.genops(data):
+    for number, (opcode, value, _) in enumerate(pickletools.genops(data)):
+        if number > 1000 + len(data) // _BYTES_AN_INSTRUCTION:
+            raise ValueError("it has more instructions than images need")
         if opcode.name in _STRUCTURE:
             continue
         text = _text(value)

@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from approxtrain import disk
@@ -94,7 +95,7 @@ def locate(name: str, directory: str | Path | None) -> Path:
     if kind is not None:
         raise DataError(
             f"`{own}` is {kind.KIND}, and not `{name}` in CIFAR's form. It needs no import and has no recorded "
-            f"checksums; train on it where it lies: data.dir={own} data.name=NAME, with a name of your own."
+            f"checksums; train on it where it lies: data.dir={quote(str(own))} data.name=NAME, with a name of your own."
         )
     official = name in OFFICIAL
     if directory is not None and not root.exists():
@@ -142,7 +143,7 @@ def _check_name(name: str) -> None:
 
 def read(name: str, directory: str | Path | None = None) -> ImageSet:
     """Data set `name`, in a form of CIFAR's, verified. Its `sha256` is that of the decoded images."""
-    return _dataset(name, cifar.read(locate(name, directory)))
+    return _dataset(name, cifar.read(locate(name, directory), _official(name)))
 
 
 def draw() -> ImageSet:
@@ -176,7 +177,7 @@ def verify(name: str, directory: str | Path | None = None) -> tuple[str, list[ci
         drawn = draw()
         return drawn.source, [cifar.Check("drawn images sha256", shapes.SHA256, drawn.sha256)]
     path = locate(name, directory)
-    batches = cifar.read(path)
+    batches = cifar.read(path, _official(name))
     checks = cifar.official_checks(batches) if name in OFFICIAL else _own_checks(batches)
     if all(check.passed for check in checks):  # bytes that changed may not even decode
         actual = fingerprint(*cifar.decode(batches))
@@ -201,10 +202,10 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
         if kind is not None:
             raise DataError(
                 f"`{source}` is {kind.KIND}, which needs no import. Train on it where it lies: "
-                f"approxtrain train data.dir={source} data.name={name or 'NAME'}"
+                f"approxtrain train data.dir={quote(str(source))} data.name={name or 'NAME'}"
             )
         raise DataError(f"`{source}` is neither an archive nor a folder of CIFAR batches, nor does it hold one.")
-    batches = cifar.read(path)
+    batches = cifar.read(path, _official(name))
     name = name or batches.layout.dataset
     dataset = _dataset(name, batches)
     root = _root(directory)
@@ -216,6 +217,11 @@ def add(source: Path, name: str | None = None, directory: str | Path | None = No
             f"`{root / name}` holds other images already. Remove it, or give these another name: --name NAME."
         )
     return dataset
+
+
+def _official(name: str | None) -> tuple[str, ...]:
+    """The data sets whose official bytes are meant by a name, or by none."""
+    return OFFICIAL if name is None else (name,) if name in OFFICIAL else ()
 
 
 def _dataset(name: str, batches: cifar.Batches) -> ImageSet:

@@ -154,6 +154,8 @@ def _refuse_non_finite(arrays: dict[str, np.ndarray], step: int) -> None:
     for path, array in arrays.items():
         # jnp's issubdtype, because to numpy bfloat16 is no float
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            if step == 0:
+                raise DivergedError(f"`{path}` is not finite before the first step: the network makes it so.", step)
             raise DivergedError(
                 f"`{path}` is no longer finite after step {step}, so no checkpoint of it was written; "
                 "earlier ones are kept. Try a smaller `optimizer.learning_rate`, or approximate fewer cells.",

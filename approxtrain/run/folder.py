@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, Self
 
 from approxtrain import disk
@@ -96,10 +97,11 @@ def default_path(*parts: str, seed: int, seeds: int = 1, root: Path = Path("runs
 
 
 def _refuse_content(path: Path) -> None:
-    if any(entry.name != LOCK for entry in path.iterdir()):
+    beginnings = (LOCK, disk.unfinished(path / CONFIG).name)  # of a run that was killed before it was one
+    if any(entry.name not in beginnings for entry in path.iterdir()):
         raise ConfigError(
             f"`{path}` is not empty, and a new run writes over nothing. To go on with the run in it: "
-            f"`approxtrain train --resume {path}`. To start a new one: another --out."
+            f"`approxtrain train --resume {quote(str(path))}`. To start a new one: another --out."
         )
 
 

@@ -6,7 +6,7 @@ mask's column (s − f) mod P. The methods of a mask are numbers into a list of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -17,8 +17,10 @@ from approxtrain.schedule.stamps import Stamp
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
 
-MAX_PERIOD = 100_000
-"""Steps after which a mask must have repeated, so that the table on the device stays below a megabyte."""
+MAX_STEPS = 100_000
+"""Steps that are tabulated, those of all masks together, so that the table on the device stays below a megabyte."""
+MAX_OVERLAPS = 1_000_000
+"""Stamps that are looked at, those of all phases together: a second or two."""
 
 Phases = tuple[tuple[int, np.ndarray], ...]
 
@@ -41,37 +43,70 @@ class _Piece:
 
 
 def phases_of(stamps: Sequence[Stamp], layers: int) -> tuple[tuple[Method, ...], Phases]:
-    """The methods in order of first use, and the phases. ValueError if a period is too long to tabulate."""
+    """The methods in order of first use, and the phases. ValueError if there is too much to tabulate."""
     cells = list(dict.fromkeys([make("full"), *(stamp.method for stamp in stamps)]))
-    borders = {0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)}
-    starts = sorted(border for border in borders if border <= LARGEST)  # no run comes to a later one
+    number = {method: index for index, method in enumerate(cells)}
     merged: list[_Piece] = []
-    for first, stop in zip(starts, [*starts[1:], None], strict=True):
-        merged.append(_paint(first, stop, stamps, cells, layers))
+    left = MAX_STEPS
+    for first, stop, active in _between_borders(stamps):
+        length, repeats = _length(first, stop, active, left)
+        left -= length
+        mask = np.zeros((layers, length), np.int16)
+        for stamp in active:
+            mask[list(stamp.layers), stamp.next_use(first) - first :: stamp.every] = number[stamp.method]
+        merged.append(_Piece(first, stop, _shortest(mask) if repeats else mask))
         while len(merged) > 1 and (joined := _join(*merged[-2:])):
             merged[-2:] = [joined]
     return _only_used(cells, [(piece.first, piece.mask) for piece in merged])
 
 
-def _paint(first: int, stop: int | None, stamps: Sequence[Stamp], cells: list[Method], layers: int) -> _Piece:
-    """The mask between two borders, where every stamp applies throughout or not at all."""
-    active = [stamp for stamp in stamps if stamp.spans(first)]
-    period = lcm(*(stamp.every for stamp in active))
-    length = period if stop is None else min(period, stop - first)
-    if length > MAX_PERIOD:
-        periods = ", ".join(str(every) for every in sorted({stamp.every for stamp in active}))
+def _between_borders(stamps: Sequence[Stamp]) -> Iterator[tuple[int, int | None, list[Stamp]]]:
+    """Where stamps begin or stop and where the next do, with those that apply between; the highest order is last."""
+    ranked = sorted(stamps, key=lambda stamp: stamp.order)
+    borders = {0, *(s.begin for s in stamps), *(s.stop for s in stamps if s.stop is not None)}
+    starts = sorted(border for border in borders if border <= LARGEST)  # no run comes to a later one
+    beginning: dict[int, list[int]] = {}
+    for rank, stamp in enumerate(ranked):
+        beginning.setdefault(stamp.begin, []).append(rank)
+    active: list[int] = []
+    looked_at = 0
+    for first, stop in zip(starts, [*starts[1:], None], strict=True):
+        active = [rank for rank in active if ranked[rank].spans(first)]
+        active = sorted([*active, *(rank for rank in beginning.get(first, ()) if ranked[rank].spans(first))])
+        looked_at += len(active)
+        if looked_at > MAX_OVERLAPS:
+            raise ValueError(
+                f"its {len(stamps):,} rules begin and end within one another, so that more than {MAX_OVERLAPS:,} pairs "
+                "of a rule and a phase would have to be looked at. Write fewer rules, of more layers or steps each."
+            )
+        yield first, stop, [ranked[rank] for rank in active]
+
+
+def _length(first: int, stop: int | None, active: Sequence[Stamp], left: int) -> tuple[int, bool]:
+    """Steps of the mask between two borders, and whether they are a period: else all, where those are fewer."""
+    span, period, periods = None if stop is None else stop - first, 1, sorted({stamp.every for stamp in active})
+    for every in periods:
+        period = lcm(period, every)
+        if period > max(left, span or 0):  # it only grows
+            break
+    length = period if span is None else min(period, span)
+    if length > left:
+        few = len(periods) <= 8
+        listed = ", ".join(map(str, periods[:8])) + ("" if few else ", …")
+        together = f"every {lcm(*periods):,} steps" if few else f"every {period:,} steps or more"
         raise ValueError(
-            f"rules that repeat every {periods} steps repeat together only every {period:,} steps, and at "
-            f"most {MAX_PERIOD:,} are tabulated. Choose values of `every` that divide each other, or bound "
-            "the rules with `steps.stop` or `epochs`."
+            f"from step {first} on, rules that repeat every {listed} steps repeat together only {together}, and of "
+            f"the {MAX_STEPS:,} that are tabulated in all, {left:,} are left. Choose values of `every` that divide "
+            "each other, or bound the rules with `steps.stop` or `epochs`."
         )
-    mask = np.zeros((layers, length), np.int16)
-    for stamp in sorted(active, key=lambda s: s.order):
-        mask[list(stamp.layers), stamp.next_use(first) - first :: stamp.every] = cells.index(stamp.method)
-    if length == period:  # a phase that is shorter is left as it is
-        divisors = (p for p in range(1, period + 1) if period % p == 0)
-        mask = mask[:, : next(p for p in divisors if np.array_equal(mask[:, p:], mask[:, :-p]))]
-    return _Piece(first, stop, mask)
+    return length, length == period
+
+
+def _shortest(mask: np.ndarray) -> np.ndarray:
+    """A mask that repeats, as far as it does so for the first time."""
+    period = mask.shape[1]
+    divisors = (p for p in range(1, period + 1) if period % p == 0)
+    return mask[:, : next(p for p in divisors if np.array_equal(mask[:, p:], mask[:, :-p]))]
 
 
 def _join(a: _Piece, b: _Piece) -> _Piece | None:

@@ -6,7 +6,7 @@ the same column, so that nothing of a schedule has to be stored in a checkpoint.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -129,8 +129,11 @@ class Schedule:
         """How often each of `columns` is used in the steps first ≤ s < stop: int64 [columns], exact."""
         _, _, offsets, table = self.index_table
         total = np.zeros(len(self._distinct), np.int64)
-        for offset, (start, mask), end in zip(offsets.tolist(), self.phases, [*self._starts[1:], stop], strict=True):
-            begin, end, period = max(start, first), min(end, stop), mask.shape[1]
+        last = bisect_left(self._starts, stop)
+        for number in range(max(bisect_right(self._starts, first) - 1, 0), last):
+            (start, mask), offset = self.phases[number], int(offsets[number])
+            begin, end = max(start, first), stop if number + 1 == last else self._starts[number + 1]
+            period = mask.shape[1]
             if begin >= end:
                 continue
             rounds, rest = divmod(end - begin, period)

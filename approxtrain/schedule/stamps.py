@@ -5,17 +5,22 @@ A stamp is a rule of which everything that depends on the model and on the lengt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from itertools import combinations, groupby
+from itertools import groupby
 from math import ceil, gcd
 from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make, named
 from approxtrain_kernels.method import Method
+
+MOST_CONFLICTS = 20
+"""Pairs of rules that are reported."""
+MAX_RIVALS = 1_000_000
+"""Pairs of rules that are compared: a second or two."""
 
 
 @dataclass(frozen=True)
@@ -150,19 +155,55 @@ def _window(rule: Rule, end: int | None, calendar: Calendar) -> tuple[int, int |
 
 
 def _conflicts(stamps: Sequence[Stamp], layers: Sequence[ConvLayer]) -> list[str]:
-    """Pairs of rules of the same order that put different methods into one cell."""
-    problems = []
-    for a, b in combinations(stamps, 2):
-        shared = sorted(set(a.layers) & set(b.layers))
-        step = _first_common_step(a, b)
-        if a.order == b.order and a.method != b.method and shared and step is not None:
-            cells = ", ".join(f"{n + 1} {layers[n].path}" for n in shared[:3]) + (", ..." if shared[3:] else "")
-            problems.append(
-                f"`{b.where}`: it disagrees with `{a.where}`: {a.method.label} there, "
-                f"{b.method.label} here, for layer {cells} at step {step}. Give one of them a higher `order` "
-                f"(both have {a.order}): the higher one wins."
-            )
-    return problems
+    """Pairs of rules of the same order that put different methods into one cell: the first that are found."""
+    found: dict[tuple[int, int], str] = {}
+    looked_at: set[tuple[int, int]] = set()
+    more: list[str] = []
+    for count, (a, b) in enumerate(_rivals(stamps, len(layers)), start=1):
+        if len(found) == MOST_CONFLICTS:
+            more = ["`schedule.rules`: others may disagree as well."]
+            break
+        if count > MAX_RIVALS:
+            more = [
+                f"`schedule.rules`: more than {MAX_RIVALS:,} times, two rules of different methods and the same order "
+                "are for one layer in the same steps. Give them an `order`, or write a `grid`."
+            ]
+            break
+        if (b, a) in looked_at:
+            continue
+        looked_at.add((b, a))
+        if (step := _first_common_step(stamps[a], stamps[b])) is not None:
+            found[b, a] = _disagreement(stamps[a], stamps[b], step, layers)
+    return [found[pair] for pair in sorted(found)] + more
+
+
+def _rivals(stamps: Sequence[Stamp], layers: int) -> Iterator[tuple[int, int]]:
+    """Pairs of stamps of one order and different methods that are for one layer, and begin before the other stops."""
+    of_layer: list[list[int]] = [[] for _ in range(layers)]
+    for number, stamp in enumerate(stamps):
+        for layer in stamp.layers:
+            of_layer[layer].append(number)
+    for numbers in of_layer:
+        begun: dict[int, dict[Method, list[int]]] = {}  # by order
+        for b in sorted(numbers, key=lambda number: stamps[number].begin):
+            stamp = stamps[b]
+            of_order = begun.setdefault(stamp.order, {})
+            for method in [*of_order]:
+                if method != stamp.method:
+                    of_order[method] = [a for a in of_order[method] if stamps[a].spans(stamp.begin)]
+                    yield from ((min(a, b), max(a, b)) for a in of_order[method])
+                    if not of_order[method]:
+                        del of_order[method]
+            of_order.setdefault(stamp.method, []).append(b)
+
+
+def _disagreement(a: Stamp, b: Stamp, step: int, layers: Sequence[ConvLayer]) -> str:
+    shared = sorted(set(a.layers) & set(b.layers))
+    cells = ", ".join(f"{n + 1} {layers[n].path}" for n in shared[:3]) + (", ..." if shared[3:] else "")
+    return (
+        f"`{b.where}`: it disagrees with `{a.where}`: {a.method.label} there, {b.method.label} here, for layer {cells} "
+        f"at step {step}. Give one of them a higher `order` (both have {a.order}): the higher one wins."
+    )
 
 
 def _first_common_step(a: Stamp, b: Stamp) -> int | None:

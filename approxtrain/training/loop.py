@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ class Run:
         """
         state, written = self._restore()
         self.folder.refuse_moved()
+        if not self.folder.config.exists():  # the first of all: what is killed from here on can be resumed
+            disk.write(self.folder.config, configuration.dump(self.config))
         with record.Record(self.folder.path, written) as rows, Interruption(self.listener.stopping) as interruption:
             disk.write(self.folder.config, configuration.dump(self.config))
             start = int(state.step)
@@ -218,26 +221,31 @@ class Run:
             raise InterruptedRun(
                 interruption.signal_number,
                 f"Stopped by a signal after step {step}, which is saved. "
-                f"Go on with: approxtrain train --resume {self.folder.path}",
+                f"Go on with: approxtrain train --resume {quote(str(self.folder.path))}",
             )
 
     def _finished(self, step: int, losses: list[float], seconds: float | None) -> None:
         for seed, loss in zip(self.seeds, losses, strict=True):
-            if math.isfinite(loss):
-                continue
-            of_seed = f" of seed {seed}" if len(self.seeds) > 1 else ""
-            methods = sorted({method.label for method in self.workload.schedule.column(step)})
-            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
-            raise DivergedError(
-                f"The loss of step {step + 1}{of_seed} is {loss}, under the methods {', '.join(methods)}. "
-                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
-                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}.",
-                step + 1,
-                loss,
-            )
+            if not math.isfinite(loss):
+                raise self._diverged(step, seed, loss)
         if seconds is not None:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
+
+    def _diverged(self, step: int, seed: int, loss: float) -> DivergedError:
+        """What to blame for a loss: the forward pass is exact under every method, so it is the update before it."""
+        what = f"The loss of step {step + 1}{f' of seed {seed}' if len(self.seeds) > 1 else ''} is {loss}"
+        if step == 0:
+            message = f"{what}, before anything was trained: the network, its initial weights or the images are why."
+        else:
+            methods = sorted({method.label for method in self.workload.schedule.column(step - 1)})
+            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
+            message = (
+                f"{what}, under the methods {', '.join(methods)} of step {step}, whose update came before it. "
+                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
+                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}."
+            )
+        return DivergedError(message, step + 1, loss)
 
     def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()
@@ -264,8 +272,9 @@ class Run:
             "trajectory": self.facts.trajectory,
             "environment": self.facts.environment,
         }
-        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         curves.plot(self.folder.path)
+        # the last of all: where it is, a run that is resumed has nothing more to do
+        disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         return summary
 
     def _reading(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -76,4 +77,4 @@ def cp(
     if file.exists():
         raise ConfigError(f"`{file}` is there already: choose another name, or take it away.")
     disk.write(file, preset_text(preset))
-    print(f"written   {file}; train it: approxtrain train {file}")
+    print(f"written   {file}; train it: approxtrain train {quote(str(file))}")

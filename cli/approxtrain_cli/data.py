@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -102,5 +103,5 @@ def _verdict(expected: str | None, found: str) -> str:
 
 
 def _tell_dir(console: Console, name: str, folder: Path | None) -> None:
-    option = "" if folder is None else f" data.dir={folder}"
+    option = "" if folder is None else f" data.dir={quote(str(folder))}"
     console.print(f"Use it: approxtrain train data.name={escape(name)}{escape(option)}", soft_wrap=True)

@@ -124,10 +124,9 @@ class Progress(Listener):
         if summary.get("data_wait_share") is not None:
             read = f"streamed by {summary['data_workers']} processes" if summary["data_workers"] else "streamed"
             self.say(f"images    {read}; the steps waited {summary['data_wait_seconds']:.1f} s for them in all")
-        self.say(f"curves    {self.folder / 'curves.png'}")
-        self.say(
-            f"logs      {self.folder / 'metrics.jsonl'}, {self.folder / 'summary.json'}, {self.folder / 'tensorboard'}"
-        )
+        for what, names in (("curves", ["curves.png"]), ("logs", ["metrics.jsonl", "summary.json", "tensorboard"])):
+            if there := [str(self.folder / name) for name in names if (self.folder / name).exists()]:
+                self.say(f"{what:<10}{', '.join(there)}")
 
 
 def _figure(values: Mapping[str, float], name: str, form: str) -> str:

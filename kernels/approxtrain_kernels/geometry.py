@@ -69,7 +69,8 @@ def conv_shape(
     """
     if len(x_shape) != 4:
         raise ValueError(f"`x` must have the four axes N, H, W, C, but its shape is {tuple(x_shape)}.")
-    batch, height, width, in_channels = (int(d) for d in x_shape)
+    batch, height, width, in_channels = _sizes("x_shape", x_shape)
+    (channels,) = _sizes("out_channels", [out_channels])
     kh, kw = pair("kernel_size", kernel_size)
     sh, sw = pair("strides", strides)
     shape = ConvShape(
@@ -77,7 +78,7 @@ def conv_shape(
         height=height,
         width=width,
         in_channels=in_channels,
-        out_channels=int(out_channels),
+        out_channels=channels,
         kernel_size=(kh, kw),
         strides=(sh, sw),
         padding=resolve_padding(padding, (height, width), (kh, kw), (sh, sw)),
@@ -115,12 +116,25 @@ def _same(size: int, kernel: int, stride: int) -> Pair:
     return (total // 2, total - total // 2)
 
 
+def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """`values` as ints. ValueError for anything but whole numbers of at least 1."""
+    numbers = _whole(values)
+    if min(numbers, default=0) < 1:
+        raise ValueError(f"`{name}` (={', '.join(map(str, values))}) must be of whole numbers of at least 1.")
+    return numbers
+
+
+def _whole(values: Sequence[int]) -> tuple[int, ...]:
+    """`values` as ints; none, if one is no whole number."""
+    try:
+        return tuple(map(index, values))
+    except TypeError:
+        return ()
+
+
 def pair(name: str, value: Sequence[int]) -> Pair:
     """`value` as two ints. ValueError for anything but two whole numbers of at least 1."""
-    try:
-        numbers = tuple(map(index, value))
-    except TypeError:
-        numbers = ()
+    numbers = _whole(value)
     if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(f"`{name}` (={value!r}) must be two whole numbers of at least 1, such as (1, 1).")
     return (numbers[0], numbers[1])

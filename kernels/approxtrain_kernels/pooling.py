@@ -17,6 +17,7 @@ from jax import lax
 
 from approxtrain_kernels import dense, native
 from approxtrain_kernels.geometry import ConvShape, conv_shape, pieces
+from approxtrain_kernels.precision import wide
 
 UNROLLED = 16
 """Blocks of up to this many entries are summed slice by slice."""
@@ -63,7 +64,7 @@ def _means(image: jax.Array, rows: int, columns: int) -> jax.Array:
     Small ones are sums of slices, which XLA's CPU backend turns into vector code, unlike `mean`.
     """
     n, height, width, channels = image.shape
-    blocks = image.reshape(n, height // rows, rows, width // columns, columns, channels).astype(jnp.float32)
+    blocks = wide(image.reshape(n, height // rows, rows, width // columns, columns, channels))
     if rows * columns > UNROLLED:
         return blocks.mean((2, 4)).astype(image.dtype)
     slices = [blocks[:, :, a, :, b] for a, b in product(range(rows), range(columns))]
@@ -71,7 +72,7 @@ def _means(image: jax.Array, rows: int, columns: int) -> jax.Array:
 
 
 def _box(image: jax.Array, axis: int, start: int, length: int, *, step: int, terms: int) -> jax.Array:
-    """`length` sums along an axis from `start` on, in float32: of `terms` entries each, `step` apart."""
+    """`length` sums along an axis from `start` on, `wide`: of `terms` entries each, `step` apart."""
     firsts = range(start, start + terms * step, step)
-    shifted = [lax.slice_in_dim(image, first, first + length, axis=axis).astype(jnp.float32) for first in firsts]
+    shifted = [wide(lax.slice_in_dim(image, first, first + length, axis=axis)) for first in firsts]
     return sum(shifted[1:], shifted[0])

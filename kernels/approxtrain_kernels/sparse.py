@@ -19,6 +19,7 @@ from jax import lax
 
 from approxtrain_kernels import dense
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.precision import wide
 
 TOGETHER = 32
 """Pixels that `select_largest` looks at in one go of its loop."""
@@ -29,7 +30,7 @@ COMPARED = 8
 def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """For each image and channel of dy `[N, Ho, Wo, Co]`: the position of the largest |dy| and the sum of dy.
 
-    → (position `[N, 1, Co]` in row-major order, sum `[N, 1, Co]` in float32). The first of equal ones is taken. One
+    → (position `[N, 1, Co]` in row-major order, sum `[N, 1, Co]`, `wide`). The first of equal ones is taken. One
     pass, vectorised over images and channels, TOGETHER pixels at a time: what is carried along stays in registers.
     """
     n, ho, wo, co = dy.shape
@@ -39,7 +40,7 @@ def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     def look_at(some: jax.Array, first: Any, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         largest, position, total = carry
         for pixel in range(some.shape[1]):
-            value = some[:, pixel].astype(jnp.float32)
+            value = wide(some[:, pixel])
             larger = jnp.abs(value) > largest
             largest = jnp.where(larger, jnp.abs(value), largest)
             position = jnp.where(larger, first + pixel, position)
@@ -51,11 +52,8 @@ def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         return look_at(lax.dynamic_slice_in_dim(pixels, first, together, 1), first, carry)
 
     blocks = count // together
-    carry = (
-        jnp.full((n, co), -1.0, jnp.float32),
-        jnp.zeros((n, co), jnp.int32),
-        jnp.zeros((n, co), jnp.float32),
-    )
+    nothing = jnp.zeros_like(wide(dy[:, 0, 0]))
+    carry = (nothing - 1, jnp.zeros((n, co), jnp.int32), nothing)
     carry = lax.fori_loop(0, blocks, look_at_block, carry)
     _, position, total = look_at(pixels[:, blocks * together :], blocks * together, carry)
     return position[:, None], total[:, None]
@@ -64,10 +62,10 @@ def select_largest(dy: jax.Array) -> tuple[jax.Array, jax.Array]:
 def select_top(dy: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The k largest |dy| of each image and channel, and what each of them carries: `v + (s − Σ kept) / k`.
 
-    → (position `[N, k, Co]`, value `[N, k, Co]` in float32). The first of equal ones is taken.
+    → (position `[N, k, Co]`, value `[N, k, Co]`, `wide`). The first of equal ones is taken.
     """
     n, ho, wo, co = dy.shape
-    planes = dy.astype(jnp.float32).reshape(n, ho * wo, co).transpose(0, 2, 1)  # [N, Co, P]
+    planes = wide(dy).reshape(n, ho * wo, co).transpose(0, 2, 1)  # [N, Co, P]
     _, position = lax.top_k(jnp.abs(planes), k)
     total = planes.sum(-1, keepdims=True)
     kept = jnp.take_along_axis(planes, position, axis=-1)
@@ -77,7 +75,7 @@ def select_top(dy: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def wgrad(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape, *, gather_on_cpu: bool) -> jax.Array:
-    """dw `[Kh, Kw, Ci, Co]` in float32: patches are fetched on a CPU if that is said to pay there.
+    """dw `[Kh, Kw, Ci, Co]` in the type of the values: patches are fetched on a CPU if that is said to pay there.
 
     On anything else it is the dense form: a loop over images would launch a kernel for each.
     """
@@ -105,9 +103,9 @@ def gather(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvShape
 
     def add_image(image, total):
         patches = pixels[image][where[image]]  # [taps, k, Co, Ci]
-        return total + (patches.astype(jnp.float32) * value[image][None, :, :, None]).sum(1)
+        return total + (wide(patches) * value[image][None, :, :, None]).sum(1)
 
-    total = lax.fori_loop(0, n, add_image, jnp.zeros((kh * kw, shape.out_channels, ci), jnp.float32))
+    total = lax.fori_loop(0, n, add_image, jnp.zeros((kh * kw, shape.out_channels, ci), value.dtype))
     return total.transpose(0, 2, 1).reshape(shape.w_shape)
 
 
@@ -116,19 +114,19 @@ def dense_form(x: jax.Array, position: jax.Array, value: jax.Array, shape: ConvS
     # The barriers keep XLA from computing positions and dO' once for each use in the transpose that follows.
     position, value = lax.optimization_barrier((position, value))
     planes = lax.optimization_barrier(scattered(position, value, shape).astype(x.dtype))
-    return dense.wgrad(x, planes, shape).astype(jnp.float32)
+    return dense.wgrad(x, planes, shape).astype(value.dtype)
 
 
 def scattered(position: jax.Array, value: jax.Array, shape: ConvShape) -> jax.Array:
-    """dO' `[N, Ho, Wo, Co]` in float32: the values in their places, zeros elsewhere."""
+    """dO' `[N, Ho, Wo, Co]`: the values in their places, zeros elsewhere."""
     n, ho, wo, co = shape.y_shape
     k = position.shape[1]
     if k > COMPARED:
         image, channel = jnp.arange(n)[:, None, None], jnp.arange(co)[None, None, :]
-        planes = jnp.zeros((n, ho * wo, co), jnp.float32).at[image, position, channel].add(value)
+        planes = jnp.zeros((n, ho * wo, co), value.dtype).at[image, position, channel].add(value)
     else:  # each entry asks whether it is kept: a pass that writes, where a scatter goes entry by entry
         pixel = jnp.arange(ho * wo)[None, :, None]
-        planes = jnp.zeros((n, ho * wo, co), jnp.float32)
+        planes = jnp.zeros((n, ho * wo, co), value.dtype)
         for m in range(k):
             planes += jnp.where(position[:, m : m + 1] == pixel, value[:, m : m + 1], 0)
     return planes.reshape(n, ho, wo, co)

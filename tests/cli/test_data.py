@@ -40,6 +40,11 @@ def test_import_into_a_folder_tells_to_name_it(tmp_path: Path, tiny) -> None:
     assert f"data.name=mine data.dir={tmp_path / 'there'}\n" in result.output
 
 
+def test_the_way_to_train_is_quoted_for_a_shell(tmp_path: Path, tiny) -> None:
+    result = invoke("import", tiny.folder(tmp_path, tiny.binary), "--name", "mine", "--dir", tmp_path / "my images")
+    assert f"data.name=mine data.dir='{tmp_path / 'my images'}'\n" in result.output
+
+
 def test_import_of_other_bytes_without_a_name_is_a_data_error(tmp_path: Path, tiny) -> None:
     result = invoke("import", tiny.folder(tmp_path, tiny.binary))
     assert isinstance(result.exception, DataError)

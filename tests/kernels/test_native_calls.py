@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -184,3 +185,28 @@ def test_operands_of_another_type_or_shape_are_refused(name, operand, message):
     operands = {"x": jnp.zeros(SHAPE.x_shape), "dy": jnp.zeros(SHAPE.y_shape), name: jnp.asarray(operand)}
     with pytest.raises(ValueError, match=message):
         native.wgrad(**operands, shape=SHAPE)
+
+
+NO_CONVOLUTION = {
+    "no image": {"batch": 0},
+    "no channel": {"in_channels": 0},
+    "no tap": {"kernel_size": (0, 3)},
+    "no step": {"strides": (0, 1)},
+    "padding that is negative": {"padding": ((-1, 1), (1, 1))},
+    "a kernel that is too large": {"kernel_size": (9, 3)},
+}
+
+
+@pytest.mark.parametrize("changes", NO_CONVOLUTION.values(), ids=NO_CONVOLUTION)
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad", "topk_wgrad"])
+def test_a_shape_that_is_no_convolution_is_refused_in_words(kind, changes):
+    operands = jnp.zeros((1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1))
+    options = {"gather": True} if kind == "topk_wgrad" else {}
+    with pytest.raises(ValueError, match=r"is no convolution with something to compute: take one of `conv_shape`"):
+        getattr(native, kind)(*operands, replace(SHAPE, **changes), **options)
+
+
+@pytest.mark.parametrize("r", [-1, 0, True, 2.0])
+def test_blocks_of_no_size_are_refused_in_words(r):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1: the side of a block"):
+        native.wgrad(jnp.zeros(SHAPE.x_shape), jnp.zeros(SHAPE.y_shape), SHAPE, r)

@@ -180,6 +180,7 @@ WRONG = {
     "one stride": ({"strides": 2}, r"`strides` \(=2\) must be two whole numbers"),
     "no stride": ({"strides": (0, 1)}, r"`strides` \(=\(0, 1\)\) must be two whole numbers"),
     "padding of halves": ({"padding": ((0.5, 0), (0, 0))}, "must be 'SAME', 'VALID' or two pairs of whole numbers"),
+    "padding that is negative": ({"padding": ((-1, 1), (0, 0))}, "two pairs of whole numbers that are not negative"),
     "no padding": ({"padding": None}, r"`padding` \(=None\) must be 'SAME', 'VALID' or two pairs"),
     "unknown padding": ({"padding": "FULL"}, r"`padding` \(='FULL'\) must be"),
     "groups": ({"groups": 3}, r"`groups` \(=3\) must be 1"),

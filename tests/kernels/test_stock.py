@@ -94,6 +94,14 @@ def test_shapes_that_do_not_fit_are_named():
         conv(x.astype(jnp.bfloat16), w)
 
 
+@pytest.mark.parametrize(
+    ("size", "channels"), [((2, 6.5, 6, 3), 4), ((2, -6, 6, 3), 4), ((0, 6, 6, 3), 4), ((2, 6, 6, 3), 0)]
+)
+def test_sizes_that_no_array_has_are_named(size, channels):
+    with pytest.raises(ValueError, match=r"`(x_shape|out_channels)` .* must be of whole numbers of at least 1"):
+        conv_shape(size, channels, (3, 3))
+
+
 def test_a_method_that_draws_asks_for_its_key():
     _, x, w, _ = values(2, 8, 4, 4, 3, 1)
     with pytest.raises(ValueError, match="pass `key`"):

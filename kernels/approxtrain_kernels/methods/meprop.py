@@ -42,8 +42,9 @@ class Meprop(Method):
         from jax import lax
 
         from approxtrain_kernels import dense
+        from approxtrain_kernels.precision import wide
 
-        size = jnp.abs(dy.astype(jnp.float32)).reshape(shape.batch, -1)
+        size = jnp.abs(wide(dy)).reshape(shape.batch, -1)
         least = lax.top_k(size, self.count(shape))[0][:, -1]
         thinned = jnp.where(jnp.abs(dy) < least[:, None, None, None], 0, dy).astype(dy.dtype)  # a NaN stays
         return dense.dgrad(thinned, w, shape), dense.wgrad(kept, thinned, shape)

@@ -47,9 +47,10 @@ class Mvue(Method):
         import jax.numpy as jnp
 
         from approxtrain_kernels import sparse
+        from approxtrain_kernels.precision import wide
 
         n, ho, wo, co = shape.y_shape
-        planes = dy.reshape(n, ho * wo, co).astype(jnp.float32)
+        planes = wide(dy.reshape(n, ho * wo, co))
         running = jnp.cumsum(jnp.abs(planes), axis=1)  # [N, P, Co]
         total, u = running[:, -1:], self.draws(shape, key)
         position = [jnp.sum(running <= total * ((m + u) / self.k), axis=1, dtype=jnp.int32) for m in range(self.k)]

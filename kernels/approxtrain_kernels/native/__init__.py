@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from approxtrain_kernels.geometry import ConvShape
+from approxtrain_kernels.method import refuse_unless_whole
 from approxtrain_kernels.native import ffi, header
 from approxtrain_kernels.native.conv import Conv
 from approxtrain_kernels.native.kernel import Kernel
@@ -72,6 +73,8 @@ def wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, r: int = 1) -> jax.Arra
 
     With r > 1: of dy with each block of r×r replaced by its mean. ValueError where r does not divide Ho and Wo.
     """
+    refuse_unless_whole("r", r, "the side of a block")
+    _refuse_unless_a_convolution(shape)
     _, ho, wo, _ = shape.y_shape
     if ho % r or wo % r:
         raise ValueError(f"`r` (={r}) must divide the rows and columns of dO, which are {ho}×{wo}.")
@@ -90,7 +93,15 @@ def topk_wgrad(x: jax.Array, dy: jax.Array, shape: ConvShape, *, gather: bool) -
 
 def _here(kernel: type[Kernel], shape: ConvShape, **options) -> Kernel:
     """The kernel for the threads and the registers of this process."""
+    _refuse_unless_a_convolution(shape)
     lanes = ffi.lanes()
     if lanes is None:
         raise RuntimeError(f"there is no code of our own for this convolution: {refusal()}")
     return kernel(shape, len(os.sched_getaffinity(0)), lanes, **options)
+
+
+def _refuse_unless_a_convolution(shape: ConvShape) -> None:
+    """ValueError for what `conv_shape` would not have made, or has nothing to compute: the code would divide by it."""
+    within = min(shape.strides) > 0 and min(sum(shape.padding, ())) >= 0
+    if not within or min(*shape.x_shape, *shape.w_shape, *shape.y_shape) < 1:
+        raise ValueError(f"{shape} is no convolution with something to compute: take one of `conv_shape`.")

@@ -287,3 +287,14 @@ def test_every_mirror_serves_one_of_the_two_official_archives(name: str) -> None
 def test_what_has_no_mirror_is_an_error_that_says_what_has(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cifar10 and cifar100"):
         fetch.fetch(tmp_path, name="imagenet")
+
+
+def test_what_a_mirror_sends_does_not_reach_the_terminal_as_it_is(tmp_path: Path, server: Server, archive) -> None:
+    server.answers["hostile"] = lambda request: request.send_error(404, "\x1b[2J\x07gone\x9b1m" + "!" * 1000, "")
+    said: list[str] = []
+    with pytest.raises(DataError, match="gone") as error:
+        fetch.fetch(tmp_path / "data", mirrors=server.urls("hostile"), say=said.append)
+    for text in (said[1], *str(error.value).splitlines()):
+        assert text.isprintable()
+        assert len(text) < 450
+    assert r"\x1b[2J\x07gone\x9b1m!" in said[1]

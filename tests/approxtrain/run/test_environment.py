@@ -43,8 +43,10 @@ def test_the_commit_is_asked_for_without_taking_a_lock(monkeypatch, tmp_path: Pa
     git("add", "file")
     git("commit", "-qm", "one")
     commit = git("rev-parse", "HEAD").strip()
-    (checkout / "file").touch()  # the index would be refreshed by a command that may
+    os.utime(checkout / "file", (1, 1))  # the index would be refreshed by a command that may
     index = (checkout / ".git/index").read_bytes()
+    assert environment._git_commit() == commit
+    assert (checkout / ".git/index").read_bytes() == index
     (checkout / ".git/index.lock").touch()
     assert environment._git_commit() == commit
     assert (checkout / ".git/index").read_bytes() == index

@@ -14,7 +14,7 @@ import pytest
 
 from approxtrain import disk
 from approxtrain.errors import ConfigError, DiskError, LockedError
-from approxtrain.run.folder import RunFolder, default_path
+from approxtrain.run.folder import CONFIG, RunFolder, default_path
 
 HOLD = """
 import sys, time
@@ -44,6 +44,21 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_as_it_is(tmp_path: Pat
     assert f"--resume {tmp_path}" in str(error.value)
     assert "another --out" in str(error.value)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_run_leaves_that_was_killed_before_it_had_a_configuration_is_nothing(tmp_path: Path) -> None:
+    disk.unfinished(tmp_path / CONFIG).write_text("[model")
+    with RunFolder.create(tmp_path) as folder:
+        disk.write(folder.config, "")
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.toml", "run.lock"]
+
+
+def test_the_way_to_go_on_is_quoted_for_a_shell(tmp_path: Path) -> None:
+    path = tmp_path / "my run; rm"
+    path.mkdir()
+    (path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match=f"`approxtrain train --resume '{path}'`"):
+        RunFolder.create(path)
 
 
 def test_a_file_in_the_place_of_the_folder_or_above_it_is_called_so(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing.synchronize
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from approxtrain.config import load
-from approxtrain.errors import ConfigError, DivergedError
+from approxtrain.errors import ConfigError, DiskError, DivergedError
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -126,6 +128,19 @@ def test_tensorboard_has_rows_and_steps_and_a_resumed_run_hides_what_came_after_
     scalars, restarts = events(second)
     assert scalars == {("step/loss", 4): 0.5, ("train/loss", 6): 0.25}
     assert restarts == [4]
+
+
+def test_locks_that_cannot_be_made_are_not_blamed_on_the_folder_of_the_events(tmp_path, monkeypatch):
+    from approxtrain.training.trackers import to_tensorboard
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", refuse)  # pyright: ignore
+    with pytest.raises(
+        DiskError, match=r"^`/dev/shm` cannot be written: Read-only file system\. .*train\.trackers=\[\]"
+    ):
+        to_tensorboard.Tracker(tmp_path).begin(work(), 0)
 
 
 def test_a_run_without_trackers_leaves_no_events_and_trains_the_same(configure, tmp_path):

@@ -1,0 +1,23 @@
+"""What is said at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from approxtrain_cli.progress import Progress
+
+SUMMARY = {
+    "by_seed": [{"seed": 0, "best_epoch": 1}],
+    "data": {"name": "mine", "validation": "test"},
+    "step_ms": {},
+    "final_accuracy": 0.5,
+    "best_accuracy": 0.5,
+}
+
+
+def test_only_files_that_are_there_are_announced(tmp_path: Path, capsys):
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "summary.json").touch()
+    Progress(tmp_path).conclude(SUMMARY)
+    logs = capsys.readouterr().out.splitlines()[-1]
+    assert logs == f"logs      {tmp_path / 'metrics.jsonl'}, {tmp_path / 'summary.json'}"
