@@ -38,6 +38,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
+@pytest.mark.gate
 def test_it_is_the_ratio_of_the_cosines_to_the_mean_of_other_batches(bench):
     layers, dispatch = bench.dispatch.task.model.layers, bench.dispatch
     column = dispatch.schedule.columns[0]

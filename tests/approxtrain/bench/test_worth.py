@@ -122,6 +122,7 @@ def figures(forks) -> dict:
     return {(fork["epoch"], fork["arm"]): (fork["losses"], fork["accuracies"], fork["steps"]) for fork in forks}
 
 
+@pytest.mark.gate
 def test_each_arm_forks_after_each_epoch_and_the_run_is_that_without_forks(config, whole, folder, tmp_path):
     assert [(fork["epoch"], fork["arm"]) for fork in whole] == [(epoch, arm.name) for epoch in AT for arm in ARMS]
     assert [fork["steps"] for fork in whole[:4]] == [2, 3, 4, 4]
@@ -157,6 +158,7 @@ def test_after_a_signal_nothing_is_forked(config, tmp_path):
     assert not (tmp_path / "worth.json").exists()
 
 
+@pytest.mark.gate
 def test_a_table_has_a_row_for_each_epoch_and_one_for_all(folder):
     forks = ForkFile(folder / "worth.json", {"seeds": SEEDS}).forks
     found = rows(forks)
@@ -166,6 +168,7 @@ def test_a_table_has_a_row_for_each_epoch_and_one_for_all(folder):
     assert rows([fork for fork in forks if not fork.arm.startswith("exact")]) == []
 
 
+@pytest.mark.gate
 def test_a_measurement_with_other_settings_is_not_gone_on_with(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"other settings \(seeds\)"):
         ForkFile(folder / "worth.json", {"seeds": 3})
