@@ -50,6 +50,7 @@ def test_a_source_that_may_not_be_read_is_a_data_error(tmp_path: Path) -> None:
         store.add(tmp_path / LONG, "mine", tmp_path)
 
 
+@pytest.mark.gate
 def test_a_user_without_a_home_is_told_to_name_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("APPROXTRAIN_DATA", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -137,6 +137,7 @@ def test_an_image_that_a_worker_cannot_read_is_named(pets, tmp_path):
         batches(configure(tmp_path, workers=1))
 
 
+@pytest.mark.gate
 def test_a_worker_that_is_killed_is_an_error_in_words(pets):
     feed = stream(configure(pets, workers=1, train={"epochs": 10_000}))
     feed.images(0)

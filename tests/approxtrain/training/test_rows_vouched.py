@@ -144,6 +144,7 @@ def test_a_run_that_has_lost_its_checkpoints_is_refused_and_keeps_its_rows(tmp_p
     assert content(path) == before
 
 
+@pytest.mark.gate
 def test_a_run_that_was_killed_before_its_first_epoch_ended_goes_on_from_step_0(tmp_path, small, configure):
     class Kill(Listener):
         def step(self, step, losses):
