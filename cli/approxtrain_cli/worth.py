@@ -93,7 +93,7 @@ def _train(config: Config, dataset: Any, path: Path, forks: Forks) -> None:
         from approxtrain.run import process
         from approxtrain.training.loop import Run
 
-        process.keep_programs()
+        process.keep_programs(warn=progress.warn)
         forks.told, forks.spent = progress.say, progress.compiled  # as compiling, no time of training
         Run(config, folder, Several(progress, forks), dataset).train()
 
