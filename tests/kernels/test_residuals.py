@@ -23,4 +23,5 @@ def kept(method: str) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", all_methods())
 def test_the_input_is_kept_by_those_methods_that_read_it_and_by_no_other(name):
-    assert kept(name) == ({X.shape, W.shape} if "x" in make(name).needs else {W.shape})
+    of_x = {"coarse": {(2, 5, 5, 3)}}.get(name, {X.shape})  # block means are enough for that one
+    assert kept(name) == (of_x | {W.shape} if "x" in make(name).needs else {W.shape})

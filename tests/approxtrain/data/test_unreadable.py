@@ -28,7 +28,8 @@ def look(name: str, folder: Path | None = None) -> list[str]:
     return said
 
 
-def test_a_name_that_no_file_can_have_is_a_data_error(tmp_path: Path) -> None:
+def test_a_name_that_no_file_can_have_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPROXTRAIN_DATA", str(tmp_path))
     for folder, name in ((None, LONG), (tmp_path, LONG), (tmp_path / LONG, "mine")):
         for text in look(name, folder):
             assert f"{LONG}` cannot be read: File name too long." in text or f"{LONG}/mine` cannot be read" in text
