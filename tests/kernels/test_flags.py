@@ -54,6 +54,7 @@ def test_importing_a_package_first_appends_the_flag_to_what_is_there(package):
     assert done.stderr == ""
 
 
+@pytest.mark.gate
 def test_it_is_in_time_while_jax_is_imported_but_has_not_started():
     done = python(f"import jax, approxtrain_kernels{SHOW}")
     assert done.stdout.strip() == (FLAG if AFFECTED else "None")

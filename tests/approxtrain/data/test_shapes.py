@@ -19,6 +19,7 @@ def drawn() -> ImageSet:
     return data.load(CONFIG)
 
 
+@pytest.mark.gate
 def test_every_machine_draws_the_same_bytes(drawn: ImageSet) -> None:
     assert drawn.sha256 == shapes.SHA256
     again = (drawn.train.images, drawn.train.labels, drawn.validation.images, drawn.validation.labels)

@@ -106,7 +106,7 @@ def test_probes_are_drawn_and_what_is_not_a_number_is_left_out(written):
     assert not (written / "figures/gradient-cnn2-dead-planes-layer.csv").exists()
 
 
-@pytest.mark.parametrize("paper", [True, False])
+@pytest.mark.parametrize("paper", [True, pytest.param(False, marks=pytest.mark.gate)])
 def test_the_page_fetches_nothing_and_is_well_formed(runs, tmp_path, paper):
     output.write([runs], tmp_path / "report", paper=paper)
     page = (tmp_path / "report/report.html").read_text("utf-8")

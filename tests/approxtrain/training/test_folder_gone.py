@@ -73,6 +73,7 @@ def test_a_run_whose_folder_goes_ends_with_a_disk_error_and_makes_no_other(way, 
         assert list(path.iterdir()) == []
 
 
+@pytest.mark.gate
 def test_a_run_that_was_renamed_goes_on_under_its_new_name(tmp_path, small, configure):
     config = configure({"name": "full"}, epochs=2)
     with pytest.raises(DiskError):

@@ -227,6 +227,7 @@ def test_a_configuration_that_was_edited_is_refused_on_resume(tmp_path, small, c
         resume(tmp_path / "run", configure({"name": "full"}, epochs=2, seed=1))
 
 
+@pytest.mark.gate
 def test_a_run_that_was_begun_on_another_machine_goes_on_with_a_warning(tmp_path, small, configure, monkeypatch):
     here = this_environment()
     monkeypatch.setattr(loop, "this_environment", lambda: here | {"processor": "another one"})

@@ -143,6 +143,7 @@ def test_locks_that_cannot_be_made_are_not_blamed_on_the_folder_of_the_events(tm
         to_tensorboard.Tracker(tmp_path).begin(work(), 0)
 
 
+@pytest.mark.gate
 def test_a_run_without_trackers_leaves_no_events_and_trains_the_same(configure, tmp_path):
     left = []
     for name, trackers in (("with", ("tensorboard",)), ("without", ())):
