@@ -150,6 +150,7 @@ def test_the_first_of_two_seeds_is_the_one_alone(config, whole, tmp_path):
         assert one[key] == (pytest.approx(losses[:1], rel=1e-4), accuracies[:1], steps)
 
 
+@pytest.mark.gate
 def test_after_a_signal_nothing_is_forked(config, tmp_path):
     forks = Forks(ARMS, AT, STEPS, SEEDS, ForkFile(tmp_path / "worth.json", {}), print)
     forks.stopping()

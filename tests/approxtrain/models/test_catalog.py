@@ -28,7 +28,7 @@ PUBLISHED = {
     "wrn16-4": 2_748_890,
 }
 """Parameters, as their authors or the libraries that people take them from have them."""
-DEEP = ("resnet18", "resnet32", "resnet50", "resnet50-small", "resnet56")
+DEEP = ("resnet18", "resnet32", "resnet50", "resnet50-small", "resnet56", "vgg19", "wrn16-4")
 """Networks that take seconds to trace."""
 NAMES = [pytest.param(name, marks=pytest.mark.gate) if name in DEEP else name for name in models.names()]
 
