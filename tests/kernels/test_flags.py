@@ -100,5 +100,6 @@ def test_only_jaxlib_0_10_gets_the_flag(jaxlib, flags, monkeypatch):
     assert os.environ.get("XLA_FLAGS") == flags
 
 
+@pytest.mark.gate
 def test_with_a_package_of_ours_imported_first_a_known_sum_is_right():
     assert float(python(LAST_ROW).stdout) == 32_768**2

@@ -225,7 +225,7 @@ class Mine:
         self.validation = self.train[:6]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", [pytest.param(False, marks=pytest.mark.gate), True])
 def test_a_data_set_is_given_to_a_run_which_then_looks_for_none(tmp_path, small, monkeypatch, streamed):
     monkeypatch.setattr(store, "locate", None)
     config = configure(tmp_path / "nowhere", stream=streamed, image_size=None)

@@ -83,6 +83,7 @@ def test_a_layer_that_is_exact_costs_its_own_weight_gradient_and_no_other(assemb
     assert contractions(text) == (convolutions(pocket, ZERO) + 1, 3)
 
 
+@pytest.mark.gate
 def test_on_cnn5_zero_leaves_forward_and_input_gradients(assemble):
     cnn5 = models.get("cnn5")
     text = first_program(assemble(cnn5, {"rules": [{"method": "zero"}]}))
