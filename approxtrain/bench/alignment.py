@@ -5,9 +5,9 @@ them and g' what a method makes of that batch, each cosine a mean over several s
 
     A = cos(g', Ḡ) / cos(g, Ḡ)
 
-is 1 where a step by the method goes as far along Ḡ as an exact one of equal length, more where averaging takes away
-noise, and falls with the images: of a half of them it is about 0.8, of a quarter about 0.6. It is cheap and told for
-each layer, and it looks at one step: what a small bias does to a network in thousands of them is not in it.
+is 1 where a step by the method goes as far along Ḡ as an exact one of equal length, and more where averaging takes away
+noise. It is cheap and told for each layer, and it looks at one step: what a small bias does to a network in thousands
+of them is not in it.
 """
 
 from __future__ import annotations

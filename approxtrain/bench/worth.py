@@ -126,11 +126,12 @@ class Forks(Listener):
 
     def _align(self, epoch: int, state: TrainState) -> None:
         """How the gradients of the schedules' layers point, after an epoch."""
-        if self.file.has_alignments(epoch):
+        if self._stopping or self.file.has_alignments(epoch):
             return
         begin = time.perf_counter()
         dispatches = [self._programs_of(arm)[0] for arm in self.arms]
-        cells = cells_of(dispatches, int(state.step), self.steps)
+        if not (cells := cells_of(dispatches, int(state.step), self.steps)):
+            return  # the schedules are exact here
         self.told(f"epoch {epoch}: alignment of {len(cells)} layers and methods")
         if cells not in self._aligners:
             self._aligners[cells] = Aligner(dispatches[0], cells)
