@@ -161,11 +161,12 @@ def test_after_a_signal_nothing_is_forked(config, tmp_path):
 
 @pytest.mark.gate
 def test_where_all_schedules_are_exact_there_is_nothing_to_align(config, tmp_path):
-    file = ForkFile(tmp_path / "worth.json", {})
-    forks = Forks(exact_arms()[:1], [0], 1, 1, file, print)
+    file, told = ForkFile(tmp_path / "worth.json", {}), []
+    forks = Forks(exact_arms()[:1], [0], 1, 1, file, told.append)
     with RunFolder.create(tmp_path / "exact") as run:
         Run(config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})}), run, forks).train()
     assert (len(file.forks), file.alignments) == (1, [])
+    assert told == ["epoch 0: fork 1 of 1, exact, 50% of the images"]
 
 
 @pytest.mark.gate
