@@ -16,7 +16,20 @@ STOREYS = {  # from the ground up: folder and package
     "approxtrain": ROOT / "approxtrain",
     "cli": ROOT / "cli/approxtrain_cli",
 }
-ROOMS = ["errors", "disk", "models", "data", "schedule", "config", "run", "training", "bench", "paper", "report"]
+ROOMS = [
+    "errors",
+    "disk",
+    "models",
+    "data",
+    "schedule",
+    "config",
+    "run",
+    "training",
+    "bench",
+    "paper",
+    "report",
+    "worth",
+]
 """The folders and files of `approxtrain/`, from the ground up."""
 PACKAGES = [folder.name for folder in STOREYS.values()]
 SOURCES = sorted(file for folder in STOREYS.values() for file in folder.rglob("*.py"))

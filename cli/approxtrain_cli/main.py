@@ -31,6 +31,7 @@ from approxtrain_cli import (
     report,
     reproduce,
     schedule_show,
+    schedule_tune,
     train,
     worth,
 )
@@ -48,6 +49,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("schedule-show")(schedule_show.schedule_show)
+app.command("schedule-tune")(schedule_tune.schedule_tune)
 app.command("bench-kernel")(bench_kernel.bench_kernel)
 app.command("bench-step")(bench_step.bench_step)
 app.command("worth")(worth.worth)

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from approxtrain.errors import ConfigError, suggestion
+from approxtrain_cli import forking
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from approxtrain.bench.alignment import Alignment
-    from approxtrain.bench.worth import Arm, ForkFile, Forks
-    from approxtrain.bench.worth_report import Row
     from approxtrain.config import Config
+    from approxtrain.training.workload import Workload
+    from approxtrain.worth.alignment import Alignment
+    from approxtrain.worth.forks import Arm, ForkFile
+    from approxtrain.worth.shares import Row
 
 Arguments = Annotated[
     list[str] | None,
@@ -52,72 +54,51 @@ def worth(
     approxtrain worth resnet20-schedule1-approx --method pooled --forks 5 --out worth
     """
     configs = _configs(arguments or [])
-    base = _base(configs[0])
     typer.echo("starting jax …")
+    work = forking.exact(configs[0])
     arms = _arms(configs, methods or [])
-    _measure(base, arms, checkpoints, steps, forks, out or Path("runs") / f"worth-{base.model.name}", dry_run)
+    _measure(work, arms, checkpoints, steps, forks, out or Path("runs") / f"worth-{work.model.name}", dry_run)
 
 
 def _measure(
-    config: Config, arms: list[Arm], checkpoints: int, steps: int | None, seeds: int, out: Path, dry_run: bool
+    work: Workload, arms: list[Arm], checkpoints: int, steps: int | None, seeds: int, out: Path, dry_run: bool
 ) -> None:
-    from approxtrain.bench.worth import ForkFile, Forks, epochs_to_fork, exact_arms, planned
     from approxtrain.config import plain
-    from approxtrain.training.workload import Workload
+    from approxtrain.worth.forks import ForkFile, Forks, epochs_to_fork, exact_arms, planned
 
-    work = Workload.of(config)
+    config = work.config
     taken = min(200, work.steps_per_epoch) if steps is None else steps
     at, every = epochs_to_fork(config.train.epochs, checkpoints), [*exact_arms(), *arms]
-    cost = planned(every, at, taken, seeds)
-    typer.echo(
-        f"costs     {work.total_steps:,} steps of an exact run, and {cost:,} in forks of {taken} steps: {len(every)} "
-        f"kinds × {seeds} seeds after epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
-    )
-    typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
+    forking.tell_cost(work, len(every), at, taken, seeds, planned(every, at, taken, seeds))
     if dry_run:
         return
     settings: dict[str, Any] = {"config": plain(config), "steps": taken, "seeds": seeds, "at": at}
     settings["arms"] = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
     file = ForkFile(out / "worth.json", settings)
-    _train(config, work.dataset, out / "exact", Forks(every, at, taken, seeds, file, typer.echo))
+    forking.train(work, out / "exact", Forks(every, at, taken, seeds, file, typer.echo))
     _conclude(config, file, out)
-
-
-def _train(config: Config, dataset: Any, path: Path, forks: Forks) -> None:
-    from approxtrain.run.folder import CONFIG, RunFolder
-    from approxtrain.training.trackers import Several
-    from approxtrain_cli.progress import Progress
-
-    folder = RunFolder.open(path) if (path / CONFIG).is_file() else RunFolder.create(path)
-    with folder, Progress(path) as progress:
-        from approxtrain.run import process
-        from approxtrain.training.loop import Run
-
-        process.keep_programs(warn=progress.warn)
-        forks.told, forks.spent = progress.say, progress.compiled  # as compiling, no time of training
-        Run(config, folder, Several(progress, forks), dataset).train()
 
 
 def _conclude(config: Config, file: ForkFile, out: Path) -> None:
     from rich.console import Console
 
-    from approxtrain.bench import worth_picture, worth_report
     from approxtrain.run.environment import this_environment
+    from approxtrain.worth import picture, shares
 
-    rows = worth_report.rows(file.forks)
+    rows = shares.rows(file.forks)
     file.write(rows=[row.as_json() for row in rows], environment=this_environment())
     for table in (_table(rows), _alignments(file.alignments)):
         Console(highlight=False).print(table)
     data, count = config.data.name, file.settings["seeds"]
     title = f"{config.model.name} · data: {data} · forks of {file.settings['steps']} steps × {count} seeds"
-    worth_picture.draw(rows, title, out / "worth.png")
+    picture.draw(rows, title, out / "worth.png")
     typer.echo(f"written   {out / 'worth.json'}, {out / 'worth.png'}")
 
 
 def _table(rows: list[Row]) -> Table:
     from rich.table import Table
 
-    from approxtrain.bench.worth_report import verdict
+    from approxtrain.worth.shares import verdict
 
     table = Table("schedule", "after epoch", "loss", "worth, in images", "time", "held against fewer images", box=None)
     for row in rows:
@@ -162,21 +143,9 @@ def _differ(config: Config, other: Config, section: str) -> bool:
     return getattr(config, section) != getattr(other, section)
 
 
-def _base(config: Config) -> Config:
-    """The exact run; a tenth of the training images is held out where it would be judged by its test images."""
-    from approxtrain import data
-    from approxtrain.schedule import ScheduleConfig
-
-    images = data.load(config.data)
-    if images.validated_on == "test" and not config.data.holdout:
-        held_out = config.data.model_copy(update={"holdout": len(images.train) // 10})
-        config = config.model_copy(update={"data": held_out})
-    return config.model_copy(update={"schedule": ScheduleConfig(name="full")})
-
-
 def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
-    from approxtrain.bench.worth import Arm
     from approxtrain.schedule import ScheduleConfig
+    from approxtrain.worth.forks import Arm
     from approxtrain_kernels.methods import all_methods
 
     wanted = {config.schedule.title: config.schedule for config in configs if config.schedule.name != "full"}

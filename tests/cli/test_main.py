@@ -13,8 +13,8 @@ from approxtrain_cli import main
 pytestmark = pytest.mark.both
 
 COMMANDS = [
-    *("train", "evaluate", "predict", "export", "schedule-show", "bench-kernel", "bench-step", "worth"),
-    *("reproduce", "report", "ls", "config", "cp", "data"),
+    *("train", "evaluate", "predict", "export", "schedule-show", "schedule-tune", "bench-kernel", "bench-step"),
+    *("worth", "reproduce", "report", "ls", "config", "cp", "data"),
 ]
 CODES = {
     errors.ConfigError: 2,

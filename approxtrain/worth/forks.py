@@ -4,7 +4,7 @@ A run with every layer exact is trained to its end. After some of its epochs it 
 an order of the images and draws of its own: T steps under each schedule, and exact steps on a half, three quarters and
 all of the images, which are T/2, 3T/4 and T steps. Each fork begins at the run's learning rate, which falls linearly to
 zero over its steps, however many, so that all of them end as settled as they can be. What counts is the loss on the
-images that the run validates on (`worth_report.py` makes shares of images of it).
+images that the run validates on (`shares.py` makes shares of images of it).
 
 A gradient's likeness to the exact one of the same batch says little of that: noise that is averaged away is no loss,
 and a small bias that always points the same way is one.
@@ -26,7 +26,6 @@ import numpy as np
 import optax
 
 from approxtrain import disk
-from approxtrain.bench.alignment import Aligner, Alignment, cells_of
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.training import optimizer as optimizers
@@ -38,10 +37,13 @@ from approxtrain.training.feed import OnDevice
 from approxtrain.training.probe import Cells
 from approxtrain.training.step import Task, TrainState, set_up
 from approxtrain.training.workload import Workload
+from approxtrain.worth.alignment import Aligner, Alignment, cells_of
 
 SHARES = (0.5, 0.75, 1.0)
 """Of the images, for the exact forks."""
 EXACT = ScheduleConfig(name="full")
+WINDOW = 12
+"""Steps of which the mean time is taken: whole periods of 2, 3, 4 and 6 columns."""
 FIRST_SEED = 1_000_000
 """Of the forks: seeds that no run is likely to have."""
 
@@ -67,7 +69,7 @@ class Fork:
     losses: list[float]
     accuracies: list[float]
     step_ms: float
-    """Mean time of a step, over all of them and all seeds, compiling not counted."""
+    """Time of a step of one seed, compiling not counted: the median over `WINDOW` steps at a time of their mean."""
 
 
 def exact_arms() -> list[Arm]:
@@ -78,6 +80,7 @@ class Forks(Listener):
     """Forks the run that it listens to after each of the epochs `at`, by every arm; what `file` has is not done again.
 
     `told(text)` is given a line on what is going on, and `spent(seconds)` what a fork took of the run's time.
+    `aligned`: whether the layers' alignment is measured as well.
     """
 
     def __init__(
@@ -89,9 +92,11 @@ class Forks(Listener):
         file: ForkFile,
         told: Callable[[str], None],
         spent: Callable[[float], None] = lambda seconds: None,
+        *,
+        aligned: bool = True,
     ) -> None:
         self.arms, self.at, self.steps, self.seeds, self.file, self.told = arms, at, steps, seeds, file, told
-        self.spent = spent
+        self.spent, self.aligned = spent, aligned
         self._dispatches: dict[str, tuple[Dispatch, Evaluator]] = {}
         self._aligners: dict[Cells, Aligner] = {}
         self._stopping = False
@@ -126,7 +131,7 @@ class Forks(Listener):
 
     def _align(self, epoch: int, state: TrainState) -> None:
         """How the gradients of the schedules' layers point, after an epoch."""
-        if self._stopping or self.file.has_alignments(epoch):
+        if not self.aligned or self._stopping or self.file.has_alignments(epoch):
             return
         begin = time.perf_counter()
         dispatches = [self._programs_of(arm)[0] for arm in self.arms]
@@ -144,13 +149,14 @@ class Forks(Listener):
         dispatch, evaluate = self._programs_of(arm)
         state = _of_several_seeds(state, self.seeds)
         order, first, steps = self._feed.order(epoch + 1), int(state.step), _steps(arm, self.steps)
-        begin, compiled = time.perf_counter(), dispatch.compile_seconds
+        seconds = []
         for step in range(first, first + steps):
             if self._stopping:
                 return None
+            begin, compiled = time.perf_counter(), dispatch.compile_seconds
             state, metrics = dispatch(step, state, self._feed.images(step), order)
             jax.block_until_ready(metrics)  # a signal is answered after one step
-        seconds = time.perf_counter() - begin - (dispatch.compile_seconds - compiled)
+            seconds.append(time.perf_counter() - begin - (dispatch.compile_seconds - compiled))
         found = evaluate(state)
         return Fork(
             epoch,
@@ -159,7 +165,7 @@ class Forks(Listener):
             steps,
             [one.loss for one in found],
             [one.accuracy for one in found],
-            1e3 * seconds / steps / self.seeds,
+            1e3 * typical(seconds) / self.seeds,
         )
 
     def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
@@ -180,6 +186,13 @@ class Forks(Listener):
 
 def _steps(arm: Arm, steps: int) -> int:
     return max(1, round(arm.share * steps))
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """The median of the means of `WINDOW` steps each, so that neither a hiccup nor which columns a step has tells."""
+    whole = len(seconds) // WINDOW * WINDOW
+    windows = np.reshape(seconds[:whole], (-1, WINDOW)).mean(1) if whole else np.mean(seconds)
+    return float(np.median(windows))
 
 
 def falling(rate: optax.Schedule, steps_per_epoch: int, steps: int) -> optax.Schedule:
@@ -208,6 +221,8 @@ class ForkFile:
         self.path, self.settings = path, dict(settings)
         self.forks: list[Fork] = []
         self.alignments: list[Alignment] = []
+        self.more: dict[str, Any] = {}
+        """What was written beside them."""
         if path.is_file():
             self._read()
 
@@ -217,6 +232,7 @@ class ForkFile:
             forks = [Fork(**row) for row in found["forks"]]
             alignments = [Alignment(**row) for row in found["alignments"]]
             settings = found["settings"]
+            more = {name: value for name, value in found.items() if name not in ("forks", "alignments", "settings")}
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"`{self.path}` is not what this command writes: give another --out.") from error
         if settings != self.settings:
@@ -225,7 +241,7 @@ class ForkFile:
                 f"`{self.path}` holds a measurement with other settings ({', '.join(differing)}): give another --out, "
                 "or repeat the command that it came of, which then goes on."
             )
-        self.forks, self.alignments = forks, alignments
+        self.forks, self.alignments, self.more = forks, alignments, more
 
     def has(self, epoch: int, arm: str) -> bool:
         return any((fork.epoch, fork.arm) == (epoch, arm) for fork in self.forks)
@@ -240,9 +256,10 @@ class ForkFile:
 
     def write(self, **more: Any) -> None:
         """All of it, with `more` beside it."""
+        self.more |= more
         lists = {"forks": self.forks, "alignments": self.alignments}
         content = {name: [asdict(each) for each in found] for name, found in lists.items()}
-        disk.write_json(self.path, {"settings": self.settings, **content, **more})
+        disk.write_json(self.path, {"settings": self.settings, **content, **self.more})
 
 
 def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:

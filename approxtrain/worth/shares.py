@@ -1,4 +1,4 @@
-"""From the losses of forks to shares of images: what `worth.py` measured, in the currency of exact training.
+"""From the losses of forks to shares of images: what `forks.py` measured, in the currency of exact training.
 
 With L(s) the mean loss after exact steps on the share s of the images, fitted as L = a + b·ln s, a schedule whose forks
 end with the loss L' is worth
@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from approxtrain.bench.worth import Fork
+from approxtrain.report.estimates import t_quantile
+from approxtrain.worth.forks import Fork
 
 
 class Worth(NamedTuple):
@@ -48,7 +49,7 @@ def worth(exact: Mapping[float, Sequence[float]], losses: Sequence[float]) -> Wo
         return Worth(value, 0.0, math.inf)  # without one of the seeds it would be none: nothing is known
     n = len(logs)
     error = math.sqrt((n - 1) / n * sum((log - np.mean(logs)) ** 2 for log in logs))
-    reach = math.exp(_t_quantile(n - 1) * error)
+    reach = math.exp(t_quantile(n - 1) * error)
     return Worth(value, value / reach, value * reach)
 
 
@@ -59,12 +60,6 @@ def _share(exact: Mapping[float, Sequence[float]], losses: Sequence[float], seed
     if not slope < 0:
         return None
     return math.exp(min((float(np.mean([losses[seed] for seed in seeds])) - level) / slope, 50.0))
-
-
-def _t_quantile(freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
 
 
 class Row(NamedTuple):
@@ -116,7 +111,7 @@ def _over_epochs(found: Sequence[Row]) -> Row | None:
     mean = math.exp(float(np.mean(logs)))
     low = high = None
     if len(logs) > 1:
-        reach = math.exp(_t_quantile(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs)))
+        reach = math.exp(t_quantile(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs)))
         low, high = mean / reach, mean * reach
     time = float(np.median([row.time for row in found]))
     return Row(found[0].arm, None, float(np.mean([row.loss for row in found])), Worth(mean, low, high), time)

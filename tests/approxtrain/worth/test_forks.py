@@ -9,8 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from approxtrain.bench.worth import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
-from approxtrain.bench.worth_report import Row, Worth, rows, verdict, worth
 from approxtrain.errors import ConfigError
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
@@ -18,6 +16,8 @@ from approxtrain.schedule import ScheduleConfig
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
+from approxtrain.worth.forks import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
+from approxtrain.worth.shares import Row, Worth, rows, verdict, worth
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
 ARMS = [*exact_arms(), ZERO]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from approxtrain import disk
-from approxtrain.bench.worth_report import Row
+from approxtrain.worth.shares import Row
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:

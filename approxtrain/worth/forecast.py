@@ -1,0 +1,77 @@
+"""From a share of images to accuracy: what exact forks of a short run tell of a longer one.
+
+The exact forks end with their rate decayed, after N images of exact training in all: a trace of the error over images,
+for which a power law is fitted,
+
+    error = C · N^(−b).
+
+The exact run itself, whose rate falls over the whole of it, gives C. A schedule worth the share s of the images is
+then expected to end with the error of exact training on s·N images, s^(−b) times the exact one's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from approxtrain.report.estimates import NORMAL, t_quantile
+from approxtrain.worth.forks import Fork
+from approxtrain.worth.shares import is_exact
+
+
+class Drop(NamedTuple):
+    """Points of accuracy below the exact run, with their 95 % interval."""
+
+    points: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        return f"{-self.points:+.2f} points ({-self.high:+.2f} to {-self.low:+.2f})".replace("-", "−")
+
+
+class Trace(NamedTuple):
+    """The error of exact training over images."""
+
+    slope: float
+    """b"""
+    slope_error: float
+    error: float
+    """Of the exact run of the length that is asked for, in percent."""
+
+    def drop(self, images: float, standard_error: float) -> Drop:
+        """Of what is worth that share of the images."""
+        ratio = images**-self.slope
+        points = self.error * (ratio - 1)
+        by_images = self.error * ratio * self.slope / images * standard_error
+        by_slope = self.error * ratio * math.log(images) * self.slope_error
+        reach = NORMAL * math.hypot(by_images, by_slope)
+        return Drop(points, points - reach, points + reach)
+
+    def images(self, points: float) -> float:
+        """The share of the images that costs so many points."""
+        return (1 + points / self.error) ** (-1 / self.slope)
+
+
+def trace(forks: Sequence[Fork], steps_per_epoch: int, end: tuple[int, float], epochs: int) -> Trace | None:
+    """Of a run of `epochs` epochs, by the exact forks of one that had `end` = (epochs, accuracy in percent) in the end.
+
+    None where more images brought the forks no less error, so that there is nothing to predict by.
+    """
+    exact = [fork for fork in forks if is_exact(fork.arm)]
+    steps = np.log([fork.epoch * steps_per_epoch + fork.steps for fork in exact])
+    errors = np.log([max(100 - 100 * float(np.mean(fork.accuracies)), 0.01) for fork in exact])
+    if len(exact) < 3:
+        return None
+    (slope, level), residuals = np.polyfit(steps, errors, 1), 0.0
+    residuals = errors - slope * steps - level
+    freedom = len(exact) - 2
+    spread = math.sqrt(float(residuals @ residuals) / freedom / float(((steps - steps.mean()) ** 2).sum()))
+    if not slope < 0:
+        return None
+    run_error = max(100 - end[1], 0.01) * (epochs / end[0]) ** slope
+    return Trace(-float(slope), t_quantile(freedom) / NORMAL * spread, run_error)

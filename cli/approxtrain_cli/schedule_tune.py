@@ -1,0 +1,214 @@
+"""`approxtrain schedule-tune`: a schedule for one's own network and machine, found by measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from approxtrain.errors import ConfigError, suggestion
+from approxtrain_cli import forking
+
+if TYPE_CHECKING:
+    from approxtrain.config import Config
+    from approxtrain.training.workload import Workload
+    from approxtrain.worth.choice import Measured, Phase
+    from approxtrain.worth.forecast import Trace
+    from approxtrain.worth.forks import ForkFile
+    from approxtrain.worth.front import Prediction
+    from approxtrain.worth.options import Option
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
+]
+BudgetText = Annotated[
+    str,
+    typer.Option(
+        "--budget", metavar="time=SHARE|loss=POINTS", help="The exact run's time, or accuracy that may be lost."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="FILE.toml", help="The configuration that is written.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="A method to choose from; may be repeated. Default: pooled."),
+]
+Epochs = Annotated[int, typer.Option("--epochs", min=2, help="Of the exact run that is forked; at most the config's.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 60.")]
+Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
+
+
+class Budget(NamedTuple):
+    """What is given: a share of the exact run's time, or points of accuracy."""
+
+    kind: Literal["time", "loss"]
+    value: float
+
+
+def schedule_tune(
+    arguments: Arguments = None,
+    budget: BudgetText = "time=0.8",
+    out: Out = Path("tuned.toml"),
+    methods: Methods = None,
+    epochs: Epochs = 4,
+    steps: Steps = None,
+    forks: Forked = 3,
+    dry_run: DryRun = False,
+) -> None:
+    """Find a schedule for a budget of time or of accuracy, and write it with what to expect of it.
+
+    A short exact run is trained and forked on its way into each method in each group of layers, as `approxtrain worth`
+    does: that says what a cell saves on this machine and what it costs in images. The best combination is written,
+    beside what exact training on fewer images would come to. The same command goes on where it was stopped, and another
+    budget takes no measuring.
+
+    \b
+    approxtrain schedule-tune resnet20-full --budget time=0.78 --out fast.toml
+    approxtrain schedule-tune my.toml --budget loss=0.1 --out careful.toml --dry-run
+    """
+    from approxtrain.config import load, split, with_train
+
+    wanted = _budget(budget)
+    if out.suffix != ".toml":
+        raise ConfigError(f"--out: {out.name!r} must end in .toml; the picture and the measurements get its stem.")
+    if out.exists() and not dry_run:
+        raise ConfigError(f"`{out}` is there already: choose another name, or take it away.")
+    config = load(*split(arguments or []))
+    if config.train.seeds > 1:
+        raise ConfigError(f"`train.seeds` (={config.train.seeds}): one run is forked; --forks=N has several of each.")
+    typer.echo("starting jax …")
+    work = forking.exact(with_train(config, epochs=min(epochs, config.train.epochs)))
+    options = _options(work, methods or ["pooled"])
+    file = _measure(work, options, steps, forks, _folder(out, config), dry_run)
+    if file is not None:
+        _conclude(config, work, options, file, wanted, out)
+
+
+def _budget(text: str) -> Budget:
+    kind, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if kind == "time" and 0 < value < 1:
+        return Budget("time", value)
+    if kind == "loss" and 0 <= value < 100:
+        return Budget("loss", value)
+    raise ConfigError(
+        f"--budget (={text!r}) is a share of the exact run's time, such as time=0.8, or the points of accuracy that "
+        "may be lost, such as loss=0.1."
+    )
+
+
+def _folder(out: Path, config: Config) -> Path:
+    return out.parent / f"tune-{config.model.name}"
+
+
+def _options(work: Workload, methods: list[str]) -> list[Option]:
+    from approxtrain.worth.options import options_of
+    from approxtrain_kernels.methods import all_methods
+
+    for method in methods:
+        if method not in all_methods():
+            raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")
+    return options_of(work.model.layers, methods)
+
+
+def _measure(
+    work: Workload, options: list[Option], steps: int | None, seeds: int, folder: Path, dry_run: bool
+) -> ForkFile | None:
+    from approxtrain.config import plain
+    from approxtrain.worth.forks import ForkFile, Forks, epochs_to_fork, exact_arms, planned
+
+    taken = min(60, work.steps_per_epoch) if steps is None else steps
+    at = epochs_to_fork(work.config.train.epochs, 3)
+    arms = [*exact_arms(), *(option.arm for option in options)]
+    forking.tell_cost(work, len(arms), at, taken, seeds, planned(arms, at, taken, seeds))
+    if dry_run:
+        return None
+    settings: dict[str, Any] = {"config": plain(work.config), "steps": taken, "seeds": seeds, "at": at}
+    settings["options"] = [option.name for option in options]
+    file = ForkFile(folder / "tune.json", settings)
+    summary = forking.train(work, folder / "exact", Forks(arms, at, taken, seeds, file, typer.echo, aligned=False))
+    file.write(exact_accuracy=100 * summary["final_accuracy"])
+    return file
+
+
+def _conclude(config: Config, work: Workload, options: list[Option], file: ForkFile, budget: Budget, out: Path) -> None:
+    from approxtrain.run.environment import this_environment
+    from approxtrain.worth import choice, forecast, front
+
+    epochs = work.config.train.epochs
+    phases = choice.phases_around([epoch / epochs for epoch in file.settings["at"]])
+    measured = choice.measured(options, file.forks)
+    trace = forecast.trace(file.forks, work.steps_per_epoch, (epochs, file.more["exact_accuracy"]), config.train.epochs)
+    if trace is None:
+        raise ConfigError("More images brought the forks no accuracy, so that nothing can be predicted: more --steps.")
+    found = front.front(measured, phases, trace)
+    chosen = _chosen(measured, phases, trace, budget)
+    _write(config, chosen, trace, out)
+    front.draw(found, chosen, trace, f"{config.model.name} · {config.train.epochs} epochs", out.with_suffix(".png"))
+    file.write(
+        measured=[each._asdict() | {"option": each.option.name} for each in measured],
+        front=[each.as_json() for each in found],
+        environment=this_environment(),
+    )
+    _tell(measured, chosen, trace, out)
+
+
+def _chosen(measured: list[Measured], phases: tuple[Phase, ...], trace: Trace, budget: Budget) -> Prediction:
+    from approxtrain.worth import choice, front
+
+    if budget.kind == "loss":
+        return front.predicted(choice.fastest(measured, phases, trace.images(budget.value)), trace)
+    plan = choice.cheapest(measured, phases, budget.value)
+    if plan is None:
+        least = choice.fastest(measured, phases, 0.0).time
+        raise ConfigError(
+            f"--budget time={budget.value:g}: the fastest schedule of these methods takes {least:.2f} of the exact "
+            "run's time, since the first 3 % and the last 20 % stay exact. Allow more time, or give other methods."
+        )
+    return front.predicted(plan, trace)
+
+
+def _write(config: Config, chosen: Prediction, trace: Trace, out: Path) -> None:
+    from approxtrain import disk
+    from approxtrain.config import dump
+
+    images, low, high = chosen.images
+    head = (
+        f"# Found by `approxtrain schedule-tune`. Predicted, and no more than that:\n"
+        f"# time      {chosen.plan.time:.2f} of the exact run's\n"
+        f"# worth     {images:.2f} of the images ({low:.2f} to {high:.2f})\n"
+        f"# accuracy  {chosen.drop.text} against {100 - trace.error:.1f} % of the exact run\n\n"
+    )
+    disk.write(out, head + dump(config.model_copy(update={"schedule": chosen.plan.schedule()})))
+
+
+def _tell(measured: list[Measured], chosen: Prediction, trace: Trace, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from approxtrain.worth import front
+
+    phases = [f"{phase.begin:.0%} to {phase.end:.0%}" for phase in chosen.plan.phases]
+    table = Table("option", "time", *phases, box=None)
+    for each in measured:
+        used = {part.phase: part.thinned for part in chosen.plan.parts if part.measured is each}
+        marks = [
+            f"*{'' if used[phase] == 1 else f'/{used[phase]}'}" if phase in used else "" for phase in range(len(phases))
+        ]
+        worths = zip(each.worth, each.error, marks, strict=True)
+        table.add_row(each.option.name, f"{each.time:.2f}", *(f"{w:.2f} ± {e:.2f} {mark}" for w, e, mark in worths))
+    Console(highlight=False).print(table)
+    typer.echo("the worth in images, by share of the run; * is used, */2 at every second of its steps")
+    images, low, high = chosen.images
+    typer.echo(
+        f"chosen    {chosen.plan.time:.2f} of the time, worth {images:.2f} ({low:.2f} to {high:.2f}) of the images"
+    )
+    typer.echo(f"expected  {chosen.drop.text} against the exact run's {100 - trace.error:.1f} %")
+    typer.echo(f"verdict   {front.verdict(chosen, trace)}")
+    typer.echo(f"written   {out}, {out.with_suffix('.png')}; train it: approxtrain train {quote(str(out))}")

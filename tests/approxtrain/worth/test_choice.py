@@ -1,0 +1,186 @@
+"""Options, the choice among them against brute force, and the forecast on planted power laws."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from approxtrain import models
+from approxtrain.errors import ConfigError
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.worth import choice, forecast, front
+from approxtrain.worth.choice import Measured, Phase, cheapest, fastest, phases_around, shrunk
+from approxtrain.worth.forecast import Trace
+from approxtrain.worth.forks import Fork, exact_arms
+from approxtrain.worth.options import Group, Option, groups_of, options_of
+from approxtrain_kernels.methods.full import Full
+
+LOW = Option("pooled", 2, 3, (0,))
+HIGH = Option("pooled", 4, 5, (1,))
+PREFIX = Option("skip", 1, 3, (0,), every=2)
+PHASES = (Phase(0.03, 0.5), Phase(0.5, 0.8))
+MEASURED = [
+    Measured(LOW, 0.9, (0.95, 0.99), (0.02, 0.02)),
+    Measured(HIGH, 0.8, (0.9, 0.93), (0.02, 0.02)),
+    Measured(PREFIX, 0.7, (0.97, 0.85), (0.02, 0.02)),
+]
+TRACE = Trace(slope=0.5, slope_error=0.0, error=16.0)
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return models.get("resnet20").layers
+
+
+def test_a_group_is_the_layers_of_one_output_size(layers):
+    assert groups_of(layers) == [Group(1, 7), Group(8, 13), Group(14, 19)]
+
+
+def test_options_are_each_method_in_each_group_and_each_prefix_but_the_whole_network(layers):
+    assert [option.name for option in options_of(layers, ["pooled"])] == [
+        "pooled, layers 2 to 7",
+        "pooled, layers 8 to 13",
+        "pooled, layers 14 to 19",
+        "frozen prefix, layers 1 to 7, every 2nd step",
+        "frozen prefix, layers 1 to 13, every 2nd step",
+    ]
+
+
+def test_an_option_is_measured_as_the_schedule_that_it_names(layers):
+    option = options_of(layers, ["pooled"])[3]
+    schedule = Schedule.from_config(option.arm.schedule, layers, 100, 10)
+    assert schedule.frozen_prefix
+    assert [{method.name for method in schedule.column(step)[:7]} for step in range(3)] == [
+        {"full"},
+        {"skip"},
+        {"full"},
+    ]
+    assert all(method == Full() for step in range(3) for method in schedule.column(step)[7:])
+
+
+def plans():
+    """Each way to use the options: one at most in a place, at every step, every second or every fourth."""
+    choices = [None, *itertools.product(range(3), (1, 2, 4))]
+    for phases in itertools.product(itertools.combinations_with_replacement(choices, 2), repeat=2):
+        parts = [
+            choice.Part(phase, MEASURED[use[0]], use[1])
+            for phase, uses in enumerate(phases)
+            for use in uses
+            if use is not None
+        ]
+        places = [(part.phase, group) for part in parts for group in part.measured.option.groups]
+        if len(places) == len(set(places)):
+            yield choice.Plan(PHASES, tuple(parts))
+
+
+@pytest.mark.parametrize("time", [0.97, 0.9, 0.8, 0.72, 0.65])
+def test_the_cheapest_plan_is_that_of_brute_force(time):
+    best = max((plan.images for plan in plans() if plan.time <= time + 1e-12), default=None)
+    found = cheapest(MEASURED, PHASES, time)
+    if best is None:
+        assert found is None
+    else:
+        assert found
+        assert found.time <= time + 1e-6
+        assert found.images == pytest.approx(best)
+
+
+@pytest.mark.parametrize("images", [1.0, 0.99, 0.97, 0.9])
+def test_the_fastest_plan_is_that_of_brute_force(images):
+    best = min(plan.time for plan in plans() if plan.images >= images - 1e-12)
+    found = fastest(MEASURED, PHASES, images)
+    assert found.images >= images - 1e-6
+    assert found.time == pytest.approx(best)
+
+
+def test_a_plan_costs_what_its_parts_do_over_their_shares_of_the_run():
+    plan = choice.Plan(PHASES, (choice.Part(0, MEASURED[2], 2), choice.Part(1, MEASURED[1], 1)))
+    assert plan.time == pytest.approx(1 - 0.47 * 0.3 / 2 - 0.3 * 0.2)
+    assert plan.images == pytest.approx(1 - 0.47 * 0.03 / 2 - 0.3 * 0.07)
+    assert plan.error == pytest.approx(math.hypot(0.47 * 0.02 / 2, 0.3 * 0.02))
+
+
+def test_a_plan_becomes_the_schedule_that_it_means(layers):
+    parts = (choice.Part(0, MEASURED[2], 2), choice.Part(1, MEASURED[1], 1))
+    schedule = Schedule.from_config(choice.Plan(PHASES, parts).schedule(), layers, 100, 10)
+    expected = {0: "full", 29: "full", 31: "skip", 33: "full", 35: "skip", 499: "skip", 503: "full", 799: "full"}
+    assert {step: schedule.column(step)[0].name for step in expected} == expected
+    assert {schedule.column(step)[4].name for step in range(500)} == {"full"}
+    assert {schedule.column(step)[4].name for step in range(500, 800)} == {"pooled"}
+    assert {method.name for step in range(800, 1000) for method in schedule.column(step)} == {"full"}
+    assert choice.Plan(PHASES, ()).schedule() == ScheduleConfig(name="full")
+
+
+def test_phases_meet_half_way_between_the_forks():
+    assert phases_around([0.25, 0.5, 0.75]) == (Phase(0.03, 0.375), Phase(0.375, 0.625), Phase(0.625, 0.8))
+
+
+def test_noise_is_drawn_to_the_mean_and_differences_stay():
+    rng = np.random.default_rng(0)
+    for real, largest in ((0.0, 0.05), (0.2, 0.08)):
+        errors = []
+        for _ in range(300):
+            truth = 0.6 + real * np.array([-1, 0, 1])
+            drawn, error = shrunk((truth + rng.normal(0, 0.08, 3)).tolist(), [0.08] * 3)
+            errors.append(np.mean(np.square(np.array(drawn) - truth)))
+            assert all(0.03 < each <= 0.0801 for each in error)
+        assert math.sqrt(np.mean(errors)) < largest + 0.01  # of single values 0.08; of three with one mean 0.046
+    assert shrunk([1.3, 1.2], [1e-3, 1e-3])[0] == (1, 1)
+
+
+def forks(error_of, epochs=(1, 2, 3), steps=50) -> list[Fork]:
+    """Exact forks whose error in percent is `error_of` their steps in all, after epochs of 100 steps."""
+    found = []
+    for epoch, arm in itertools.product(epochs, exact_arms()):
+        taken = round(arm.share * steps)
+        accuracy = 1 - error_of(100 * epoch + taken) / 100
+        found.append(Fork(epoch, arm.name, arm.share, taken, [1.0, 1.0], [accuracy] * 2, 1.0))
+    return found
+
+
+def test_a_power_law_is_found_and_gone_on_with():
+    trace = forecast.trace(forks(lambda steps: 80 * (steps / 100) ** -0.4), 100, (4, 50.0), 16)
+    assert trace
+    assert trace.slope == pytest.approx(0.4)
+    assert trace.slope_error == pytest.approx(0, abs=1e-6)
+    assert trace.error == pytest.approx(50 * 4**-0.4)
+    drop = trace.drop(0.8, 0.0)
+    assert drop.points == pytest.approx(50 * 4**-0.4 * (0.8**-0.4 - 1))
+    assert trace.images(drop.points) == pytest.approx(0.8)
+
+
+def test_the_interval_of_a_forecast_is_that_of_its_images():
+    drop = TRACE.drop(0.8, 0.01)
+    assert drop.high - drop.points == pytest.approx(
+        1.959964 * (TRACE.drop(0.799, 0).points - drop.points) * 10, rel=0.01
+    )
+
+
+def test_where_more_images_bring_nothing_there_is_no_forecast():
+    assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), 100, (4, 50.0), 4) is None
+    assert forecast.trace([], 100, (4, 50.0), 4) is None
+
+
+def test_the_front_falls_from_exact_to_the_fastest_and_each_is_held_against_fewer_images():
+    found = front.front(MEASURED, PHASES, TRACE)
+    ranked = sorted(found, key=lambda each: each.plan.time)
+    images = [each.plan.images for each in ranked]
+    assert ranked[-1].plan.time == 1
+    assert images == sorted(images)
+    fast = ranked[0]
+    assert front.verdict(fast, TRACE).startswith("better than exact training on")
+    worse = Measured(LOW, 0.9, (0.5, 0.5), (0.02, 0.02))
+    plan = cheapest([worse], PHASES, 0.95)
+    assert plan
+    assert front.verdict(front.predicted(plan, TRACE), TRACE).startswith("worse than exact training on")
+
+
+def test_exact_forks_that_gain_nothing_are_told(layers):
+    option = options_of(layers, ["pooled"])[0]
+    flat = [replace(fork, losses=[1 + fork.share] * 2) for fork in forks(lambda steps: 50.0)]
+    with pytest.raises(ConfigError, match="After epoch 1, exact forks of all images were no better"):
+        choice.measured([option], [*flat, Fork(1, option.arm.name, 1.0, 50, [1.0, 1.0], [0.5, 0.5], 0.9)])
