@@ -177,12 +177,15 @@ class Model:
 
         return nnx.eval_shape(lambda: self.build(rngs=nnx.Rngs(0), dtype=dtype))
 
-    def _trace(self) -> tuple[Layers, Any]:
+    def _trace(self, size: int | None = None) -> tuple[Layers, Any]:
+        """On an image of the data's shape, or of `size` rows and columns."""
         import jax
 
         from approxtrain.models.conv_layers import traced
 
-        return traced(self.shell(), jax.ShapeDtypeStruct((1, *self.image_shape), "float32"))
+        rows, columns, channels = self.image_shape
+        height, width = (size, size) if size else (rows, columns)
+        return traced(self.shell(), jax.ShapeDtypeStruct((1, height, width, channels), "float32"))
 
     def _evaluate(self, precision: str) -> Any:
         import jax
@@ -199,6 +202,29 @@ class Model:
     def layers(self) -> tuple[ConvLayer, ...]:
         """Those that a schedule can reach."""
         return self.found.numbered
+
+    def layers_at(self, size: int | None) -> tuple[ConvLayer, ...]:
+        """Those of the same network, built as before, on images of `size` rows and columns (None: on its own).
+
+        ConfigError where it cannot be called on such images, or does not see the same layers there.
+        """
+        if size is None:
+            return self.layers
+        key = *self._key, size
+        if key not in _TRACED:
+            what = f"`schedule.image_sizes`: {self.target} cannot be called on an image of {size}×{size}"
+            with in_own_code(
+                what, hint=lambda _: "Progressive resizing needs a network that pools over all positions."
+            ):
+                _TRACED[key] = self._trace(size)
+        layers, output = _TRACED[key]
+        self._check_output(output, 1)
+        if [layer.path for layer in layers.numbered] != [layer.path for layer in self.layers]:
+            raise ConfigError(
+                f"`schedule.image_sizes`: on images of {size}×{size}, {self.target} has other layers than on those of "
+                "the data: choose another size."
+            )
+        return layers.numbered
 
     @property
     def unreached(self) -> list[str]:

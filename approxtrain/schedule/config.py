@@ -185,6 +185,15 @@ class Rule(MethodTable):
         raise ValueError(f"`layers` (={value!r}) must be {{ start, stop, every }} or a list of numbers such as [2, 6].")
 
 
+class ImageSize(Section):
+    """The size of the images in a part of the run."""
+
+    size: Annotated[int, Field(strict=True, ge=1, le=4096)]
+    """Rows and columns that each image is brought to, after it was cut and flipped."""
+    epochs: EpochRange | None = None
+    """{ from, to } of epochs from 1, both inclusive, or shares of the run: { to = "40%" }."""
+
+
 class ScheduleConfig(Section):
     """One of three forms (`name`, `rules` or `grid`); `name = "full"` where none is given."""
 
@@ -202,6 +211,8 @@ class ScheduleConfig(Section):
     """Names for the entries of `grid`: { sharp = { method = "approx", params = { k = 4 } } }."""
     grid: tuple[Row, ...] | None = None
     """A row for each layer, and in it a method's or a cell's name for each step of the period."""
+    image_sizes: tuple[ImageSize, ...] = ()
+    """Parts of the run with images of another size than the data's, which cost less where they are smaller."""
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     """Norms and biases of the lowest layers that get no gradient get none either, which saves the dgrads there."""
     dispatch: Literal["auto", "switch", "host"] = "auto"
@@ -268,7 +279,7 @@ class ScheduleConfig(Section):
     @property
     def knows_its_end(self) -> bool:
         """Whether a part of it is a share of the run, so that a longer run would have been another one."""
-        ranges = [rule.epochs for rule in self.rules or () if rule.epochs]
+        ranges = [each.epochs for each in (*(self.rules or ()), *self.image_sizes) if each.epochs]
         bounds = [self.until_epoch, *(bound for each in ranges for bound in (each.from_, each.to))]
         return any(isinstance(bound, str) for bound in bounds)
 
@@ -284,4 +295,6 @@ class ScheduleConfig(Section):
             what += f" with {self.cell().label}"
         end = self.until_epoch
         what += f" until {end} of the run" if isinstance(end, str) else f" until epoch {end}" if end else ""
+        if self.image_sizes:
+            what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
         return what + (", frozen prefix" if self.frozen_prefix else "")

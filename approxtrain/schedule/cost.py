@@ -7,13 +7,14 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
 where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
 A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
-methods. That is `largest_speed_up`; `speed_up_with_methods` counts what the methods compute as well. Norms, linear
+methods. Smaller images (`image_sizes.py`) make all three passes cheaper. That is `largest_speed_up`;
+`speed_up_with_methods` counts what the methods compute as well. Norms, linear
 layers and the optimiser would make both smaller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from approxtrain.models.layer import ConvLayer
@@ -38,11 +39,13 @@ class Cost:
     """The dgrads that the frozen prefix leaves out."""
     dgrad_replaced: float = 0.0
     """The dgrads that methods approximate."""
+    resized: float = 0.0
+    """What an exact step costs less on images of other sizes than the data's (more, where it is negative)."""
 
     @property
     def saved(self) -> float:
         """Everything exact that is not computed."""
-        return self.replaced + self.dgrad_saved + self.dgrad_replaced
+        return self.replaced + self.dgrad_saved + self.dgrad_replaced + self.resized
 
     @property
     def wgrad_share_saved(self) -> float:
@@ -52,6 +55,11 @@ class Cost:
     def largest_speed_up(self) -> float:
         """1 − T_method / T_full with everything that is replaced free."""
         return _share(self.saved, self.dense)
+
+    @property
+    def share_resized(self) -> float:
+        """What other sizes of images save, as a share of the whole step."""
+        return _share(self.resized, self.dense)
 
     @property
     def dgrad_share_saved(self) -> float:
@@ -78,15 +86,25 @@ def layer_flops(layers: Sequence[ConvLayer], batch: int) -> list[int]:
     return [batch * layer.shape.flops * (2 if layer.number == 1 else 3) for layer in layers]
 
 
-def cost(schedule: Schedule, layers: Sequence[ConvLayer], batch: int, first: int, stop: int) -> Cost:
-    """The cost of the steps first ≤ s < stop."""
+def cost(
+    schedule: Schedule,
+    layers: Sequence[ConvLayer],
+    batch: int,
+    first: int,
+    stop: int,
+    resized: Mapping[int, Sequence[ConvLayer]] | None = None,
+) -> Cost:
+    """The cost of the steps first ≤ s < stop; `resized` has the layers for each size of images in the schedule."""
     if stop <= first:
         raise ValueError(f"`stop` (={stop}) must be above `first` (={first}): there is no step to average over.")
     if tuple(layer.path for layer in layers) != schedule.layers:
         raise ValueError("`layers` are not those that the schedule was made for.")
-    replaced = spent = dgrad_saved = dgrad_replaced = 0.0
-    shapes = [replace(layer.shape, batch=batch) for layer in layers]
-    for column, steps in zip(schedule.columns, schedule.column_visits(first, stop).tolist(), strict=True):
+    replaced = spent = dgrad_saved = dgrad_replaced = exact = 0.0
+    visits = schedule.column_visits(first, stop).tolist()
+    for column, size, steps in zip(schedule.columns, schedule.column_sizes, visits, strict=True):
+        seen = layers if size is None else (resized or {})[size]
+        exact += steps * sum(layer_flops(seen, batch))
+        shapes = [replace(layer.shape, batch=batch) for layer in seen]
         # The dgrad of the layer above the prefix would go into the prefix, where nobody reads it.
         without_dgrad = prefix(column) + 1 if schedule.frozen_prefix else 1
         for number, (shape, method) in enumerate(zip(shapes, column, strict=True), start=1):
@@ -99,10 +117,17 @@ def cost(schedule: Schedule, layers: Sequence[ConvLayer], batch: int, first: int
                 dgrad_replaced += steps * shape.flops
                 spent += steps * method.dgrad_flops(shape)
     dense = float(sum(layer_flops(layers, batch)) * (stop - first))
-    wgrad = float(sum(shape.flops for shape in shapes) * (stop - first))
-    return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced)
+    wgrad = float(sum(batch * layer.shape.flops for layer in layers) * (stop - first))
+    return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced, dense - exact)
 
 
-def phase_costs(schedule: Schedule, layers: Sequence[ConvLayer], batch: int) -> tuple[Cost, ...]:
+def phase_costs(
+    schedule: Schedule,
+    layers: Sequence[ConvLayer],
+    batch: int,
+    resized: Mapping[int, Sequence[ConvLayer]] | None = None,
+) -> tuple[Cost, ...]:
     """For each phase the cost of one of its periods; the last is what a long run tends to."""
-    return tuple(cost(schedule, layers, batch, first, first + mask.shape[1]) for first, mask in schedule.phases)
+    return tuple(
+        cost(schedule, layers, batch, first, first + mask.shape[1], resized) for first, mask in schedule.phases
+    )

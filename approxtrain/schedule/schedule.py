@@ -7,7 +7,7 @@ the same column, so that nothing of a schedule has to be stored in a checkpoint.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,8 +19,9 @@ from approxtrain.errors import ConfigError
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
+from approxtrain.schedule.image_sizes import Sizes, split, windows_of
 from approxtrain.schedule.phases import phases_of
-from approxtrain.schedule.stamps import resolve
+from approxtrain.schedule.stamps import Calendar, resolve
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
@@ -51,9 +52,14 @@ class Schedule:
     """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
     frozen_prefix: bool = False
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
+    sizes: Sizes = ()
+    """Of the images in each phase (`image_sizes.py`); without any, those of the data."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
+        object.__setattr__(self, "sizes", self.sizes or (None,) * len(self.phases))
+        if len(self.sizes) != len(self.phases):
+            raise ValueError(f"`sizes` has {len(self.sizes)} entries for {len(self.phases)} phases.")
         if self.cells[:1] != (make("full"),):
             raise ValueError("`cells` must begin with full.")
         if starts[:1] != [0] or any(a >= b for a, b in pairwise(starts)):
@@ -75,13 +81,15 @@ class Schedule:
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
         stamps, problems = resolve(config, layers, steps_per_epoch, epochs)
-        if problems:
+        windows, wrong = windows_of(config.image_sizes, Calendar(steps_per_epoch, epochs)) if not problems else ([], [])
+        if problems := problems + wrong:
             raise ConfigError(problems)
         try:
             cells, phases = phases_of(stamps, len(layers))
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
-        schedule = cls(tuple(layer.path for layer in layers), cells, phases, config.frozen_prefix)
+        phases, sizes = split(phases, windows)
+        schedule = cls(tuple(layer.path for layer in layers), cells, phases, config.frozen_prefix, sizes)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
@@ -121,7 +129,7 @@ class Schedule:
     def visits(self, first: int, stop: int) -> np.ndarray:
         """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
         total = np.zeros((len(self.layers), len(self.cells)), np.int64)
-        for column, count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
+        for (column, _), count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
             total[np.arange(len(column)), column] += count
         return total
 
@@ -151,15 +159,26 @@ class Schedule:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The distinct columns in order of first use: the steps that have to be compiled."""
-        return tuple(tuple(self.cells[number] for number in column) for column in self._distinct)
+        return tuple(tuple(self.cells[number] for number in column) for column, _ in self._distinct)
+
+    @cached_property
+    def column_sizes(self) -> Sizes:
+        """Of the images in each of `columns`; None: as the data has them."""
+        return tuple(size for _, size in self._distinct)
 
     @cached_property
     def _starts(self) -> list[int]:
         return [first for first, _ in self.phases]
 
     @cached_property
-    def _distinct(self) -> list[tuple[int, ...]]:
-        return list(dict.fromkeys(tuple(column) for _, mask in self.phases for column in mask.T.tolist()))
+    def _distinct(self) -> list[tuple[tuple[int, ...], int | None]]:
+        return list(dict.fromkeys(self._in_order))
+
+    @property
+    def _in_order(self) -> Iterator[tuple[tuple[int, ...], int | None]]:
+        """Columns of all masks, with the size of the images."""
+        for (_, mask), size in zip(self.phases, self.sizes, strict=True):
+            yield from ((tuple(column), size) for column in mask.T.tolist())
 
     @cached_property
     def index_table(self) -> IndexTable:
@@ -167,7 +186,7 @@ class Schedule:
         number = {column: index for index, column in enumerate(self._distinct)}
         periods = [mask.shape[1] for _, mask in self.phases]
         offsets = np.concatenate([[0], np.cumsum(periods)[:-1]])
-        table = [number[tuple(column)] for _, mask in self.phases for column in mask.T.tolist()]
+        table = [number[column] for column in self._in_order]
         return IndexTable(*(np.asarray(values, np.int32) for values in (self._starts, periods, offsets, table)))
 
     def __eq__(self, other: object) -> bool:
@@ -179,4 +198,4 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.frozen_prefix)
+        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix)

@@ -43,6 +43,8 @@ class PhaseView:
     """The first step after the phase; None: it has no end."""
     mask: np.ndarray
     cost: Cost
+    size: int | None = None
+    """Rows and columns of the images; None: as the data has them."""
 
     @property
     def period(self) -> int:
@@ -79,22 +81,32 @@ class Summary:
     @cached_property
     def phases(self) -> tuple[PhaseView, ...]:
         starts = [first for first, _ in self.schedule.phases]
-        costs = phase_costs(self.schedule, self.model.layers, self.batch)
+        costs = phase_costs(self.schedule, self.model.layers, self.batch, self.resized)
         ends = [*starts[1:], None]
         return tuple(
-            PhaseView(first, stop, mask, phase_cost)
-            for (first, mask), stop, phase_cost in zip(self.schedule.phases, ends, costs, strict=True)
+            PhaseView(first, stop, mask, phase_cost, size)
+            for (first, mask), stop, phase_cost, size in zip(
+                self.schedule.phases, ends, costs, self.schedule.sizes, strict=True
+            )
         )
+
+    @cached_property
+    def resized(self) -> dict[int, tuple[ConvLayer, ...]]:
+        """The layers for each other size of the images."""
+        return {size: self.model.layers_at(size) for size in self.schedule.sizes if size is not None}
 
     @cached_property
     def run(self) -> Cost:
         """The cost of all epochs."""
-        return cost(self.schedule, self.model.layers, self.batch, 0, self.steps)
+        return self._cost(self.schedule)
 
     @cached_property
     def with_prefix(self) -> Cost:
         """The cost of all epochs if the schedule asks for its frozen prefix, as it may or may not."""
-        return cost(replace(self.schedule, frozen_prefix=True), self.model.layers, self.batch, 0, self.steps)
+        return self._cost(replace(self.schedule, frozen_prefix=True))
+
+    def _cost(self, schedule: Schedule) -> Cost:
+        return cost(schedule, self.model.layers, self.batch, 0, self.steps, self.resized)
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -159,7 +171,7 @@ class Summary:
             "compiled_steps": len(self.schedule.columns),
             "phases": [
                 {"first_step": p.first, "last_step": None if p.stop is None else p.stop - 1}
-                | {"period": p.period, "grid": p.mask.tolist(), "cost": _cost(p.cost)}
+                | {"period": p.period, "image_size": p.size, "grid": p.mask.tolist(), "cost": _cost(p.cost)}
                 for p in self.phases
             ],
             "run_cost": _cost(self.run),
@@ -208,5 +220,7 @@ def _layer(layer: ConvLayer, share: float) -> dict[str, Any]:
 
 
 def _cost(cost: Cost) -> dict[str, float]:
-    derived = "wgrad_share_saved dgrad_share_saved dgrad_share_replaced largest_speed_up speed_up_with_methods"
+    derived = (
+        "wgrad_share_saved share_resized dgrad_share_saved dgrad_share_replaced largest_speed_up speed_up_with_methods"
+    )
     return asdict(cost) | {name: getattr(cost, name) for name in derived.split()}

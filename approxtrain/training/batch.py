@@ -85,5 +85,10 @@ def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Arr
     return jnp.where(inside[..., None], normal, 0.0)
 
 
+def resized(x: jax.Array, size: int) -> jax.Array:
+    """Images `[B, H, W, C]` brought to `[B, size, size, C]`: linear, with the high frequencies taken out first."""
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear", antialias=True)
+
+
 def _within(position: jax.Array, size: int) -> jax.Array:
     return (position >= 0) & (position < size)

@@ -64,6 +64,9 @@ class Dispatch:
             [schedule.columns] if self.mode == "switch" else [[column] for column in schedule.columns]
         )
         """The columns that each program serves."""
+        sizes = schedule.column_sizes
+        self.sizes: list[Sequence[int | None]] = [sizes] if self.mode == "switch" else [[size] for size in sizes]
+        """Of the images in each of them."""
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
         """Whether a step is given its own images alone, cut and flipped already."""
@@ -106,8 +109,10 @@ class Dispatch:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
         columns, frozen_prefix = self.programs[program], self.schedule.frozen_prefix
         branches = [
-            over_seeds(partial(backward, self.task, column, frozen_prefix=frozen_prefix), self.seeds_by)
-            for column in columns
+            over_seeds(
+                partial(backward, self.task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by
+            )
+            for column, size in zip(columns, self.sizes[program], strict=True)
         ]
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:

@@ -27,6 +27,7 @@ from approxtrain.models.approximate import approximate, drawing
 from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training import optimizer as optimizers
+from approxtrain.training.batch import resized
 from approxtrain_kernels import Method
 from approxtrain_kernels.methods.full import Full
 
@@ -140,11 +141,14 @@ def backward(
     key: jax.Array,
     *,
     frozen_prefix: bool = False,
+    image_size: int | None = None,
 ) -> Backward:
     """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
 
     `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
+    `image_size`: rows and columns that the images are brought to.
     """
+    x = x if image_size is None else resized(x, image_size)
     parts = tuple(f"{path}/" for path in (frozen_parts(task.model.layers, column) if frozen_prefix else ()))
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
     named = by_path(params)

@@ -47,6 +47,8 @@ class Workload:
         model.check(config.train.precision)
         steps = steps_per_epoch(config, images)
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs)
+        for size in schedule.sizes:
+            model.layers_at(size)  # ConfigError where the network does not take such images
         return cls(config, images, model, schedule, steps)
 
     @property

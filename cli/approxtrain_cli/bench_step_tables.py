@@ -46,14 +46,12 @@ def split(result: dict[str, Any]) -> Table:
 def schedules(result: dict[str, Any]) -> Table:
     table = headed("schedule", "speed-up", "95 % interval", "bound", "share of the bound", "95 % interval")
     for title, schedule in result["schedules"].items():
-        gain, share = schedule["speed_up"], schedule["share_of_bound"]
+        gain, share = schedule["speed_up"], schedule.get("share_of_bound")
         noisy = result["contenders"][title]["ratio_to_full"]["verdict"] == "NOISY"
-        shares = ("NOISY", "") if noisy else (f"{share['value']:.0%}", f"{share['low']:.0%} to {share['high']:.0%}")
-        table.add_row(
-            title,
-            f"{gain['value']:.1%}",
-            f"{gain['low']:.1%} to {gain['high']:.1%}",
-            f"{schedule['bound_speed_up']['value']:.1%}",
-            *shares,
-        )
+        if share is None:
+            bound = ("–", "–", "")
+        else:
+            shares = ("NOISY", "") if noisy else (f"{share['value']:.0%}", f"{share['low']:.0%} to {share['high']:.0%}")
+            bound = (f"{schedule['bound_speed_up']['value']:.1%}", *shares)
+        table.add_row(title, f"{gain['value']:.1%}", f"{gain['low']:.1%} to {gain['high']:.1%}", *bound)
     return table

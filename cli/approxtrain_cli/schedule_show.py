@@ -105,7 +105,7 @@ def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
 
 
 def _caption(summary: Summary, phase: PhaseView) -> str:
-    when = summary.when(phase)
+    when = summary.when(phase) + (f", images of {phase.size}×{phase.size}" if phase.size else "")
     if len(summary.phases) > 1 and not phase.mask.any():
         return f"{when}: every layer full"
     if phase.period == 1:
@@ -168,6 +168,8 @@ def _figures(summary: Summary) -> Iterator[str]:
     auto = ": switch on a CPU, host on a GPU" if summary.config.dispatch == "auto" else ""
     yield f"dispatch                      {summary.config.dispatch}{auto}"
     yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
+    if summary.resized:
+        yield f"saved by sizes of images      {run.share_resized:.1%} of the step's FLOPs"
     if run.dgrad_replaced:
         inexact = ", ".join(method.label for method in summary.schedule.cells if not method.exact_dgrad)
         yield f"dgrad FLOPs replaced          {run.dgrad_share_replaced:.1%} of the step's, by {inexact}"

@@ -171,3 +171,30 @@ def test_the_right_answers_of_an_epoch_are_counted_anew_in_the_next(assemble, po
         correct.append(float(metrics.correct[0]))
     assert sum(correct[:6]) > 0
     assert state.correct_sum[0] == sum(correct[6:])
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    """Images `[B, H, W, C]` of half the rows and columns, by the triangle of twice the width, in float64."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        centres = 2 * np.arange(size // 2)[:, None] + 0.5
+        weights = np.maximum(1 - np.abs(np.arange(size) - centres) / 2, 0)
+        weights /= weights.sum(1, keepdims=True)
+        x = np.moveaxis(np.tensordot(weights, x.astype(np.float64), (1, axis)), 0, axis)
+    return x
+
+
+@pytest.mark.parametrize("mode", ["host", "switch"])
+def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(assemble, pocket, mode):
+    sized = {**grid("FFF", "FZF"), "image_sizes": [{"size": 4, "epochs": {"to": 1}}]}
+    small, plain = assemble(pocket, sized, mode=mode), assemble(pocket, grid("FFF", "FZF"))
+    dispatch, state = plain.dispatch, plain.state
+    inputs = over_seeds(partial(dispatch.inputs, state.step, plain.images), "vmap")(plain.order, dispatch.keys)
+    x = jnp.asarray(halved(np.asarray(inputs[0][0]))[None], jnp.float32)
+    column = dispatch.schedule.column(0)
+    result = over_seeds(partial(backward, dispatch.task, column), "map")(state.params, state.stats, x, *inputs[1:])
+    expected, _ = optimizer_step(dispatch.task, state, result, {})
+    (_, found), _ = small.run(1)
+    for name in NAMES:
+        np.testing.assert_allclose(found.params[name]["kernel"], expected.params[name]["kernel"], rtol=2e-3, atol=2e-5)
+    assert len(small.dispatch.schedule.columns) == 4
