@@ -22,14 +22,13 @@ ERRORS = [(text, after) for (kind, text), (next_kind, after) in FOLLOWED if kind
 def build(text: str) -> Schedule:
     table = tomllib.loads(text)
     model = models.get(table.get("model", {"name": "resnet20"})["name"])
-    return Schedule.from_config(ScheduleConfig.model_validate(table["schedule"]), model.layers, 390)
+    return Schedule.from_config(ScheduleConfig.model_validate(table["schedule"]), model.layers, 390, epochs=10)
 
 
 @pytest.mark.parametrize("text", [text for text, _ in TOML])
-def test_every_example_approximates_something(text):
+def test_every_example_approximates_something_or_resizes_it(text):
     schedule = build(text)
-    assert len(schedule.cells) > 1
-    assert any(mask.any() for _, mask in schedule.phases)
+    assert any(mask.any() for _, mask in schedule.phases) or any(schedule.sizes)
 
 
 @pytest.mark.parametrize(("text", "message"), ERRORS)
