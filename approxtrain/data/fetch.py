@@ -88,8 +88,7 @@ def fetch(
     if name not in MIRRORS:
         raise ConfigError(f"{name!r} cannot be downloaded; {' and '.join(MIRRORS)} can.")
     folder = (store.folder() if directory is None else store.expanded(directory)) / name
-    with disk.explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folders(folder)
     with _alone(folder, say):
         for layout in cifar.LAYOUTS:
             if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
@@ -160,6 +159,7 @@ def _from_mirror(url: str, folder: Path, patience: Patience, speed: float, progr
     with disk.explained(archive):
         disk.sync(part)
         part.replace(archive)
+        disk.sync(folder)
     return archive
 
 

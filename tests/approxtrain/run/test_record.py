@@ -191,3 +191,9 @@ def test_a_single_epoch_of_several_seeds_is_drawn_as_dots() -> None:
 
     assert markers(1, 2) == markers(1, 1) == markers(3, 1) == {"o"}
     assert markers(3, 2) == {""}
+
+
+def test_rows_that_cannot_be_read_are_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl` cannot be read: Is a directory"):
+        Record(tmp_path)
