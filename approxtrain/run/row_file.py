@@ -78,7 +78,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
             found[-1]["step"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise CheckpointError(
                 f"`{path}` is damaged: line {number} is no row of a run. Bring the file back from a backup."
             ) from None

@@ -249,6 +249,8 @@ class Fetch:
 class _Answer(io.BytesIO):
     """What a mirror sends."""
 
+    chunked = False
+
     def __init__(self, content: bytes, headers: dict[str, str]) -> None:
         super().__init__(content)
         self.headers = headers
