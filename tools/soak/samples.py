@@ -23,6 +23,7 @@ from approxtrain.run import archive as archives
 from approxtrain.run import checkpoint
 from tools.soak import scenarios
 
+RULE = '{layers=[2], steps={start=0, stop=10, every=2}, method="zero"}'
 SUMMARY = {
     "seed": 0,
     "epochs": 2,
@@ -52,7 +53,7 @@ def toml() -> list[bytes]:
     names = ("quickstart", "cnn2-approx", "vgg19-schedule1-approx")
     known = [name for name, _ in config.presets()]
     texts = [config.dump(config.load(name)) for name in (*[name for name in names if name in known], known[-1])]
-    texts.append('model.name = "cnn2"\ndata = {name = "shapes"}\n[schedule]\nrules = [{layers="1-2", method="zero"}]\n')
+    texts.append(f'model.name="cnn2"\ndata={{name="shapes"}}\ntrain={{epochs=2}}\n[schedule]\nrules=[{RULE}]\n')
     return [text.encode() for text in texts]
 
 
@@ -62,10 +63,10 @@ def overrides() -> list[bytes]:
     section, lines = "", []
     for line in text.splitlines():
         section = line.strip("[]") if line.startswith("[") else section
-        if " = " in line:
+        if " = " in line and not line.endswith("["):
             lines.append(f"{section}.{line.replace(' = ', '=')}")
-    lines += ['schedule={name="schedule1",method="approx",until_epoch=3}', "train.trackers=[]", "schedule.method.k=3"]
-    lines += ['schedule={rules=[{layers="1-2",steps="0:10:2",method="zero"}]}', "train.seeds=3", "data.dir=~/x"]
+    lines += ['schedule={name="schedule1",method="approx",until_epoch=3}', "train.trackers=[]", "schedule.method=zero"]
+    lines += [f"schedule={{rules=[{RULE}]}}", "train.seeds=3", "data.dir=~/x"]
     return [*(line.encode() for line in lines), "\n".join(lines[:4]).encode()]
 
 
