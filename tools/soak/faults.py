@@ -56,6 +56,15 @@ def operations(scenario: Scenario, root: Path) -> list[str]:
 
 
 @unflushed
+def finishes(scenario: Scenario, root: Path) -> list[int]:
+    """How many file operations came before each thing that was told as finished."""
+    disk, counts = _begin(scenario, root, None), []
+    with disk.watched():
+        scenario.act(root, lambda _: counts.append(len(disk.done)))
+    return counts
+
+
+@unflushed
 def outcome(scenario: Scenario, root: Path, case: Case) -> str | None:
     """What was lost, or shown as a traceback, in a case; None where nothing was."""
     disk, done = _begin(scenario, root, case.fault), []

@@ -5,6 +5,7 @@ What is done and what must hold is in tools/soak/scenarios.py; `make soak` runs 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from pathlib import Path
@@ -27,16 +28,17 @@ def found(root: Path) -> dict[str, str]:
 
 @each_scenario
 def test_what_was_finished_outlasts_a_power_cut(tmp_path: Path, scenario: Scenario) -> None:
-    end = len(operations(scenario, tmp_path / "disk"))
-    for power in (LOST, KEPT):
-        assert outcome(scenario, tmp_path / "disk", Case(Fault(end), power)) is None
+    finishes = faults.finishes(scenario, tmp_path / "disk")
+    assert finishes
+    for at, power in itertools.product(finishes, (LOST, KEPT)):
+        assert outcome(scenario, tmp_path / "disk", Case(Fault(at), power)) is None
 
 
 @each_scenario
-def test_nothing_is_lost_at_every_eleventh_file_operation(tmp_path: Path, scenario: Scenario) -> None:
-    for at, operation in list(enumerate(operations(scenario, tmp_path / "disk")))[::11]:
+def test_nothing_is_lost_at_every_23rd_file_operation(tmp_path: Path, scenario: Scenario) -> None:
+    for at, operation in list(enumerate(operations(scenario, tmp_path / "disk")))[::23]:
         every = list(cases(at, operation, draws=1))
-        case = every[at // 11 % len(every)]
+        case = every[at // 23 % len(every)]
         assert outcome(scenario, tmp_path / "disk", case) is None, (operation, case)
 
 
