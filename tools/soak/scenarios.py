@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,6 +57,13 @@ def begin(folder: Path) -> tuple[int, dict[str, Any]]:
     return (0, {}) if found is None else (int(found[0]["step"]), found[1])
 
 
+def refuse_left_over(folder: Path) -> None:
+    """A start of the program leaves nothing in the folder but whole checkpoints."""
+    checkpoint.clean(folder)
+    if other := [path.name for path in folder.iterdir() if not re.fullmatch(r"step-\d{8}", path.name)]:
+        raise Lost(f"left over for ever: {other}")
+
+
 class Save:
     """Checkpoints in a folder that has some, one of them the best so far."""
 
@@ -77,6 +85,7 @@ class Save:
             raise Lost(f"step {max(done, default=2)} was saved, and the newest is {newest(root / 'checkpoints')[0]}")
         if not (root / "checkpoints/step-00000001").is_dir():
             raise Lost("the best checkpoint is gone")
+        refuse_left_over(root / "checkpoints")
 
 
 class SaveOver(Save):
@@ -152,6 +161,7 @@ class Rows:
         elif "summary" in done:
             raise Lost("the summary is gone")
         self.act(root, lambda _: None)
+        refuse_left_over(path / "checkpoints")
         rows = record.rows(path / record.METRICS), record.rows(path / record.TIMING)
         if [[row["step"] for row in each] for each in rows] != [list(range(1, self.LAST + 1))] * 2:
             raise Lost(f"rows are missing or twice: {rows}")
