@@ -42,6 +42,11 @@ def test_nothing_is_lost_at_every_23rd_file_operation(tmp_path: Path, scenario: 
         assert outcome(scenario, tmp_path / "disk", case) is None, (operation, case)
 
 
+def test_a_save_that_crashes_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    for at in range(0, len(operations(SCENARIOS[0], tmp_path / "disk")), 3):
+        assert outcome(SCENARIOS[0], tmp_path / "disk", Case(Fault(at))) is None
+
+
 @pytest.mark.gate
 @each_scenario
 def test_nothing_is_lost_at_any_file_operation(tmp_path: Path, scenario: Scenario) -> None:
