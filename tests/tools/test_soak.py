@@ -78,6 +78,18 @@ def test_a_soak_that_was_ended_goes_on(start) -> None:
     assert len(asked) == 1 + len(set(asked)) == 1 + result["seconds"]
 
 
+def test_no_more_is_begun_after_the_minutes_and_what_was_done_is_told(start, monkeypatch, capsys) -> None:
+    begun = iter(range(10**6))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", [*sys.argv, "--minutes", "0.05"])
+        patch.setattr(soak.time, "monotonic", lambda: next(begun))
+        code, result = start()
+    assert code == 0
+    assert 0 < result["seconds"] < 7
+    assert "are left: the same command goes on" in capsys.readouterr().out
+    assert start()[1]["kills"]["kills"] == 7
+
+
 def test_a_process_that_ends_by_itself_is_a_loss(tmp_path: Path) -> None:
     found = soak._apart("no such part", Size(), tmp_path)
     assert found["tracebacks"] == 1

@@ -3,6 +3,7 @@
     make soak                                          200 kills, a million inputs, every file operation, 2,000 steps
     make soak SOAK_ARGS="--scale 0.1"                  a tenth of the kills, inputs and steps
     make soak SOAK_ARGS="--kills 20 --inputs 50000"    so many of them
+    make soak SOAK_ARGS="--minutes 30"                 what can be begun in half an hour; the same again goes on
 
 What is done is kept in runs/soak, so that a soak that was ended goes on; results/soak.json tells what it came to.
 Ends with 1 where anything was lost, and where a traceback or a hang was seen.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -39,7 +41,7 @@ def main() -> int:
     environment = this_environment()
     work = asked.work / f"{str(environment['git_commit'])[:12]}-{'-'.join(map(str, size))}"
     work.mkdir(parents=True, exist_ok=True)
-    done = _all(units.names(size), size, work)
+    done = _all(units.names(size), size, work, 60 * asked.minutes)
     result = {"environment": environment, **units.together(done, size)}
     disk.write_json(asked.out, result)
     bad = {name: result[name] for name in ("bytes_lost", "tracebacks", "hangs")}
@@ -57,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("kills", "inputs", "steps", "cuts", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(known, name))
     parser.add_argument("--scale", type=float, default=1.0, help="times the kills, inputs and steps")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after them no more is begun")
     parser.add_argument("--out", type=Path, default=ROOT / "results/soak.json")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/soak", help="where what is done is kept")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
@@ -64,13 +67,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _all(names: list[str], size: Size, work: Path) -> list[dict[str, Any]]:
-    """What each unit came to; those that are done already are not done again."""
+def _all(names: list[str], size: Size, work: Path, seconds: float) -> list[dict[str, Any]]:
+    """What each unit came to; those that are done already are not done again, and none is begun after `seconds`."""
     book = work / "done.jsonl"
     done = [json.loads(line) for line in book.read_text("utf-8").splitlines()] if book.is_file() else []
     known = {each["unit"] for each in done}
     begin, before = time.monotonic(), len(done)
     for name in (name for name in names if name not in known):
+        if time.monotonic() - begin >= seconds:
+            print(f"{len(names) - len(done)} of {len(names)} are left: the same command goes on with them", flush=True)
+            break
         found = _apart(name, size, work)
         done.append(found)
         with book.open("a", encoding="utf-8") as file:
