@@ -171,11 +171,8 @@ def _checkpoint(folder: Path, content: bytes) -> None:
     _write(place / "arrays.npz", arrays)
     _write(place / "meta.json", content)
     checkpoint.latest_meta(folder / "checkpoints")
-    for load in (
-        lambda: checkpoint.load_arrays(folder / "checkpoints"),
-        lambda: checkpoint.load_latest(folder / "checkpoints", state(0)),
-    ):
-        samples.ours(load)
+    samples.ours(lambda: checkpoint.load_latest(folder / "checkpoints", state(0)))
+    checkpoint.load_arrays(folder / "checkpoints")
 
 
 def _run(name: str) -> Callable[[Path, bytes], object]:
