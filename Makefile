@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Needs Python 3.11 or later; PYTHON=/path/to/python chooses one.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-all env lint docs gpu-check gpu-bench clean
+.PHONY: help demo check test test-all env lint docs gpu-check gpu-bench soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -35,6 +35,10 @@ gpu-check: ## no GPU needed: compile for an H200, check registers, spills and wh
 
 gpu-bench: ## what needs a GPU, as much as fits into 8 minutes; GPU_PYTHON=python3 GPU_DATA=FOLDER GPU_ARGS=... (docs/gpu.md)
 	@PYTHON="$(PYTHON)" GPU_PYTHON="$(GPU_PYTHON)" tools/gpu_bench.sh $(if $(GPU_DATA),--data "$(GPU_DATA)") $(GPU_ARGS)
+
+soak: ## hours of kills, failing disks, power cuts and spoilt inputs → results/soak.json; goes on where it ended; SOAK_ARGS="--scale 0.1"
+	@tools/environment.sh .venv "$(PYTHON)" -e . --group dev
+	.venv/bin/python -m tools.soak $(SOAK_ARGS)
 
 clean: ## remove environments, builds and caches; runs/ stays
 	rm -rf .venv .venv-* dist build .pytest_cache .ruff_cache .hypothesis

@@ -55,9 +55,19 @@ def write_json(path: Path, values: Any, *, make_folder: bool = True) -> None:
     A folder that was there, and whose absence is a loss, is not to be made anew: make_folder=False.
     """
     if make_folder:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
     write(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def make_folders(path: Path) -> None:
+    """Make the folder `path` and those above it, as far as they are missing, each flushed to the disk by its name: a
+    power cut could else take a folder with all that was flushed in it. Raises DiskError.
+    """
+    with explained(path):
+        missing = [each for each in (path, *path.parents) if not each.is_dir()]
+        path.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            sync(each.parent)
 
 
 def refuse_moved(file: IO[Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 python tools/pages.py cpu             # prints the tables of docs/cpu.md
 python tools/pages.py performance     # prints those of docs/performance.md, and last that of docs/measured.md
 python tools/pages.py reproduction    # writes docs/reproduction.md between its two marks, and its pictures
+python tools/pages.py reliability     # writes docs/reliability.md between its two marks
 """
 
 from __future__ import annotations
@@ -175,14 +176,55 @@ def reproduction(document: Document) -> str:
     return "## " + "\n## ".join(shown).replace("](figures/", "](reproduction/")
 
 
+def write(page: Path, text: str) -> None:
+    """Put the text between the marks of the page."""
+    before, _, rest = page.read_text("utf-8").partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
+
+
 def write_reproduction() -> None:
     document = report()
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{reproduction(document)}\n{END}{rest.partition(END)[2]}", "utf-8")
+    write(PAGE, reproduction(document))
     PICTURES.mkdir(exist_ok=True)
     for picture in document.pictures:
         if picture.name.startswith(SHOWN):
             (PICTURES / f"{picture.name}.png").write_bytes(picture.png)
+
+
+def reliability() -> str:
+    """What the last soak came to."""
+    soak = json.loads((RESULTS / "soak.json").read_text("utf-8"))
+    where, kills, steady = (soak[name] for name in ("environment", "kills", "steadiness"))
+    before, after = steady["after_a_quarter"], steady["at_the_end"]
+    names = {"memory_mb": "memory, MB", "descriptors": "descriptors", "threads": "threads"}
+    return "\n\n".join(
+        [
+            f"{where['processor']}, {where['cpu_count']} cores, device {where['device']}, Python {where['python']}, "
+            f"jax {where['versions']['jax']}; {soak['seconds'] / 3600:.1f} hours of work. "
+            f"Bytes lost: {soak['bytes_lost']:,}; tracebacks: {soak['tracebacks']:,}; hangs: {soak['hangs']:,}; "
+            f"peak memory of a process: {soak['peak_memory_mb']:,.0f} MB.",
+            f"**Kills.** {kills['kills']:,}, of which {kills['kills_in_a_save']:,} in a save: {kills['bytes_lost']:,} "
+            "bytes of parameters and rows differ from a run that nobody touched.",
+            table(faulty(soak["faults"])),
+            table(spoilt(soak["inputs"])),
+            f"**{steady['steps']:,} steps with {steady['saves']:,} saves**, after a quarter of them and at the end: "
+            + "; ".join(f"{text} {before[name]:,.0f} and {after[name]:,.0f}" for name, text in names.items())
+            + ".",
+        ]
+    )
+
+
+def faulty(scenarios: list[dict[str, Any]]) -> Rows:
+    yield "file operations of", "operations", "failed", "crashes", "power cuts", "lost"
+    for each in scenarios:
+        numbers = (each[name] for name in ("operations", "failed", "crashed", "power_cut", "lost"))
+        yield each["scenario"], *(f"{number:,}" for number in numbers)
+
+
+def spoilt(readers: list[dict[str, Any]]) -> Rows:
+    yield "spoilt inputs of", "inputs", "tracebacks", "hangs"
+    for each in readers:
+        yield each["reader"], *(f"{each[name]:,}" for name in ("inputs", "tracebacks", "hangs"))
 
 
 if __name__ == "__main__":
@@ -193,5 +235,7 @@ if __name__ == "__main__":
             print("\n\n".join(performance()))
         case ["reproduction"]:
             write_reproduction()
+        case ["reliability"]:
+            write(ROOT / "docs/reliability.md", reliability())
         case _:
             sys.exit(__doc__)

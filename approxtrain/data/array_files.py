@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from approxtrain.data import numpy_files
 from approxtrain.data.dataset import Arrays
 from approxtrain.errors import DataError
 
@@ -38,11 +39,9 @@ def is_one(path: Path) -> bool:
 def open_arrays(path: Path) -> ArrayFiles:
     """The images of `path`, read. DataError says what it holds, where that is something else."""
     try:
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
-                return _of(path, dict(file))
-        return _of(path, {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))})
-    except (OSError, ValueError, EOFError) as error:
+        files = [path] if path.is_file() else sorted(path.glob("*.npy"))
+        return _of(path, {name: array for file in files for name, array in numpy_files.read(file).items()})
+    except (OSError, numpy_files.UnreadableError) as error:
         raise DataError(f"`{path}` cannot be read: {error}.") from error
 
 

@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import os
 import queue
+import socket
 import threading
 import time
 import urllib.request
@@ -88,8 +89,7 @@ def fetch(
     if name not in MIRRORS:
         raise ConfigError(f"{name!r} cannot be downloaded; {' and '.join(MIRRORS)} can.")
     folder = (store.folder() if directory is None else store.expanded(directory)) / name
-    with disk.explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folders(folder)
     with _alone(folder, say):
         for layout in cifar.LAYOUTS:
             if layout.dataset == name and _sha256(folder / layout.archive) == layout.archive_sha256:
@@ -160,6 +160,7 @@ def _from_mirror(url: str, folder: Path, patience: Patience, speed: float, progr
     with disk.explained(archive):
         disk.sync(part)
         part.replace(archive)
+        disk.sync(folder)
     return archive
 
 
@@ -174,14 +175,14 @@ def _download(url: str, part: Path, size: int, patience: Patience, speed: float,
     with _answer(request, patience) as answer:
         if not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             have = 0  # it sends the whole
-        head = b"" if have else answer.read(2)
+        head = b"" if have else _receive(answer, patience, 2)
         if not have and head != b"\x1f\x8b":
             raise _Failed("it answered with a web page or another file, not with an archive")
         with disk.explained(part), part.open("ab" if have else "wb") as file:
             file.write(head)
             have += len(head)
             since, before = time.monotonic(), have
-            while have < size and (chunk := _receive(answer)):
+            while have < size and (chunk := _receive(answer, patience)):
                 file.write(chunk)
                 have += len(chunk)
                 progress(have, size)
@@ -217,12 +218,25 @@ def _answer(request: urllib.request.Request, patience: Patience) -> http.client.
     return answer
 
 
-def _receive(answer: http.client.HTTPResponse) -> bytes:
-    """What has arrived, at most 64 KiB. A network error must not pass for one of the disk."""
+def _receive(answer: http.client.HTTPResponse, patience: Patience, most: int = 1 << 16) -> bytes:
+    """What has arrived, at most `most` bytes. A network error must not pass for one of the disk."""
+    # a body in chunks has lines between them, which may come drop by drop as the headers may
+    alarm = threading.Timer(patience.window, _hang_up, [answer]) if answer.chunked else None
     try:
-        return answer.read1(1 << 16)
-    except (OSError, http.client.HTTPException) as error:
+        if alarm:
+            alarm.start()
+        return answer.read1(most)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # a length of a chunk that is no number
         raise _Failed(f"{error or type(error).__name__}") from error
+    finally:
+        if alarm:
+            alarm.cancel()
+
+
+def _hang_up(answer: http.client.HTTPResponse) -> None:
+    """End the connection under a thread that reads from it, which finds it closed by the other side."""
+    with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(answer.fileno())) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _sha256(path: Path) -> str | None:

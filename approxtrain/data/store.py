@@ -286,11 +286,15 @@ def _write(target: Path, batches: cifar.Batches, dataset: ImageSet) -> None:
     }
     temporary = target.with_name(f".import-{os.getpid()}")
     with disk.explained(target):
+        disk.make_folders(target.parent)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
         try:
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             for file, content in {**files, MANIFEST: json.dumps(manifest, indent=2).encode()}.items():
                 (temporary / file).write_bytes(content)
                 disk.sync(temporary / file)
+            disk.sync(temporary)
             temporary.rename(target)
+            disk.sync(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

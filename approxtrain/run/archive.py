@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,8 +58,22 @@ _NUMBERS = {
     record.TIMING: ("step", "epoch", "seconds", "steps", "images_per_second"),
 }
 """What a row has to say in numbers, by its kind; of timing.jsonl all rows are of one."""
-_OF_SUMMARY = ("data", "trajectory", "environment", "final_accuracy", "best_accuracy", "by_seed")
-"""What a summary has to say."""
+_OF_SUMMARY = {
+    "data": dict,
+    "trajectory": int,
+    "environment": dict,
+    "final_accuracy": int | float,
+    "best_accuracy": int | float,
+    "by_seed": list,
+}
+"""What a summary has to say, and as what."""
+_OF_ARCHIVE = {
+    **dict.fromkeys(("name", "status", "message", "identity"), str),
+    **dict.fromkeys(("config", "data", "summary", "environment"), dict),
+    **dict.fromkeys(("epochs", "probes"), list),
+    "trajectory": int,
+}
+"""What an archive has to say, and as what."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +174,12 @@ def read(path: Path) -> Archive:
         raise ConfigError(
             f"`{path}` has the schema {schema}, and this version reads {SCHEMA}: use the one that wrote it."
         )
-    names = [field.name for field in fields(Archive)]
-    if missing := [name for name in names if name not in content]:
+    missing = _missing(content, _OF_ARCHIVE)
+    if not missing:
+        missing = [name for name in ("epochs", "probes") if not all(isinstance(row, dict) for row in content[name])]
+    if missing:
         raise ConfigError(f"`{path}` is damaged: it lacks {', '.join(missing)}. Bring it back, or take it away.")
-    values: dict[str, Any] = {name: content[name] for name in names}
+    values: dict[str, Any] = {name: content[name] for name in _OF_ARCHIVE}
     values |= {name: _numbers(content[name]) for name in ("epochs", "probes")}
     return Archive(**values)
 
@@ -178,6 +194,19 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"`{path}` does not exist.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"`{path}` cannot be read as JSON: {error}. Bring it back, or take it away.") from None
+
+
+def _missing(table: Any, wanted: dict[str, Any]) -> list[str]:
+    """The names in `wanted` that the table does not have, or as something else."""
+    return [
+        name for name, kind in wanted.items() if not (isinstance(table, dict) and isinstance(table.get(name), kind))
+    ]
+
+
+def _missing_within(summary: dict[str, Any]) -> list[str]:
+    """The same of the parts of a summary."""
+    missing = [f"data.{name}" for name in _missing(summary["data"], {"name": str, "sha256": str})]
+    return missing + ["by_seed"] * any(_missing(each, {"seed": int}) for each in summary["by_seed"])
 
 
 def _reset(section: BaseModel, keys: tuple[str, ...]) -> BaseModel:
@@ -218,8 +247,7 @@ def _summary(path: Path, config: Config, rows: list[dict[str, Any]]) -> dict[str
     steps = max((row["step"] for row in rows), default=0)
     if isinstance(summary, dict) and (summary.get("epochs"), summary.get("steps")) != (config.train.epochs, steps):
         return {}
-    missing = [name for name in _OF_SUMMARY if not (isinstance(summary, dict) and name in summary)]
-    if missing:
+    if missing := _missing(summary, _OF_SUMMARY) or _missing_within(summary):
         raise ConfigError(
             f"`{file}` is damaged: it lacks {', '.join(missing)}. Remove it, and have it written again: "
             f"`approxtrain train --resume {path}`."

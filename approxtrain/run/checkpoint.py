@@ -16,13 +16,13 @@ import hashlib
 import json
 import re
 import shutil
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from approxtrain import disk
+from approxtrain.data import numpy_files
 from approxtrain.errors import CheckpointError, DivergedError
 
 KEEP = 2
@@ -37,6 +37,13 @@ PyTree = Any
 
 class _Unusable(Exception):
     """Why a checkpoint is passed over."""
+
+
+class _Leaf(NamedTuple):
+    """What an array is to be."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 def save(folder: Path, step: int, state: PyTree, meta: dict[str, Any], best: int | None = None) -> Path:
@@ -89,7 +96,7 @@ def load_arrays(folder: Path, step: int | None = None) -> tuple[dict[str, np.nda
         if not numbers:
             raise _Unusable("there is no checkpoint" if step is None else f"there is no checkpoint of step {step}")
         content = _sealed(path, numbers[0])
-        leaves = {name: np.empty(shape, _dtype(dtype)) for name, shape, dtype in content["arrays"]}
+        leaves = {name: _Leaf(tuple(shape), _dtype(dtype)) for name, shape, dtype in content["arrays"]}
         arrays, meta = _load(path, numbers[0], leaves)
         return dict(zip(leaves, arrays, strict=True)), meta
     except (_Unusable, OSError) as problem:
@@ -204,11 +211,14 @@ def _load(path: Path, step: int, leaves: dict[str, Any]) -> tuple[list[np.ndarra
     if _sha256(path / _ARRAYS) != content["sha256"]:
         raise _Unusable(f"{_ARRAYS} is damaged: its SHA-256 is not the one in {_META}")
     try:
-        with np.load(path / _ARRAYS) as stored:
-            # a view, because NumPy reads bfloat16 back as bytes without a type
-            return [stored[name].view(leaf.dtype) for name, leaf in leaves.items()], content["meta"]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        stored = numpy_files.read(path / _ARRAYS)
+        # a view, because NumPy reads bfloat16 back as bytes without a type
+        arrays = [stored[name].view(leaf.dtype) for name, leaf in leaves.items()]
+    except (numpy_files.UnreadableError, ValueError, TypeError, KeyError) as error:
         raise _Unusable(f"{_ARRAYS} cannot be read: {error}") from error
+    if other := [name for (name, leaf), array in zip(leaves.items(), arrays, strict=True) if array.shape != leaf.shape]:
+        raise _Unusable(f"{_ARRAYS} has another shape of {other[0]} than {_META} says")
+    return arrays, content["meta"]
 
 
 def _sealed(path: Path, step: int) -> dict[str, Any]:
@@ -217,13 +227,28 @@ def _sealed(path: Path, step: int) -> dict[str, Any]:
         raise _Unusable(f"{_META} is missing")
     try:
         content = json.loads((path / _META).read_bytes())
-        if content.pop("seal") != _seal(content) or content["format"] != _FORMAT:
+        if content.pop("seal") != _seal(content) or content["format"] != _FORMAT or not _is_well_formed(content):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _Unusable(f"{_META} is damaged, or another version of approxtrain wrote it") from None
     if content["step"] != step:
         raise _Unusable(f"{_META} is that of step {content['step']}")
     return content
+
+
+def _is_well_formed(content: dict[str, Any]) -> bool:
+    """Whether all is of its type in a meta.json whose seal is right: what a program wrote that is not this one."""
+    described = [(name, shape, _dtype(dtype)) for name, shape, dtype in content["arrays"]]
+    names = [name for name, _, _ in described]
+    sizes = [size for _, shape, _ in described for size in shape]
+    return (
+        all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names)
+        and all(type(size) is int and size >= 0 for size in sizes)
+        and type(content["step"]) is int
+        and isinstance(content["sha256"], str)
+        and isinstance(content["meta"], dict)
+    )
 
 
 def _seal(content: dict[str, Any]) -> str:

@@ -37,8 +37,7 @@ class RunFolder:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"`{path}` is a file, and a run needs a folder: give another --out.")
-        with disk.explained(path):
-            path.mkdir(parents=True, exist_ok=True)
+        disk.make_folders(path)
         _refuse_content(path)
         folder = cls(path)
         try:

@@ -71,14 +71,14 @@ class RowFile:
 def rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file, without a last line that was cut short; none where there is no file.
 
-    Raises CheckpointError where another line is damaged.
+    Raises CheckpointError where another line is damaged, or the file cannot be read.
     """
     found = []
     for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):  # what a kill cut short has no end
         try:
             found.append(json.loads(line))
             found[-1]["step"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise CheckpointError(
                 f"`{path}` is damaged: line {number} is no row of a run. Bring the file back from a backup."
             ) from None
@@ -123,3 +123,7 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        raise CheckpointError(
+            f"`{path}` cannot be read: {error.strerror or error}. Make it readable for you, or check the disk."
+        ) from error

@@ -94,6 +94,11 @@ def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
     assert "/" not in environment["xla_flags"]
 
 
+def test_the_page_of_the_reliability_is_what_is_rendered():
+    page = (ROOT / "docs/reliability.md").read_text("utf-8")
+    assert page.partition(pages.BEGIN)[2].partition(pages.END)[0].strip() == pages.reliability()
+
+
 @pytest.mark.long
 def test_the_page_of_the_reproduction_is_what_is_rendered():
     page = (ROOT / "docs/reproduction.md").read_text("utf-8")

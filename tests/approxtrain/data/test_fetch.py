@@ -3,120 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from approxtrain.data import cifar, cifar_layouts, fetch
 from approxtrain.errors import ConfigError, DataError
+from tests.approxtrain.data.mirrors import Server, dripping, failing, plain, redirecting, silent, whole
 
 QUICK = fetch.Patience(silence=2.0, window=0.5, speed=20_000.0, last_speed=1.0)
-
-
-class Server:
-    """Answers /NAME/file with the behaviour registered as NAME; remembers the Range of each request."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
-        self.requests: list[tuple[str, str | None]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.split("/")[1]
-                outer.requests.append((name, self.headers.get("Range")))
-                outer.answers[name](self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def urls(self, *names: str) -> tuple[str, ...]:
-        return tuple(
-            f"http://127.0.0.1:{self.http.server_port}/{name}/{cifar_layouts.BINARY.archive}" for name in names
-        )
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-
-
-@pytest.fixture
-def archive(tmp_path: Path, tiny, make_official) -> bytes:
-    path = tiny.archive(tmp_path / "official.tar.gz", tiny.binary)
-    make_official(binary=path)
-    return path.read_bytes()
-
-
-def whole(content: bytes):
-    """A mirror that knows ranges."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        wanted = request.headers.get("Range")
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-        request.send_response(206 if wanted else 200)
-        if wanted:
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        request.send_header("Content-Length", str(len(content) - start))
-        request.end_headers()
-        request.wfile.write(content[start:])
-
-    return answer
-
-
-def plain(content: bytes, promised: int | None = None):
-    """A mirror that knows no ranges; it may promise more than it sends."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", str(promised or len(content)))
-        request.end_headers()
-        request.wfile.write(content)
-
-    return answer
-
-
-def dripping(content: bytes, pause: float, piece: int = 1000):
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.end_headers()
-        for start in range(0, len(content), piece):
-            try:
-                request.wfile.write(content[start : start + piece])
-                request.wfile.flush()
-            except OSError:  # the other side hung up, as it should
-                return
-            time.sleep(pause)
-
-    return answer
-
-
-def failing(request: BaseHTTPRequestHandler) -> None:
-    request.send_error(503)
-
-
-def silent(request: BaseHTTPRequestHandler) -> None:
-    time.sleep(4.0)
-
-
-def redirecting(target: str):
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(302)
-        request.send_header("Location", target)
-        request.end_headers()
-
-    return answer
 
 
 def run(tmp_path: Path, server: Server, *names: str, **options) -> Path:
@@ -195,25 +92,6 @@ def test_the_next_mirror_is_tried_after(tmp_path, server: Server, archive: bytes
 def test_the_next_mirror_is_tried_after_a_redirect_to_nowhere(tmp_path, server: Server, archive: bytes, target) -> None:
     server.answers |= {"bad": redirecting(target), "good": whole(archive)}
     assert run(tmp_path, server, "bad", "good").read_bytes() == archive
-
-
-def test_the_next_mirror_is_tried_after_headers_that_come_drop_by_drop(tmp_path, server: Server, archive) -> None:
-    tired = threading.Event()
-
-    def drop(request: BaseHTTPRequestHandler) -> None:
-        request.wfile.write(b"HTTP/1.0 200 OK\r\n")
-        for letter in b"X-Never: " + b"x" * 40:
-            request.wfile.write(bytes([letter]))
-            if tired.wait(0.1):
-                break
-
-    server.answers |= {"bad": drop, "good": whole(archive)}
-    said: list[str] = []
-    patience = fetch.Patience(silence=2.0, head=0.3)
-    path = fetch.fetch(tmp_path, mirrors=server.urls("bad", "good"), patience=patience, say=said.append)
-    tired.set()
-    assert path.read_bytes() == archive
-    assert said[1] == "it did not answer within 0.3 s: trying the next mirror"
 
 
 def test_of_several_that_fetch_at_once_one_downloads_and_the_others_wait(tmp_path, server: Server, archive) -> None:

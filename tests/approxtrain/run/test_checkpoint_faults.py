@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -100,6 +101,16 @@ def test_a_checkpoint_that_comes_back_changed_is_removed_and_costs_no_other(
         checkpoint.save(tmp_path, step, state, {})
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
     assert loaded_step(tmp_path) == 2
+
+
+def test_arrays_of_another_shape_than_the_metadata_say_are_refused(tmp_path: Path) -> None:
+    (path,) = save(tmp_path, 1)
+    np.savez(path / "arrays.npz", weight=np.zeros(12, np.float32), step=np.asarray(1, np.int32))
+    meta = json.loads((path / "meta.json").read_text()) | {"sha256": checkpoint._sha256(path / "arrays.npz")}
+    del meta["seal"]
+    (path / "meta.json").write_text(checkpoint._to_json({"seal": checkpoint._seal(meta), **meta}))
+    with pytest.raises(CheckpointError, match=r"another shape of weight than meta\.json says"):
+        checkpoint.load_arrays(tmp_path)
 
 
 SAVE_FOR_EVER = """

@@ -191,3 +191,22 @@ def test_a_single_epoch_of_several_seeds_is_drawn_as_dots() -> None:
 
     assert markers(1, 2) == markers(1, 1) == markers(3, 1) == {"o"}
     assert markers(3, 2) == {""}
+
+
+def test_rows_that_cannot_be_read_are_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl` cannot be read: Is a directory"):
+        Record(tmp_path)
+
+
+def test_rows_of_the_same_length_that_are_others_are_refused(tmp_path: Path) -> None:
+    with Record(tmp_path) as book:
+        write_epochs(book, range(1, 3))
+        written = book.sync(6)
+    metrics = tmp_path / "metrics.jsonl"
+    content = metrics.read_bytes()
+    metrics.write_bytes(content.replace(b'"epoch": 1', b'"epoch": 7'))
+    with pytest.raises(CheckpointError, match=r"are others \(their SHA-256 differs\)"):
+        Record(tmp_path, written)
+    metrics.write_bytes(content)
+    Record(tmp_path, written).close()
