@@ -1,7 +1,7 @@
 """The program `approxtrain`: its commands, and the one place where an error becomes a message and exit code.
 
     0 ok   2 usage or configuration   3 data   4 diverged   5 checkpoint unusable   6 disk   7 folder locked
-    130 interrupted   143 terminated
+    8 a step came out differently the second time   130 interrupted   143 terminated
 
 A command's module imports jax inside its function: `--help`, `ls`, `schedule-show` and `report` answer without it.
 """

@@ -45,8 +45,8 @@ def train(
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
-            "train.epochs=N (longer), train.checkpoint_every=N, train.trackers=[…], data.dir=PATH and data.workers=N "
-            "may be given."
+            "train.epochs=N (longer), train.checkpoint_every=N, train.check=finite, train.verify_every=N, "
+            "train.trackers=[…], data.dir=PATH and data.workers=N may be given."
         )
     else:
         _resume(resume, overrides)
