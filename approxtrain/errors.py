@@ -68,6 +68,12 @@ class VerificationError(ApproxtrainError):
     exit_code = 8
 
 
+class MemoryShortError(ApproxtrainError):
+    """The memory of the machine or of its device did not suffice."""
+
+    exit_code = 9
+
+
 class InterruptedRun(ApproxtrainError):
     """A signal ended the run after its state was saved. The exit code is 128 + the signal's number, as in a shell."""
 

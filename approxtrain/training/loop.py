@@ -47,7 +47,7 @@ class Run:
 
     def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
         self.config, self.folder = config, folder
-        self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path))
+        self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path, listener.warn))
         saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds

@@ -24,6 +24,7 @@ CODES = {
     errors.DiskError: 6,
     errors.LockedError: 7,
     errors.VerificationError: 8,
+    errors.MemoryShortError: 9,
 }
 
 
