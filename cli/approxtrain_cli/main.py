@@ -105,9 +105,10 @@ def _of_device() -> ConfigError | None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
         reason = str(error).partition("\n")[0] or "jax has no plugin for it that works here"
         return ConfigError(
-            f"jax cannot start a device of JAX_PLATFORMS={jax.config.jax_platforms}: {reason}. Unset JAX_PLATFORMS, "
+            f"jax cannot start a device of JAX_PLATFORMS={asked}: {reason}. Unset JAX_PLATFORMS, "
             "and jax takes the best device that there is, or install jax for that device, such as jax[cuda13]."
         )
     return None
