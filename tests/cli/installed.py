@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -118,20 +119,10 @@ def signalled(process: subprocess.Popen[str], number: signal.Signals) -> tuple[E
     """How the process ends after a signal, and the seconds until it said something."""
     began = time.monotonic()
     process.send_signal(number)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    os.set_blocking(process.stderr.fileno(), False)
-    said = ""
-    while not said and time.monotonic() - began < 20:
-        for stream in (process.stdout, process.stderr):
-            said += stream.read() or ""
-        time.sleep(0.01)
+    select.select([process.stdout, process.stderr], [], [], 20)
     seconds = time.monotonic() - began
-    for stream in (process.stdout, process.stderr):
-        os.set_blocking(stream.fileno(), True)
     out, err = process.communicate(timeout=60)
-    return Ended(process.returncode, out, said + err), seconds
+    return Ended(process.returncode, out, err), seconds
 
 
 def outcome(folder: Path) -> tuple[bytes, dict[str, bytes]]:
