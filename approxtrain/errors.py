@@ -62,6 +62,18 @@ class LockedError(ApproxtrainError):
     exit_code = 7
 
 
+class VerificationError(ApproxtrainError):
+    """A step that was computed twice from the same state came to different bits, so the machine is at fault."""
+
+    exit_code = 8
+
+
+class MemoryShortError(ApproxtrainError):
+    """The memory of the machine or of its device did not suffice."""
+
+    exit_code = 9
+
+
 class InterruptedRun(ApproxtrainError):
     """A signal ended the run after its state was saved. The exit code is 128 + the signal's number, as in a shell."""
 

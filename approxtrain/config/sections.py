@@ -153,6 +153,11 @@ class TrainConfig(Section):
     """Steps in one call of the compiled program; unset: decided by the time of the first epoch's steps."""
     probe_every: Count | None = None
     """Steps between looks at how good the approximated weight gradients are; unset: no probes."""
+    check: Literal["finite"] | None = None
+    """Look in each step at gradients, batch norm's statistics and weights besides the loss, so that a run that diverges
+    names the layer; unset: at the loss alone."""
+    verify_every: Count | None = None
+    """Compute every n-th step a second time and compare the bits, to find faults of the machine; unset: never."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Field(strict=False)] = ("tensorboard",)
     """Where figures are shown while the network trains, besides the run's own rows; none: []."""
     seeds: int = Field(default=1, ge=1, le=1000)

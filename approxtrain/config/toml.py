@@ -29,7 +29,10 @@ DEFAULT_PRESET = "quickstart"
 LONGEST = 2**24
 """Characters of a configuration: a file without end, such as a device, would fill the memory."""
 
-RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.trackers", "data.dir", "data.workers")
+RESUMABLE = (
+    *("train.epochs", "train.checkpoint_every", "train.check", "train.verify_every", "train.trackers"),
+    *("data.dir", "data.workers"),
+)
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
 ENDLESS = ("constant", "exponential")

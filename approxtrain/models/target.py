@@ -32,6 +32,8 @@ def imported(target: str, key: str) -> Any:
     failed = f"`{key}` (={target!r}) cannot be imported"
     try:
         found = importlib.import_module(module)
+    except ApproxtrainError:  # a signal
+        raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(

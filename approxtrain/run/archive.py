@@ -42,7 +42,7 @@ UNKNOWN = 0
 
 ELSEWHERE = {
     "data": ("dir", "workers"),
-    "train": ("chunk", "checkpoint_every", "probe_every", "seeds", "seeds_by", "trackers"),
+    "train": ("check", "chunk", "checkpoint_every", "probe_every", "seeds", "seeds_by", "trackers", "verify_every"),
     "schedule": ("dispatch", "max_columns"),
 }
 """Keys of a configuration that change no step of one seed, up to rounding: they are no part of its identity."""

@@ -30,6 +30,7 @@ from approxtrain.config import TrainConfig
 from approxtrain.schedule import Column, Schedule
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
+from approxtrain.training.finite import not_finite
 from approxtrain.training.seeds import default_form, over_seeds
 from approxtrain.training.step import StepMetrics, Task, TrainState, backward, held_by, optimizer_step
 
@@ -89,10 +90,14 @@ class Dispatch:
 
         `state` is consumed. Of more than one step the metrics have a leading axis of steps, before that of seeds.
         """
+        return self.program(step, state, images, order)(state, images, order, self.keys)
+
+    def program(self, step: int, state: TrainState, images: Images, order: jax.Array) -> Any:
+        """The executable of the call at `step`, compiled unless it was before."""
         program = self.schedule.index(step) if len(self.programs) > 1 else 0, self.span(step)
         if program not in self.compiled:
             self._compile(*program, state, images, order)
-        return self.compiled[program](state, images, order, self.keys)
+        return self.compiled[program]
 
     def _compile(self, program: int, steps: int, *arguments: Any) -> None:
         first = sum(len(self.programs[other]) for other, span in self.compiled if span == steps) + 1
@@ -120,7 +125,10 @@ class Dispatch:
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
             held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
-            return optimizer_step(self.task, state, result, held)
+            new, metrics = optimizer_step(self.task, state, result, held)
+            if self.train.check == "finite":
+                metrics = metrics._replace(not_finite=not_finite(result.gradient, new))
+            return new, metrics
 
         return step
 

@@ -32,6 +32,7 @@ from approxtrain.data.prepare import readers
 from approxtrain.data.reading import View
 from approxtrain.errors import DataError
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.signals import HANDLED
 
 READY = 1e-3
 """A batch that takes longer than this many seconds to come has made its step wait."""
@@ -202,7 +203,7 @@ class Stream:
 
 def _begin_worker(number: int, count: int) -> None:
     """A worker leaves signals to the process that it works for, and ends with it, however that ends."""
-    for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+    for number_of_signal in HANDLED:
         signal.signal(number_of_signal, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

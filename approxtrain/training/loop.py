@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
+import jax
 import numpy as np
 
 from approxtrain import config as configuration
@@ -25,16 +26,19 @@ from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
-from approxtrain.training.batch import Keys
+from approxtrain.training.batch import Images, Keys
+from approxtrain.training.blame import Blame
 from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream
+from approxtrain.training.finite import places
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption
 from approxtrain.training.step import TrainState, set_up
 from approxtrain.training.trackers import Several, trackers
+from approxtrain.training.verify import Verification
 from approxtrain.training.workload import Workload
 
 
@@ -43,7 +47,7 @@ class Run:
 
     def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
         self.config, self.folder = config, folder
-        self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path))
+        self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path, listener.warn))
         saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
@@ -68,6 +72,8 @@ class Run:
         self.facts = saving.Facts(
             configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images
         )._replace(origins=saving.origins_of(config))
+        self.blame = Blame(work, self.seeds, places(self.initial), folder.path)
+        self.verification = Verification(self.dispatch, config.train.verify_every)
         self.step_seconds: list[float] = []
 
     def train(self) -> dict[str, Any]:
@@ -87,7 +93,7 @@ class Run:
                     return summary
                 self._warn()
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
-                    saving.save(self.folder, state, self.facts, rows)
+                    self._save(state, rows)
                 self._epochs(state, rows, interruption)
                 return self._summary(start)
 
@@ -131,7 +137,12 @@ class Run:
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
         state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
+        self.saved = saving.path_of(self.folder, state)
         return state, written
+
+    def _save(self, state: TrainState, rows: record.Record) -> None:
+        saving.save(self.folder, state, self.facts, rows)
+        self.saved = saving.path_of(self.folder, state)
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """Train what is left of an epoch, then write its rows and save."""
@@ -153,7 +164,7 @@ class Run:
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._decide_chunk(seconds / steps)
-        saving.save(self.folder, state, self.facts, rows)
+        self._save(state, rows)
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
@@ -203,18 +214,29 @@ class Run:
                     for row in self.probe(cells, state, images, order):
                         # of the step to come: a run that goes on from before it probes it again
                         self.listener.row(rows.row(kind="probe", step=begun + 1, epoch=epoch, **row))
+            once = self._once(begun, state, images, order, pending)
             state, metrics = self.dispatch(begun, state, images, order)
+            if once is not None:
+                self.verification.compare(once, (state, metrics), self.saved)
             pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
             if (due or interruption.signal_number is not None) and step < last:
                 with pending.paused():
-                    saving.save(self.folder, state, self.facts, rows)
+                    self._save(state, rows)
                     self._stop_if_signalled(step, interruption)
         pending.drain()
         seconds = time.perf_counter() - begin - pending.paused_seconds
         seconds -= self.dispatch.compile_seconds - compiling_before + self.feed.start_seconds - starting_before
         return state, seconds, last - first
+
+    def _once(self, step: int, state: TrainState, images: Images, order: jax.Array, pending: PendingCalls) -> Any:
+        """What the call at `step` comes to, where it is to be computed a second time; its time is no step's."""
+        if not self.verification.due(step, self.dispatch.span(step)):
+            return None
+        self.dispatch.program(step, state, images, order)  # its compiling is counted by itself
+        with pending.paused():
+            return self.verification.first(step, state, images, order)
 
     def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
         if interruption.signal_number is not None:
@@ -224,28 +246,13 @@ class Run:
                 f"Go on with: approxtrain train --resume {quote(str(self.folder.path))}",
             )
 
-    def _finished(self, step: int, losses: list[float], seconds: float | None) -> None:
-        for seed, loss in zip(self.seeds, losses, strict=True):
-            if not math.isfinite(loss):
-                raise self._diverged(step, seed, loss)
+    def _finished(self, step: int, losses: list[float], seconds: float | None, flags: np.ndarray | None) -> None:
+        for place, loss in enumerate(losses):
+            if told := self.blame(step, place, loss, flags, self.saved):
+                raise DivergedError(told, step + 1, None if math.isfinite(loss) else loss)
         if seconds is not None:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
-
-    def _diverged(self, step: int, seed: int, loss: float) -> DivergedError:
-        """What to blame for a loss: the forward pass is exact under every method, so it is the update before it."""
-        what = f"The loss of step {step + 1}{f' of seed {seed}' if len(self.seeds) > 1 else ''} is {loss}"
-        if step == 0:
-            message = f"{what}, before anything was trained: the network, its initial weights or the images are why."
-        else:
-            methods = sorted({method.label for method in self.workload.schedule.column(step - 1)})
-            fewer = "" if methods == ["full"] else ", or with fewer approximated cells"
-            message = (
-                f"{what}, under the methods {', '.join(methods)} of step {step}, whose update came before it. "
-                f"What was saved before is finite and stays in {self.folder.checkpoints}. "
-                f"Start a new run with a smaller `optimizer.learning_rate`{fewer}."
-            )
-        return DivergedError(message, step + 1, loss)
 
     def _summary(self, start: int) -> dict[str, Any]:
         self.folder.refuse_moved()

@@ -22,9 +22,12 @@ class PendingCalls:
     or more, one call late.
     """
 
-    def __init__(self, finished: Callable[[int, list[float], float | None], None], chunk: int = 1) -> None:
-        """`finished(step, losses, seconds)` is told of each step, with one loss a seed. Steps of one call share its
-        time equally; `seconds` is None where that means nothing.
+    def __init__(
+        self, finished: Callable[[int, list[float], float | None, np.ndarray | None], None], chunk: int = 1
+    ) -> None:
+        """`finished(step, losses, seconds, not_finite)` is told of each step, with one loss a seed. Steps of one call
+        share its time equally; `seconds` is None where that means nothing, and `not_finite` `[seeds, places]` where it
+        is not looked at.
         """
         self._finished = finished
         self._depth = max(1, (2 if jax.default_backend() == "cpu" else 16) // chunk)
@@ -58,11 +61,13 @@ class PendingCalls:
 
     def _look(self) -> None:
         step, steps, metrics, timed = self._waiting.popleft()
-        losses = np.asarray(metrics.loss).reshape(steps, -1).tolist()  # [steps, seeds]
+        losses = np.asarray(metrics.loss).reshape(steps, -1)  # [steps, seeds]
+        flags = None if metrics.not_finite is None else np.asarray(metrics.not_finite).reshape(*losses.shape, -1)
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
-        for offset, losses_of_step in enumerate(losses):
-            self._finished(step + offset, losses_of_step, elapsed / steps if timed else None)
+        for offset, of_step in enumerate(losses.tolist()):
+            its_flags = None if flags is None else flags[offset]
+            self._finished(step + offset, of_step, elapsed / steps if timed else None, its_flags)
 
 
 def spread(values: list[float]) -> dict[str, float | int]:

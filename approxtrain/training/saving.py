@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from approxtrain.config import Config, refuse_changes
@@ -67,6 +68,11 @@ def changed_network(before: dict[str, Any], after: dict[str, Any]) -> str | None
     if digests[0] in (None, digests[1]):
         return None
     return before["config"]["model"]["target"].partition(":")[0]
+
+
+def path_of(folder: RunFolder, state: TrainState) -> Path:
+    """Where the checkpoint of `state` is, or would be."""
+    return folder.checkpoints / f"step-{int(state.step):08d}"
 
 
 def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record) -> None:

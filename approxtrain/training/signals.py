@@ -1,4 +1,6 @@
-"""Ctrl-C and a polite kill, SIGINT and SIGTERM: noted, so that a run saves before it ends, or an end with words."""
+"""Ctrl-C, a polite kill, a terminal that closes (SIGINT, SIGTERM, SIGHUP): noted, so that a run saves before it ends,
+or an end with words.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ from typing import Self
 
 from approxtrain.errors import InterruptedRun
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is noted in `signal_number`; the second leaves at once.
+    """A context in which the first of these signals is noted in `signal_number`; the second leaves at once.
 
     Both act within a moment, also while the main thread compiles and runs no handler: a thread of its own reads the
     signals, calls `stopping` at the first one, and leaves at the second as a kill would, with 128 + its number.
@@ -24,7 +26,7 @@ class Interruption:
 
     def __init__(self, stopping: Callable[[], None] = lambda: None) -> None:
         self.signal_number: int | None = None
-        self._stopping, self._told = stopping, False
+        self._answer = _Answers(stopping)
         self._handling = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -38,7 +40,14 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
 
-    def _answer(self, number: int) -> None:
+
+class _Answers:
+    """What is done about signals as they come in: `stopping` at the first, and at the second an end as by a kill."""
+
+    def __init__(self, stopping: Callable[[], None]) -> None:
+        self._stopping, self._told = stopping, False
+
+    def __call__(self, number: int) -> None:
         if number in HANDLED:
             if self._told:
                 os._exit(128 + number)
@@ -72,26 +81,31 @@ def _read_by(answer: Callable[[int], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ending(message: str) -> Iterator[None]:
-    """A context in which SIGINT and SIGTERM end the work at once, as InterruptedRun with `message`.
+def ending(message: str, stopping: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A context in which the first signal ends the work as InterruptedRun with `message`; the second leaves at once.
 
-    For work that loses nothing by it; an `Interruption` inside takes the signals for itself.
+    For work that loses nothing by it; an `Interruption` inside takes the signals for itself. `stopping` is called at
+    the first one within a moment, by another thread, also while the main thread runs no handler.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise InterruptedRun(number, message)
 
-    with _handled_by(end):
+    with _handled_by(end), _read_by(_Answers(stopping)):
         yield
 
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals go to `handler`; outside of the main thread, where Python allows none, nothing changes."""
+    """The signals go to `handler`; outside of the main thread, where Python allows none, nothing changes.
+
+    SIGHUP does not where it is ignored, as under `nohup`: then the run is to outlive its terminal.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in HANDLED}
+    ours = [number for number in HANDLED if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in ours}
     try:
         yield
     finally:

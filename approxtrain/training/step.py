@@ -11,7 +11,7 @@ names in the module, and a parameter is named by its path: "stage1/0/conv2/kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     loss: jax.Array
     correct: jax.Array
+    not_finite: jax.Array | None = None  # by `finite.places`, where that is looked at
 
 
 class Backward(NamedTuple):
@@ -252,18 +253,23 @@ def _path(entries: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(entries, simple=True, separator="/")
 
 
-def _hold(held: Held, new: Tree, old: Tree) -> Tree:
-    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`.
+def parameter_of(path: tuple[Any, ...], parameters: Container[str]) -> str:
+    """The name of the parameter that a leaf of the optimiser's state at `path` belongs to, and "" of none.
 
     The optimiser keeps trees like that of the parameters, so the path of a moment ends like its parameter's.
     """
+    names = (_path(path[begin:]) for begin in range(len(path)))
+    return next((name for name in names if name in parameters), "")
+
+
+def _hold(held: Held, new: Tree, old: Tree) -> Tree:
+    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
     if not held:
         return new
     params = by_path(new[0]).keys()
 
     def choose(path: tuple[Any, ...], new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
-        names = (_path(path[begin:]) for begin in range(len(path)))
-        flag = held.get(next((name for name in names if name in params), ""), False)
+        flag = held.get(parameter_of(path, params), False)
         if isinstance(flag, bool):
             return old_leaf if flag else new_leaf
         return jnp.where(flag, old_leaf, new_leaf)

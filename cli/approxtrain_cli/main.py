@@ -1,7 +1,7 @@
 """The program `approxtrain`: its commands, and the one place where an error becomes a message and exit code.
 
     0 ok   2 usage or configuration   3 data   4 diverged   5 checkpoint unusable   6 disk   7 folder locked
-    130 interrupted   143 terminated
+    8 a step came out differently the second time   9 out of memory   129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM
 
 A command's module imports jax inside its function: `--help`, `ls`, `schedule-show` and `report` answer without it.
 """
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from approxtrain.errors import ApproxtrainError, ConfigError, DiskError, InterruptedRun
+from approxtrain.errors import ApproxtrainError, ConfigError, DiskError, InterruptedRun, MemoryShortError
 from approxtrain.run import process
 from approxtrain_cli import (
     bench_kernel,
@@ -72,16 +72,48 @@ def main() -> None:
     debug = "--debug" in arguments or os.environ.get("APPROXTRAIN_DEBUG", "0") not in ("", "0")
     try:
         app([argument for argument in arguments if argument != "--debug"], prog_name="approxtrain")
-    except (ApproxtrainError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is None:
-            raise  # not of a path
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
         if debug:
             output.tell(traceback.format_exc().rstrip())
-        known = _of_path(error) if isinstance(error, OSError) else error
         output.tell(_message(known))
         sys.exit(known.exit_code)
     finally:
         output.settle()
+
+
+def _known(error: Exception) -> ApproxtrainError | None:
+    """What is a user's or the machine's to mend, in words; None of a fault of the program."""
+    if isinstance(error, ApproxtrainError):
+        return error
+    if isinstance(error, OSError):
+        return None if error.filename is None else _of_path(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter is XLA's
+        reason = str(error).partition("\n")[0] or "Python could have no more"
+        return MemoryShortError(
+            f"The memory did not suffice: {reason}. What was saved stays: `approxtrain train --resume DIR` goes on "
+            "where more is free. A new run needs less with a smaller train.batch_size; on a GPU that others use as "
+            "well, set XLA_PYTHON_CLIENT_PREALLOCATE=false."
+        )
+    return _of_device() if isinstance(error, RuntimeError | AssertionError) and "jax" in sys.modules else None
+
+
+def _of_device() -> ConfigError | None:
+    """That jax has no device, where that is so."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).partition("\n")[0] or "jax has no plugin for it that works here"
+        return ConfigError(
+            f"jax cannot start a device of JAX_PLATFORMS={asked}: {reason}. Unset JAX_PLATFORMS, "
+            "and jax takes the best device that there is, or install jax for that device, such as jax[cuda13]."
+        )
+    return None
 
 
 def _of_path(error: OSError) -> DiskError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from approxtrain.errors import ConfigError
+from approxtrain_cli import output
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
@@ -33,9 +34,20 @@ def train(
     approxtrain train my.toml train.epochs=3 --out DIR    your own file, changed a little
     approxtrain train --resume DIR                        go on, bit for bit
     """
+    from approxtrain.training.signals import ending
+
+    # until the first step, and after the last, when the run itself answers no signal any more
+    told = (
+        "Stopped by a signal. Nothing is lost: give the command again, or go on with `approxtrain train --resume DIR`."
+    )
+    with ending(told, lambda: output.tell("stopping …; once more leaves at once")):
+        _train(arguments or [], out, resume, dry_run)
+
+
+def _train(arguments: list[str], out: Path | None, resume: Path | None, dry_run: bool) -> None:
     from approxtrain.config import load, split
 
-    source, overrides = split(arguments or [])
+    source, overrides = split(arguments)
     if resume is None:
         config = load(source, overrides)
         if dry_run:
@@ -45,8 +57,8 @@ def train(
     elif source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
-            "train.epochs=N (longer), train.checkpoint_every=N, train.trackers=[…], data.dir=PATH and data.workers=N "
-            "may be given."
+            "train.epochs=N (longer), train.checkpoint_every=N, train.check=finite, train.verify_every=N, "
+            "train.trackers=[…], data.dir=PATH and data.workers=N may be given."
         )
     else:
         _resume(resume, overrides)

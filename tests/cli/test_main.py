@@ -23,6 +23,8 @@ CODES = {
     errors.CheckpointError: 5,
     errors.DiskError: 6,
     errors.LockedError: 7,
+    errors.VerificationError: 8,
+    errors.MemoryShortError: 9,
 }
 
 

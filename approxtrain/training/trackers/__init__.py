@@ -43,7 +43,7 @@ def refuse_missing(names: Sequence[str]) -> None:
         )
 
 
-def trackers(names: Sequence[str], folder: Path) -> list[Listener]:
-    """Those of `train.trackers`, for the run in `folder`."""
+def trackers(names: Sequence[str], folder: Path, warn: Callable[[str], None]) -> list[Listener]:
+    """Those of `train.trackers`, for the run in `folder`; `warn` is told of one that can show nothing any more."""
     refuse_missing(names)
-    return [import_module(f"{__name__}.to_{name}").Tracker(folder) for name in names]
+    return [import_module(f"{__name__}.to_{name}").Tracker(folder, warn) for name in names]

@@ -19,6 +19,8 @@ ID = "mlflow.id"
 
 
 class Tracker(tracker.Tracker):
+    forgiven = (Exception,)
+
     def open(self, work: Workload, step: int) -> None:
         self.client, path = MlflowClient(), self.folder / ID
         if not path.exists():

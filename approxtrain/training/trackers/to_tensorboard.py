@@ -1,45 +1,61 @@
-"""TensorBoard: events in `tensorboard/` of the run's folder. A resumed run hides what came after its checkpoint."""
+"""TensorBoard: events in `tensorboard/` of the run's folder. A resumed run hides what came after its checkpoint.
+
+Written by the thread that trains, a record at a time: tensorboardX's `SummaryWriter` has a thread and a queue between,
+and a disk that is full would end that thread, and hold up the run where the queue is full.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import socket
+import time
 from collections.abc import Mapping
+from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
 from approxtrain import disk
-from approxtrain.errors import DiskError
 from approxtrain.training.trackers import tracker
 from approxtrain.training.workload import Workload
 
 FOLDER = "tensorboard"
+SECONDS = 10.0
+"""What is written is on the disk after so long, and at the end."""
+_VERSION = "brain.Event:2"
 
 
 class Tracker(tracker.Tracker):
     def open(self, work: Workload, step: int) -> None:
-        purge = step + 1 if step else None
-        _refuse_without_locks()
-        with disk.explained(self.folder / FOLDER):
-            self.writer = SummaryWriter(
-                str(self.folder / FOLDER),
-                purge_step=purge,
-                filename_suffix=f".{step:08d}",  # else two of one second clash
-            )
+        path = self.folder / FOLDER
+        # the step, because two of one second would have one name
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{step:08d}"
+        with disk.explained(path):
+            path.mkdir(exist_ok=True)
+            self._writer = RecordWriter(str(path / name))
+            self._flushed = time.monotonic()
+            self._write(file_version=_VERSION)
+            if step:
+                self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
+            self._write(step=step, summary=scalar(name, value))
+        if time.monotonic() - self._flushed > SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
     def end(self, finished: bool) -> None:
-        self.writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            self.give_up(error)
 
+    def give_up(self, error: Exception) -> None:
+        with contextlib.suppress(OSError):
+            self._writer.close()  # else what is left is tried again when the process ends
+        super().give_up(error)
 
-def _refuse_without_locks() -> None:
-    """Raise DiskError where processes cannot share a lock. The writer takes one, whatever its folder."""
-    try:
-        multiprocessing.Lock()
-    except OSError as error:
-        raise DiskError(
-            f"`/dev/shm` cannot be written: {error.strerror}. The locks that processes share are there, and "
-            "TensorBoard's writer needs one: make it writable, or leave TensorBoard out: train.trackers=[]"
-        ) from error
+    def _write(self, **event: Any) -> None:
+        self._writer.write(Event(wall_time=time.time(), **event).SerializeToString())

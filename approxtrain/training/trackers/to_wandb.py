@@ -18,6 +18,8 @@ ID = "wandb.id"
 
 
 class Tracker(tracker.Tracker):
+    forgiven = (Exception,)
+
     def open(self, work: Workload, step: int) -> None:
         path = self.folder / ID
         if not path.exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,18 @@ class Tracker(Listener):
     `step/loss/seed_3`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    forgiven: tuple[type[Exception], ...] = (OSError,)
+    """What may go wrong in `log` without an end of the run, which goes on without this tracker: a full disk, a network.
+    """
+
+    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda text: None) -> None:
+        """Of the run in `folder`; `warn` is told where it can show nothing any more."""
         self.folder = folder
+        self._warn, self._gone = warn, False
+
+    @property
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".to_")[2]
 
     def open(self, work: Workload, step: int) -> None:
         """Be ready for the figures of a run of which `step` steps are finished."""
@@ -43,7 +53,7 @@ class Tracker(Listener):
             raise
         except Exception as error:  # whatever a service's own package raises: no account, no address, no network
             raise ConfigError(
-                f"`train.trackers`: {type(self).__module__.rpartition('.to_')[2]} cannot be used: {error} "
+                f"`train.trackers`: {self._name} cannot be used: {error} "
                 "Leave it out, or mend that; what was trained is kept."
             ) from error
 
@@ -54,9 +64,23 @@ class Tracker(Listener):
             for name, value in row.items()
             if name not in _NO_FIGURE and isinstance(value, int | float)
         }
-        self.log(figures, row["step"])
+        self._show(figures, row["step"])
 
     def step(self, step: int, losses: Sequence[float]) -> None:
         if step % self.every == 0:
             of = [f"/seed_{seed}" for seed in self.seeds] if len(self.seeds) > 1 else [""]
-            self.log({f"step/loss{each}": loss for each, loss in zip(of, losses, strict=True)}, step)
+            self._show({f"step/loss{each}": loss for each, loss in zip(of, losses, strict=True)}, step)
+
+    def give_up(self, error: Exception) -> None:
+        """Show nothing any more, and say so once."""
+        if not self._gone:
+            self._gone = True
+            self._warn(f"{self._name} shows nothing any more: {error}. The run goes on without it.")
+
+    def _show(self, figures: Mapping[str, float], step: int) -> None:
+        if self._gone:
+            return
+        try:
+            self.log(figures, step)
+        except self.forgiven as error:
+            self.give_up(error)

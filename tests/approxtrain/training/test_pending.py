@@ -16,13 +16,13 @@ def test_the_steps_of_a_call_are_told_one_by_one_and_share_its_time(monkeypatch)
     pending.add(4, 2, StepMetrics(jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))), timed=True)
     clock[0] = 3.0
     pending.drain()
-    assert finished == [(4, [1.0], 1.5), (5, [2.0], 1.5)]
+    assert finished == [(4, [1.0], 1.5, None), (5, [2.0], 1.5, None)]
 
 
 def test_a_pause_waits_for_all_steps_and_its_time_is_no_steps(monkeypatch):
     clock, finished = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    pending = PendingCalls(lambda step, losses, seconds: finished.append((step, seconds)))
+    pending = PendingCalls(lambda step, losses, seconds, flags: finished.append((step, seconds)))
     metrics = StepMetrics(jnp.float32(1.0), jnp.float32(0.0))
     pending.add(0, 1, metrics, timed=True)
     clock[0] = 2.0
