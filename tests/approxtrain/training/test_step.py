@@ -184,10 +184,10 @@ def halved(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("mode", ["host", "switch"])
+@pytest.mark.parametrize("mode", ["host", pytest.param("switch", marks=pytest.mark.gate)])
 def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(assemble, pocket, mode):
-    sized = {**grid("FFF", "FZF"), "image_sizes": [{"size": 4, "epochs": {"to": 1}}]}
-    small, plain = assemble(pocket, sized, mode=mode), assemble(pocket, grid("FFF", "FZF"))
+    sized = {**grid("FZF"), "image_sizes": [{"size": 4, "epochs": {"to": 1}}]}
+    small, plain = assemble(pocket, sized, mode=mode), assemble(pocket, grid("FZF"))
     dispatch, state = plain.dispatch, plain.state
     inputs = over_seeds(partial(dispatch.inputs, state.step, plain.images), "vmap")(plain.order, dispatch.keys)
     x = jnp.asarray(halved(np.asarray(inputs[0][0]))[None], jnp.float32)
@@ -197,4 +197,4 @@ def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(ass
     (_, found), _ = small.run(1)
     for name in NAMES:
         np.testing.assert_allclose(found.params[name]["kernel"], expected.params[name]["kernel"], rtol=2e-3, atol=2e-5)
-    assert len(small.dispatch.schedule.columns) == 4
+    assert len(small.dispatch.schedule.columns) == 2
