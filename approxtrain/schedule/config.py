@@ -215,6 +215,9 @@ class ScheduleConfig(Section):
     """Parts of the run with images of another size than the data's, which cost less where they are smaller."""
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     """Norms and biases of the lowest layers that get no gradient get none either, which saves the dgrads there."""
+    catch_up: Annotated[bool, Field(strict=True)] = False
+    """A weight that is skipped at some steps of a period is moved further at its next update: by as many times as steps
+    have passed since the last one."""
     dispatch: Literal["auto", "switch", "host"] = "auto"
     """One program with a conditional, or a program a column; auto: switch on a CPU, host on a GPU."""
     max_columns: Count = 32
@@ -297,4 +300,5 @@ class ScheduleConfig(Section):
         what += f" until {end} of the run" if isinstance(end, str) else f" until epoch {end}" if end else ""
         if self.image_sizes:
             what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
-        return what + (", frozen prefix" if self.frozen_prefix else "")
+        what += ", frozen prefix" if self.frozen_prefix else ""
+        return what + (", catching up" if self.catch_up else "")

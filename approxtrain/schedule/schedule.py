@@ -17,6 +17,7 @@ import numpy as np
 
 from approxtrain.errors import ConfigError
 from approxtrain.models.layer import ConvLayer
+from approxtrain.schedule.catch_up import steps_since_update
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.image_sizes import Sizes, split, windows_of
@@ -26,6 +27,8 @@ from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
+_Entry = tuple[tuple[int, ...], int | None, tuple[int, ...]]
+"""A column's cells, the size of its images, how far it moves each layer."""
 
 
 class IndexTable(NamedTuple):
@@ -54,6 +57,8 @@ class Schedule:
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
     sizes: Sizes = ()
     """Of the images in each phase (`image_sizes.py`); without any, those of the data."""
+    catch_up: bool = False
+    """Whether weights that are skipped at times are moved further at others (`catch_up.py`)."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
@@ -89,7 +94,8 @@ class Schedule:
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
         phases, sizes = split(phases, windows)
-        schedule = cls(tuple(layer.path for layer in layers), cells, phases, config.frozen_prefix, sizes)
+        paths = tuple(layer.path for layer in layers)
+        schedule = cls(paths, cells, phases, config.frozen_prefix, sizes, config.catch_up)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
@@ -129,7 +135,7 @@ class Schedule:
     def visits(self, first: int, stop: int) -> np.ndarray:
         """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
         total = np.zeros((len(self.layers), len(self.cells)), np.int64)
-        for (column, _), count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
+        for (column, *_), count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
             total[np.arange(len(column)), column] += count
         return total
 
@@ -159,26 +165,39 @@ class Schedule:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The distinct columns in order of first use: the steps that have to be compiled."""
-        return tuple(tuple(self.cells[number] for number in column) for column, _ in self._distinct)
+        return tuple(tuple(self.cells[number] for number in column) for column, *_ in self._distinct)
 
     @cached_property
     def column_sizes(self) -> Sizes:
         """Of the images in each of `columns`; None: as the data has them."""
-        return tuple(size for _, size in self._distinct)
+        return tuple(size for _, size, _ in self._distinct)
+
+    @cached_property
+    def column_factors(self) -> tuple[tuple[int, ...], ...]:
+        """How far each layer is moved in each of `columns`, in steps: 1 but where it catches up."""
+        return tuple(factors for _, _, factors in self._distinct)
+
+    def ever_frozen(self, layers: Sequence[ConvLayer]) -> frozenset[str]:
+        """Paths of the layers that are in the frozen prefix of some column."""
+        longest = max(map(prefix, self.columns), default=0) if self.frozen_prefix else 0
+        return frozenset(layer.path for layer in layers[:longest])
 
     @cached_property
     def _starts(self) -> list[int]:
         return [first for first, _ in self.phases]
 
     @cached_property
-    def _distinct(self) -> list[tuple[tuple[int, ...], int | None]]:
+    def _distinct(self) -> list[_Entry]:
         return list(dict.fromkeys(self._in_order))
 
     @property
-    def _in_order(self) -> Iterator[tuple[tuple[int, ...], int | None]]:
-        """Columns of all masks, with the size of the images."""
+    def _in_order(self) -> Iterator[_Entry]:
+        """Columns of all masks, with the size of the images and what each layer catches up."""
+        updated = np.array([cell.updates_weight for cell in self.cells])
         for (_, mask), size in zip(self.phases, self.sizes, strict=True):
-            yield from ((tuple(column), size) for column in mask.T.tolist())
+            factors = steps_since_update(updated[mask]) if self.catch_up else np.ones_like(mask)
+            for column, of_column in zip(mask.T.tolist(), factors.T.tolist(), strict=True):
+                yield tuple(column), size, tuple(of_column)
 
     @cached_property
     def index_table(self) -> IndexTable:
@@ -198,4 +217,4 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix)
+        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up)

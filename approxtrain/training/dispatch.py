@@ -27,12 +27,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from approxtrain.config import TrainConfig
-from approxtrain.schedule import Column, Schedule
+from approxtrain.schedule import Schedule
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.finite import not_finite
+from approxtrain.training.moved import factors_of, held_by
 from approxtrain.training.seeds import default_form, over_seeds
-from approxtrain.training.step import StepMetrics, Task, TrainState, backward, held_by, optimizer_step
+from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, backward, optimizer_step
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
@@ -61,13 +62,9 @@ class Dispatch:
     ) -> None:
         self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
         self.mode = choose_mode(mode, len(schedule.columns))
-        self.programs: list[Sequence[Column]] = (
-            [schedule.columns] if self.mode == "switch" else [[column] for column in schedule.columns]
-        )
-        """The columns that each program serves."""
-        sizes = schedule.column_sizes
-        self.sizes: list[Sequence[int | None]] = [sizes] if self.mode == "switch" else [[size] for size in sizes]
-        """Of the images in each of them."""
+        numbers = range(len(schedule.columns))
+        self.programs: list[Sequence[int]] = [numbers] if self.mode == "switch" else [[number] for number in numbers]
+        """The columns that each program serves, by their index in `schedule.columns`."""
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
         """Whether a step is given its own images alone, cut and flipped already."""
@@ -112,25 +109,34 @@ class Dispatch:
 
     def step_function(self, program: int) -> StepFunction:
         """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
-        columns, frozen_prefix = self.programs[program], self.schedule.frozen_prefix
-        branches = [
-            over_seeds(
-                partial(backward, self.task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by
-            )
-            for column, size in zip(columns, self.sizes[program], strict=True)
-        ]
+        schedule, model, numbers = self.schedule, self.task.model, self.programs[program]
+        columns = [schedule.columns[number] for number in numbers]
+        factors = [schedule.column_factors[number] for number in numbers]
+        waiting = schedule.ever_frozen(model.layers)
+        branches = [over_seeds(self._backward(number), self.seeds_by) for number in numbers]
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
             index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
-            held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
-            new, metrics = optimizer_step(self.task, state, result, held)
+            held = held_by(model, columns, state.params, index, frozen_prefix=schedule.frozen_prefix)
+            moved = factors_of(model, factors, state.params, index, frozen=waiting)
+            new, metrics = optimizer_step(self.task, state, result, held, moved)
             if self.train.check == "finite":
                 metrics = metrics._replace(not_finite=not_finite(result.gradient, new))
             return new, metrics
 
         return step
+
+    def _backward(self, number: int) -> Callable[..., Backward]:
+        """Forward and backward pass under the column of that number."""
+        return partial(
+            backward,
+            self.task,
+            self.schedule.columns[number],
+            frozen_prefix=self.schedule.frozen_prefix,
+            image_size=self.schedule.column_sizes[number],
+        )
 
     def chunk_function(self, program: int, steps: int) -> StepFunction:
         """`steps` steps as one function of the same arguments; its metrics are those of all of them."""

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from approxtrain.training.step import TrainState, Tree, by_path, parameter_of
+from approxtrain.training.moved import by_path, parameter_of
+from approxtrain.training.step import TrainState, Tree
 
 GRADIENT, STATISTICS, STATE = "gradient", "statistics", "state"
 

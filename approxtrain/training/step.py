@@ -11,7 +11,7 @@ names in the module, and a parameter is named by its path: "stage1/0/conv2/kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training import optimizer as optimizers
 from approxtrain.training.batch import resized
+from approxtrain.training.moved import Factors, Held, by_path, hold, lengthened, like
 from approxtrain_kernels import Method
 from approxtrain_kernels.methods.full import Full
 
@@ -66,10 +67,6 @@ class Backward(NamedTuple):
     gradient: Tree
     stats: Tree
     metrics: StepMetrics
-
-
-Held = Mapping[str, bool | jax.Array]
-"""Path of parameters → whether they and their moments stay as they are."""
 
 
 class Task(NamedTuple):
@@ -157,7 +154,7 @@ def backward(
     free = {name: leaf for name, leaf in named.items() if name not in still}
 
     def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(_like(params, free | still), stats, column)
+        network = task.network(like(params, free | still), stats, column)
         with drawing(key):
             logits = forward(network, x, training=True, key=key).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()
@@ -165,7 +162,7 @@ def backward(
         return loss, (_split_network(network)[3], correct)
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
-    gradient = _like(params, gradient | {name: jnp.zeros_like(leaf) for name, leaf in still.items()})
+    gradient = like(params, gradient | {name: jnp.zeros_like(leaf) for name, leaf in still.items()})
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
@@ -177,16 +174,21 @@ def losses(train: TrainConfig, logits: jax.Array, labels: jax.Array) -> jax.Arra
     return optax.softmax_cross_entropy(logits, targets)
 
 
-def optimizer_step(task: Task, state: TrainState, result: Backward, held: Held) -> tuple[TrainState, StepMetrics]:
-    """The state after the optimiser's step along the gradients of `result`, of all seeds; parameters `held` stay."""
+def optimizer_step(
+    task: Task, state: TrainState, result: Backward, held: Held, factors: Factors | None = None
+) -> tuple[TrainState, StepMetrics]:
+    """The state after the optimiser's step along the gradients of `result`, of all seeds.
+
+    Parameters that are `held` stay; others are moved by their factor times what the optimiser says, by default once.
+    """
     axes = _seed_axes(state.opt_state)
 
     def of_one_seed(gradient: Tree, opt_state: Tree, params: Tree) -> tuple[Tree, Tree]:
         updates, opt_state = task.optimizer.update(gradient, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+        return optax.apply_updates(params, lengthened(updates, factors or {})), opt_state
 
     params, opt_state = jax.vmap(of_one_seed, (0, axes, 0), (0, axes))(result.gradient, state.opt_state, state.params)
-    params, opt_state = _hold(held, (params, opt_state), (state.params, state.opt_state))
+    params, opt_state = hold(held, (params, opt_state), (state.params, state.opt_state))
     starts_epoch, metrics = state.step % task.steps_per_epoch == 0, result.metrics
     new = TrainState(
         step=state.step + 1,
@@ -211,67 +213,3 @@ def _averaged(kept: float | None, state: TrainState, params: Tree) -> Tree:
         return state.average
     share = jnp.minimum(kept, (1 + state.step) / (10 + state.step))
     return jax.tree.map(lambda old, new: share * old + (1 - share) * new, state.average, params)
-
-
-def held_by(
-    model: Model,
-    columns: Sequence[Sequence[Method]],
-    params: Tree,
-    index: jax.Array | int = 0,
-    *,
-    frozen_prefix: bool = False,
-) -> Held:
-    """What is not updated: the weights under `skip`; in a frozen prefix their layers' biases and norms as well.
-
-    Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
-    """
-    of_column = [_held_by_one(model, column, by_path(params), frozen_prefix) for column in columns]
-    # Sorted, so that the program is the same in every process: it is kept on disk by its text.
-    flags = {name: [name in names for names in of_column] for name in sorted(set().union(*of_column))}
-    return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
-
-
-def _held_by_one(model: Model, column: Sequence[Method], names: Iterable[str], frozen_prefix: bool) -> set[str]:
-    layers = zip(model.layers, column, strict=True)
-    weights = {f"{layer.path}/kernel" for layer, method in layers if not method.updates_weight}
-    frozen = frozen_parts(model.layers, column) if frozen_prefix else {}
-    parts = tuple(f"{path}/" for path, method in frozen.items() if not method.updates_weight)
-    return weights | {name for name in names if parts and name.startswith(parts)}
-
-
-def by_path(tree: Tree) -> dict[str, jax.Array]:
-    """The leaves of nested dicts by their path: "stage1/0/conv2/kernel"."""
-    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _like(tree: Tree, leaves: Mapping[str, jax.Array]) -> Tree:
-    """Nested dicts as `tree`, of the leaves at their paths."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_path(path)], tree)
-
-
-def _path(entries: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(entries, simple=True, separator="/")
-
-
-def parameter_of(path: tuple[Any, ...], parameters: Container[str]) -> str:
-    """The name of the parameter that a leaf of the optimiser's state at `path` belongs to, and "" of none.
-
-    The optimiser keeps trees like that of the parameters, so the path of a moment ends like its parameter's.
-    """
-    names = (_path(path[begin:]) for begin in range(len(path)))
-    return next((name for name in names if name in parameters), "")
-
-
-def _hold(held: Held, new: Tree, old: Tree) -> Tree:
-    """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
-    if not held:
-        return new
-    params = by_path(new[0]).keys()
-
-    def choose(path: tuple[Any, ...], new_leaf: jax.Array, old_leaf: jax.Array) -> jax.Array:
-        flag = held.get(parameter_of(path, params), False)
-        if isinstance(flag, bool):
-            return old_leaf if flag else new_leaf
-        return jnp.where(flag, old_leaf, new_leaf)
-
-    return jax.tree_util.tree_map_with_path(choose, new, old)

@@ -17,7 +17,8 @@ from jax import lax
 from approxtrain.errors import VerificationError
 from approxtrain.training.batch import Images
 from approxtrain.training.dispatch import Dispatch
-from approxtrain.training.step import StepMetrics, TrainState, by_path
+from approxtrain.training.moved import by_path
+from approxtrain.training.step import StepMetrics, TrainState
 
 Outcome = tuple[TrainState, StepMetrics]
 

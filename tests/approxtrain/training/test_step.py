@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from approxtrain.models import Model, approximate
+from approxtrain.training.moved import held_by
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import backward, held_by, optimizer_step, set_up
+from approxtrain.training.step import backward, optimizer_step, set_up
 
 pytestmark = pytest.mark.both
 
@@ -198,3 +199,18 @@ def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(ass
     for name in NAMES:
         np.testing.assert_allclose(found.params[name]["kernel"], expected.params[name]["kernel"], rtol=2e-3, atol=2e-5)
     assert len(small.dispatch.schedule.columns) == 2
+
+
+def test_a_weight_that_waited_is_moved_as_often_as_it_waited_and_no_other(assemble, pocket):
+    waiting = {**grid("SFF", "SFF", "FFF"), "frozen_prefix": True}
+    caught_up = assemble(pocket, {**waiting, "catch_up": True}, mode="switch")
+    plain = assemble(pocket, waiting, mode="switch")
+    (*_, before, ours), _ = caught_up.run(3)
+    (*_, theirs), _ = plain.run(3)
+    of_layer = {"first": 3, "norm1": 3, "second": 1, "norm2": 1, "third": 1, "norm3": 1, "logits": 1}
+    for module, factor in of_layer.items():
+        for name, leaf in theirs.params[module].items():
+            once = leaf - before.params[module][name]
+            moved = ours.params[module][name] - before.params[module][name]
+            np.testing.assert_allclose(moved, factor * once, rtol=1e-3, atol=1e-6, err_msg=f"{module}/{name}")
+    assert [np.array_equal(a, b) for a, b in zip(*map(moments, (ours, theirs)), strict=True)] == [True, True]
