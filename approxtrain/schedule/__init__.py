@@ -3,7 +3,8 @@
 `ScheduleConfig` is what the TOML says, `Schedule` the table that training follows, `named()` the catalogue.
 """
 
-from approxtrain.schedule.config import ScheduleConfig, named
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.named import named
 from approxtrain.schedule.schedule import Column, Schedule
 
 __all__ = ["Column", "Schedule", "ScheduleConfig", "named"]

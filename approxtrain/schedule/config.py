@@ -1,5 +1,4 @@
-"""The `[schedule]` section of a configuration: what its TOML may say, checked as far as that needs no model; and the
-named schedules, which `named.toml` defines in the same grammar.
+"""The `[schedule]` section of a configuration: what its TOML may say, checked as far as that needs no model.
 
 What needs the model (a layer number out of range, a rule that matches nothing, two rules that disagree) is
 checked by `Schedule.from_config`. The grammar is explained by example in docs/schedules.md.
@@ -8,11 +7,7 @@ checked by `Schedule.from_config`. The grammar is explained by example in docs/s
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,38 +23,12 @@ from pydantic import (
 )
 
 from approxtrain.errors import suggestion
+from approxtrain.schedule.named import named
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
 
 EXACT = "for the exact baseline replace the whole table: 'schedule={ name = \"full\" }'"
 """What works in place of rules or a grid, as a command line is given it."""
-
-
-@dataclass(frozen=True)
-class NamedSchedule:
-    """One entry: rules (TOML tables without a method of their own), or a literal grid of method names."""
-
-    name: str
-    summary: str
-    rules: tuple[dict[str, Any], ...] = ()
-    grid: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def takes_method(self) -> bool:
-        """Whether `schedule.method` says what the rules put into their cells."""
-        return bool(self.rules)
-
-
-@cache
-def named() -> dict[str, NamedSchedule]:
-    """Name → definition, in the order of the file."""
-    text = resources.files("approxtrain.schedule").joinpath("named.toml").read_text(encoding="utf-8")
-    return {
-        name: NamedSchedule(
-            name, table["summary"], tuple(table.get("rules", ())), tuple(map(tuple, table.get("grid", ())))
-        )
-        for name, table in tomllib.loads(text).items()
-    }
 
 
 def make(name: str, params: dict[str, Any]) -> Method:

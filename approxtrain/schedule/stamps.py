@@ -14,7 +14,8 @@ from math import ceil, gcd
 from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
-from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make, named
+from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
+from approxtrain.schedule.named import named
 from approxtrain_kernels.method import Method
 
 MOST_CONFLICTS = 20
