@@ -4,7 +4,7 @@
 """
 
 from approxtrain.schedule.config import ScheduleConfig
-from approxtrain.schedule.named import named
+from approxtrain.schedule.named_schedules import named
 from approxtrain.schedule.schedule import Column, Schedule
 
 __all__ = ["Column", "Schedule", "ScheduleConfig", "named"]

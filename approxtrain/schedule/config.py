@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from approxtrain.errors import suggestion
-from approxtrain.schedule.named import named
+from approxtrain.schedule.named_schedules import named
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
-from approxtrain.schedule.named import named
+from approxtrain.schedule.named_schedules import named
 from approxtrain_kernels.method import Method
 
 MOST_CONFLICTS = 20
