@@ -174,6 +174,8 @@ class ScheduleConfig(Section):
     """The parameters of `method`: { k = 4 }."""
     until_epoch: Epoch | None = None
     """After this epoch, or this share of the run ("80%"), every layer is exact."""
+    until_plateau: Count | None = None
+    """After so many validations in a row without a better accuracy, every layer is exact."""
     rules: tuple[Rule, ...] | None = None
     """Each puts one method into the layers and steps that all of its conditions select."""
     cells: dict[str, MethodTable] = {}
@@ -267,6 +269,7 @@ class ScheduleConfig(Section):
             what += f" with {self.cell().label}"
         end = self.until_epoch
         what += f" until {end} of the run" if isinstance(end, str) else f" until epoch {end}" if end else ""
+        what += f" until a plateau of {self.until_plateau} validations" if self.until_plateau else ""
         if self.image_sizes:
             what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
         what += ", frozen prefix" if self.frozen_prefix else ""

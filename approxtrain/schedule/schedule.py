@@ -120,6 +120,15 @@ class Schedule:
         table = {"name": name, "method": method, "params": params}
         return cls.from_config(ScheduleConfig.model_validate(table), layers, steps_per_epoch=1)
 
+    def exact_from(self, step: int) -> Schedule:
+        """The same until step `step`, and then every layer exact."""
+        borders = sorted({step, *(first for first in self._starts if first > step)})
+        before = [(phase, size) for phase, size in zip(self.phases, self.sizes, strict=True) if phase[0] < step]
+        exact = np.zeros((len(self.layers), 1), np.int8)
+        after = [((first, exact), self.sizes[bisect_right(self._starts, first) - 1]) for first in borders]
+        phases, sizes = zip(*before, *after, strict=True)
+        return replace(self, phases=phases, sizes=sizes)
+
     def column(self, step: int) -> Column:
         """The methods of all layers at global step `step`."""
         return self.columns[self.index(step)]

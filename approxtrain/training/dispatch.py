@@ -59,6 +59,7 @@ class Dispatch:
         mode: str = "auto",
         streamed: bool = False,
         listener: Listener | None = None,
+        compile_seconds: float = 0.0,
     ) -> None:
         self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
         self.mode = choose_mode(mode, len(schedule.columns))
@@ -72,7 +73,8 @@ class Dispatch:
         self.listener = listener or Listener()
         self.compiled: dict[tuple[int, int], Any] = {}
         """(number of the program, steps a call) → executable."""
-        self.compile_seconds = 0.0
+        self.compile_seconds = compile_seconds
+        """Including those of the dispatch that this one follows."""
 
     def span(self, step: int) -> int:
         """How many steps the call at `step` takes: `chunk` where a whole one begins, else 1."""

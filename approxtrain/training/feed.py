@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,6 +79,15 @@ class OnDevice:
 
     def close(self) -> None:
         """Stop reading ahead."""
+
+
+def reading(feed: OnDevice | Stream, dataset: ImageSet, config: Config, seconds: Sequence[float]) -> dict[str, Any]:
+    """How the images of steps that took so many seconds were read: of a stream, and of one with broken images."""
+    skipped = len(dataset.skipped) + len(feed.skipped)
+    figures = feed.figures()
+    if figures and seconds:
+        figures["images_per_second"] = config.train.batch_size * len(seconds) / sum(seconds)
+    return figures | ({"skipped_images": skipped} if config.data.broken == "skip" else {})
 
 
 class Stream:

@@ -6,10 +6,10 @@ arrays of its last checkpoint to go on bit for bit as if it had never stopped.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -31,7 +31,7 @@ from approxtrain.training.blame import Blame
 from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener, told
-from approxtrain.training.feed import OnDevice, Stream
+from approxtrain.training.feed import OnDevice, Stream, reading
 from approxtrain.training.finite import places
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
@@ -49,32 +49,39 @@ class Run:
         self.config, self.folder = config, folder
         self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path, listener.warn))
         saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
-        self.workload = work = Workload.of(config, dataset)
+        work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys = Keys.of(self.seeds)
         self.feed = Stream(self.dataset, config) if self.dataset.streamed else OnDevice(self.dataset, self.keys)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, self.feed.validation)
+        self.places = places(self.initial)
+        self._follow(work, config.schedule.dispatch)
+        mean, std = (np.asarray(of_channels).tolist() for of_channels in self.feed.statistics)
+        shape = list(self.dataset.image_shape)
+        images = {"classes": list(self.dataset.class_names), "image_shape": shape, "mean": mean, "std": std}
+        facts = (configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images)
+        self.facts = saving.Facts(*facts, origins=saving.origins_of(config))
+        self.step_seconds: list[float] = []
+
+    def _follow(self, work: Workload, mode: str, compile_seconds: float = 0.0) -> None:
+        """Go by the schedule of `work` from here on."""
+        self.workload, train, listener = work, self.config.train, self.listener
         self.dispatch = Dispatch(
             self.task,
             work.schedule,
             self.keys,
-            config.train,
-            mode=config.schedule.dispatch,
+            train,
+            mode=mode,
             streamed=self.feed.streamed,
             listener=listener,
+            compile_seconds=compile_seconds,
         )
-        every = config.train.probe_every
-        self.probe = None if every is None else Probe(self.dispatch, every, self.seeds, listener)
-        mean, std = (np.asarray(of_channels).tolist() for of_channels in self.feed.statistics)
-        shape = list(self.dataset.image_shape)
-        images = {"classes": list(self.dataset.class_names), "image_shape": shape, "mean": mean, "std": std}
-        self.facts = saving.Facts(
-            configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images
-        )._replace(origins=saving.origins_of(config))
-        self.blame = Blame(work, self.seeds, places(self.initial), folder.path)
-        self.verification = Verification(self.dispatch, config.train.verify_every)
-        self.step_seconds: list[float] = []
+        self.probe = (
+            None if train.probe_every is None else Probe(self.dispatch, train.probe_every, self.seeds, listener)
+        )
+        self.blame = Blame(work, self.seeds, self.places, self.folder.path)
+        self.verification = Verification(self.dispatch, train.verify_every)
 
     def train(self) -> dict[str, Any]:
         """Train from the newest checkpoint in the folder, or from the start, to the end. Returns the summary.
@@ -89,20 +96,17 @@ class Run:
             disk.write(self.folder.config, configuration.dump(self.config))
             start = int(state.step)
             with told(self.listener, self.workload, start):
-                if (summary := self._summary_of_what_is_done(start)) is not None:
+                if (
+                    start == self.workload.total_steps
+                    and (summary := saving.summary_of(self.folder, start)) is not None
+                ):
                     return summary
-                self._warn()
+                for warning in self.workload.warnings(self.dispatch.mode):
+                    self.listener.warn(warning)
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
                     self._save(state, rows)
                 self._epochs(state, rows, interruption)
                 return self._summary(start)
-
-    def _warn(self) -> None:
-        for warning in (*self.workload.without_effect(self.dispatch.mode), *self.workload.not_validated()):
-            self.listener.warn(warning)
-        if skipped := self.dataset.skipped:
-            count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
-            self.listener.warn(f"{count} left out: {', '.join(skipped[:3])}{' …' if len(skipped) > 3 else ''}")
 
     def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
         """The epochs that are left."""
@@ -121,23 +125,14 @@ class Run:
             self.feed.close()
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
 
-    def _summary_of_what_is_done(self, start: int) -> dict[str, Any] | None:
-        """The summary, where nothing is left to train and it says so; what was measured for it is kept."""
-        path = self.folder.path / record.SUMMARY
-        if start < self.workload.total_steps or not path.is_file():
-            return None
-        try:
-            summary = json.loads(path.read_text("utf-8"))
-            return summary if summary["steps"] == start else None  # else that of a shorter run, which went on
-        except (ValueError, KeyError, TypeError):
-            return None  # damaged: it is made again from the rows
-
     def _restore(self) -> tuple[TrainState, record.Written | None]:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
         state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
         self.saved = saving.path_of(self.folder, state)
+        if self.facts.plateau is not None:
+            self._exact_from(self.facts.plateau)
         return state, written
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
@@ -150,7 +145,7 @@ class Run:
         state, seconds, steps = self._steps(epoch, state, rows, interruption)
         step, batch = int(state.step), self.config.train.batch_size
         count = self.workload.steps_per_epoch
-        losses, correct = (np.asarray(total).tolist() for total in (state.loss_sum, state.correct_sum))
+        losses, correct = (np.asarray(each).tolist() for each in (state.loss_sum, state.correct_sum))
         training = [(loss / count, right / (count * batch)) for loss, right in zip(losses, correct, strict=True)]
         rate = {"learning_rate": float(np.asarray(self.task.learning_rate(step - 1)))}  # of the last step
         report: dict[str, Any] = {"step": step, "epoch": epoch}
@@ -160,6 +155,7 @@ class Run:
             validation = self._rows(rows, where, self.evaluate(state))
             report |= {f"validation_{name}": value for name, value in validation.items()}
             self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
+            self._look_for_a_plateau(step)
         images_per_second = steps * batch * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
@@ -168,6 +164,19 @@ class Run:
         self.listener.epoch(report | speed)
         self._stop_if_signalled(step, interruption)
         return state
+
+    def _look_for_a_plateau(self, step: int) -> None:
+        """After a validation: whether every layer is exact from here on."""
+        patience, between = self.config.schedule.until_plateau, self.config.train.validate_every
+        if self.facts.on_a_plateau(step, patience, between * self.workload.steps_per_epoch):
+            self.facts = self.facts._replace(plateau=step)
+            self._exact_from(step)
+            self.listener.warn(f"{patience} validations brought no better accuracy: from step {step} on all is exact.")
+
+    def _exact_from(self, step: int) -> None:
+        """By a program for each column, so that only the exact one is compiled."""
+        work = replace(self.workload, schedule=self.workload.schedule.exact_from(step))
+        self._follow(work, "host", self.dispatch.compile_seconds)
 
     def _chunk(self, epoch: int) -> int:
         """Steps a call: as given, else single ones in the first epoch and then as was decided (`steps_a_call`)."""
@@ -255,8 +264,8 @@ class Run:
         self.listener.step(step + 1, losses)
 
     def _summary(self, start: int) -> dict[str, Any]:
-        self.folder.refuse_moved()
         train = self.config.train
+        self.folder.refuse_moved()
         summary = {
             "model": self.workload.model.name,
             "schedule": self.config.schedule.title,
@@ -274,8 +283,9 @@ class Run:
             "dispatch": self.dispatch.mode,
             "chunk": self.dispatch.span(0),
             "columns": len(self.workload.schedule.columns),
+            **({"plateau": self.facts.plateau} if self.config.schedule.until_plateau else {}),
             "compile_seconds": self.dispatch.compile_seconds,
-            **self._reading(),
+            **reading(self.feed, self.dataset, self.config, self.step_seconds),
             "trajectory": self.facts.trajectory,
             "environment": self.facts.environment,
         }
@@ -283,11 +293,3 @@ class Run:
         # the last of all: where it is, a run that is resumed has nothing more to do
         disk.write_json(self.folder.path / record.SUMMARY, record.plain(summary), make_folder=False)
         return summary
-
-    def _reading(self) -> dict[str, Any]:
-        """How the images were read: of a stream, and of one with broken images."""
-        skipped = len(self.dataset.skipped) + len(self.feed.skipped)
-        figures, seconds = self.feed.figures(), sum(self.step_seconds)
-        if figures and seconds:
-            figures["images_per_second"] = self.config.train.batch_size * len(self.step_seconds) / seconds
-        return figures | ({"skipped_images": skipped} if self.config.data.broken == "skip" else {})

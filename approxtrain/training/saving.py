@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ class Facts(NamedTuple):
     best: dict[str, Any] | None = None
     """`step`, `accuracy` and `loss` of the best validation so far, as `summary.rank` has it; of several seeds by their
     means."""
+    plateau: int | None = None
+    """The step from which on every layer is exact, once the run has found its plateau (`schedule.until_plateau`)."""
     origins: dict[str, dict[str, str]] | None = None
     """Of code of the user's own, by its key of the configuration: where it is from (`models.target.origin`)."""
 
@@ -42,6 +45,13 @@ class Facts(NamedTuple):
         if best and rank(accuracy, loss) <= rank(best["accuracy"], best.get("loss", loss)):
             return self
         return self._replace(best={"step": step, "accuracy": accuracy, "loss": loss if math.isfinite(loss) else None})
+
+    def on_a_plateau(self, step: int, patience: int | None, steps_between: int) -> bool:
+        """Whether at the validation after `step` steps, `patience` of them or more, `steps_between` steps apart, have
+        brought no better one; once, and never where the patience is None."""
+        if patience is None or self.plateau is not None or self.best is None:
+            return False
+        return step - self.best["step"] >= patience * steps_between
 
 
 OWN = ("model", "data")
@@ -84,6 +94,15 @@ def save(folder: RunFolder, state: TrainState, facts: Facts, rows: record.Record
     divergence.forget(folder.path, step)
 
 
+def summary_of(folder: RunFolder, steps: int) -> dict[str, Any] | None:
+    """The summary, where it is that of a run of `steps` steps: what was measured for it is kept."""
+    try:
+        summary = json.loads((folder.path / record.SUMMARY).read_text("utf-8"))
+        return summary if summary["steps"] == steps else None  # else that of a shorter run, which went on
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing or damaged: it is made again from the rows
+
+
 def restore(
     folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
 ) -> tuple[TrainState, Facts, record.Written | None]:
@@ -111,4 +130,5 @@ def restore(
         listener.warn(f"The source of {changed} has changed since the run began: it goes on, but not as the same run.")
     trajectory = facts.trajectory if meta["trajectory"] == facts.trajectory else archive.UNKNOWN
     facts = facts._replace(trajectory=trajectory, chunk=meta["chunk"], best=meta["best"])
+    facts = facts._replace(plateau=meta.get("plateau"))  # earlier programs knew of none
     return state, facts, record.Written.of_json(meta["rows"])

@@ -55,6 +55,14 @@ class Workload:
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.config.train.epochs
 
+    def warnings(self, dispatch: str) -> Iterator[str]:
+        """What a user should know before the run begins, in words."""
+        yield from self.without_effect(dispatch)
+        yield from self.not_validated()
+        if skipped := self.dataset.skipped:
+            count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
+            yield f"{count} left out: {', '.join(skipped[:3])}{' …' if len(skipped) > 3 else ''}"
+
     def without_effect(self, dispatch: str) -> list[str]:
         """What the configuration asks for and this run never does, in words.
 

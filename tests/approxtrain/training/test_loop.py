@@ -20,7 +20,7 @@ from approxtrain.models.forward import forward
 from approxtrain.run import checkpoint, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
-from approxtrain.training import evaluate, loop
+from approxtrain.training import evaluate, loop, saving
 from approxtrain.training.batch import plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -208,7 +208,7 @@ def test_a_damaged_summary_is_written_again_from_the_rows(tmp_path, small, confi
     with RunFolder.create(tmp_path / "run") as folder:
         run = Run(config, folder, Note())
         (folder.path / record.SUMMARY).write_text(damaged)
-        assert run._summary_of_what_is_done(run.workload.total_steps) is None
+        assert saving.summary_of(folder, run.workload.total_steps) is None
 
 
 @pytest.mark.gate
