@@ -31,8 +31,10 @@ from approxtrain.schedule import Column, Schedule
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.finite import not_finite
+from approxtrain.training.parallel import ONE, Replicas
 from approxtrain.training.seeds import default_form, over_seeds
 from approxtrain.training.step import StepMetrics, Task, TrainState, backward, held_by, optimizer_step
+from approxtrain_kernels.replicas import own_part
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
@@ -57,10 +59,13 @@ class Dispatch:
         *,
         mode: str = "auto",
         streamed: bool = False,
+        replicas: Replicas = ONE,
         listener: Listener | None = None,
     ) -> None:
         self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
-        self.mode = choose_mode(mode, len(schedule.columns))
+        self.replicas = replicas
+        """What `state`, `images` and `order` are to be on; a program of several has one column."""
+        self.mode = choose_mode(mode if replicas.count == 1 else "host", len(schedule.columns))
         self.programs: list[Sequence[Column]] = (
             [schedule.columns] if self.mode == "switch" else [[column] for column in schedule.columns]
         )
@@ -68,6 +73,7 @@ class Dispatch:
         sizes = schedule.column_sizes
         self.sizes: list[Sequence[int | None]] = [sizes] if self.mode == "switch" else [[size] for size in sizes]
         """Of the images in each of them."""
+        self._keys = replicas.place(keys)
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
         """Whether a step is given its own images alone, cut and flipped already."""
@@ -90,7 +96,7 @@ class Dispatch:
 
         `state` is consumed. Of more than one step the metrics have a leading axis of steps, before that of seeds.
         """
-        return self.program(step, state, images, order)(state, images, order, self.keys)
+        return self.program(step, state, images, order)(state, images, order, self._keys)
 
     def program(self, step: int, state: TrainState, images: Images, order: jax.Array) -> Any:
         """The executable of the call at `step`, compiled unless it was before."""
@@ -105,17 +111,19 @@ class Dispatch:
         self.listener.compiling(first, last, len(self.schedule.columns), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
-        self.compiled[program, steps] = jax.jit(function, donate_argnums=0).lower(*arguments, self.keys).compile()
+        jitted = jax.jit(self.replicas.program(function), donate_argnums=0)
+        self.compiled[program, steps] = jitted.lower(*arguments, self._keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
 
     def step_function(self, program: int) -> StepFunction:
-        """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
+        """The function that is compiled, of one replica: (state, images, order, keys) → (state, metrics)."""
         columns, frozen_prefix = self.programs[program], self.schedule.frozen_prefix
+        task = self.replicas.task(self.task)
         branches = [
             over_seeds(
-                partial(backward, self.task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by
+                partial(backward, task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by
             )
             for column, size in zip(columns, self.sizes[program], strict=True)
         ]
@@ -124,6 +132,7 @@ class Dispatch:
             index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
+            result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
             held = held_by(self.task.model, columns, state.params, index, frozen_prefix=frozen_prefix)
             new, metrics = optimizer_step(self.task, state, result, held)
             if self.train.check == "finite":
@@ -153,7 +162,7 @@ class Dispatch:
             x = augmented_batch(images, index, jax.random.fold_in(keys.augment, step))
         else:
             x = plain_batch(images, index)
-        return x, images.labels[index], jax.random.fold_in(keys.gradient, step)
+        return x, images.labels[own_part(index)], jax.random.fold_in(keys.gradient, step)
 
 
 def choose_mode(mode: str, columns: int) -> str:

@@ -33,6 +33,7 @@ from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream
 from approxtrain.training.finite import places
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption
@@ -51,8 +52,9 @@ class Run:
         saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
         self.workload = work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
-        self.keys = Keys.of(self.seeds)
-        self.feed = Stream(self.dataset, config) if self.dataset.streamed else OnDevice(self.dataset, self.keys)
+        self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
+        streamed = self.dataset.streamed
+        self.feed = Stream(self.dataset, config) if streamed else OnDevice(self.dataset, self.keys, self.replicas)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, self.feed.validation)
         self.dispatch = Dispatch(
@@ -61,7 +63,8 @@ class Run:
             self.keys,
             config.train,
             mode=config.schedule.dispatch,
-            streamed=self.feed.streamed,
+            streamed=streamed,
+            replicas=self.replicas,
             listener=listener,
         )
         every = config.train.probe_every
@@ -98,7 +101,8 @@ class Run:
                 return self._summary(start)
 
     def _warn(self) -> None:
-        for warning in (*self.workload.without_effect(self.dispatch.mode), *self.workload.not_validated()):
+        work, statistics = self.workload, self.replicas.not_synchronised(self.task)
+        for warning in (*work.without_effect(self.dispatch.mode), *work.not_validated(), *statistics):
             self.listener.warn(warning)
         if skipped := self.dataset.skipped:
             count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
@@ -138,9 +142,10 @@ class Run:
         del self.initial  # its arrays are given up to the first step
         state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
         self.saved = saving.path_of(self.folder, state)
-        return state, written
+        return self.replicas.place(state), written
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
+        self.replicas.refuse_unless_equal(state)
         saving.save(self.folder, state, self.facts, rows)
         self.saved = saving.path_of(self.folder, state)
 
@@ -263,6 +268,7 @@ class Run:
             "data": self.facts.data,
             "seed": train.seed,
             "seeds": train.seeds,
+            "devices": self.replicas.count,
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
             "epochs": train.epochs,
             "steps": self.workload.total_steps,

@@ -30,6 +30,7 @@ from approxtrain.training import optimizer as optimizers
 from approxtrain.training.batch import resized
 from approxtrain_kernels import Method
 from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.replicas import own_key
 
 Tree = Any
 
@@ -157,15 +158,15 @@ def backward(
     free = {name: leaf for name, leaf in named.items() if name not in still}
 
     def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(_like(params, free | still), stats, column)
+        network = task.network(like(params, free | still), stats, column)
         with drawing(key):
-            logits = forward(network, x, training=True, key=key).astype(jnp.float32)
+            logits = forward(network, x, training=True, key=own_key(key)).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
         return loss, (_split_network(network)[3], correct)
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
-    gradient = _like(params, gradient | {name: jnp.zeros_like(leaf) for name, leaf in still.items()})
+    gradient = like(params, gradient | {name: jnp.zeroslike(leaf) for name, leaf in still.items()})
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
@@ -244,7 +245,7 @@ def by_path(tree: Tree) -> dict[str, jax.Array]:
     return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _like(tree: Tree, leaves: Mapping[str, jax.Array]) -> Tree:
+def like(tree: Tree, leaves: Mapping[str, jax.Array]) -> Tree:
     """Nested dicts as `tree`, of the leaves at their paths."""
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_path(path)], tree)
 
