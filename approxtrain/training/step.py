@@ -166,7 +166,7 @@ def backward(
         return loss, (_split_network(network)[3], correct)
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)
-    gradient = like(params, gradient | {name: jnp.zeroslike(leaf) for name, leaf in still.items()})
+    gradient = like(params, gradient | {name: jnp.zeros_like(leaf) for name, leaf in still.items()})
     return Backward(gradient, stats, StepMetrics(loss, correct))
 
 
