@@ -122,9 +122,7 @@ class Dispatch:
         columns, frozen_prefix = self.programs[program], self.schedule.frozen_prefix
         task = self.replicas.task(self.task)
         branches = [
-            over_seeds(
-                partial(backward, task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by
-            )
+            over_seeds(partial(backward, task, column, frozen_prefix=frozen_prefix, image_size=size), self.seeds_by)
             for column, size in zip(columns, self.sizes[program], strict=True)
         ]
 

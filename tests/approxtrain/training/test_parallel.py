@@ -12,103 +12,33 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain.config import Config
 from approxtrain.errors import ConfigError, VerificationError
-from approxtrain.models import Model
 from approxtrain.run.folder import RunFolder
-from approxtrain.schedule import Schedule
-from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
-from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.parallel import AXIS, Replicas
-from approxtrain.training.step import TrainState, by_path, set_up
+from approxtrain.training.step import by_path
 from approxtrain_kernels.methods import all_methods
-from approxtrain_kernels.replicas import own_key, own_part, replicated
+from approxtrain_kernels.replicas import own_key, replicated
+from tests.replicas import BATCH, assert_close, bench, configured
 
 ROOT = Path(__file__).parents[3]
 DEVICES = 8
-BATCH = 32
-STRAIGHT = {"name": "sgd", "momentum": 0.0, "learning_rate": 1024.0, "rate": "constant"}
-"""A step that is the gradient: by a power of two, next to which the parameters are small."""
+FULL = {"name": "full"}
 ADAM = {"optimizer": {"learning_rate": 0.001}}
 METHODS = [{"method": name} for name in sorted(all_methods())] + [{"method": "approx", "params": {"scale": "paper"}}]
 TURNS = {"grid": [["full", "approx", "random"], ["zero", "mvue", "full"], ["channels", "full", "coarse"]]}
-
-
-def configured(schedule: dict[str, Any], devices: int, *, network: str = "Small", **tables: Any) -> Config:
-    tables = {"train": {}, "optimizer": STRAIGHT, "parallel": {}, **tables}
-    return Config.model_validate(
-        {
-            "model": {"target": f"tests.networks:{network}"},
-            "data": {"name": "shapes", "limit": 200, "image_size": 8},
-            "schedule": schedule,
-            **tables,
-            "train": {"epochs": 2, "batch_size": BATCH, "trackers": [], **tables["train"]},
-            "parallel": {"devices": devices, **tables["parallel"]},
-        }
-    )
-
-
-class Bench(NamedTuple):
-    dispatch: Dispatch
-    state: TrainState
-    images: Images
-    order: jax.Array
-
-    def run(self, steps: int) -> tuple[TrainState, list[float], list[float]]:
-        """The state after these steps, and the loss and the number of images that were right of each."""
-        state, losses, correct, step = jax.tree.map(jnp.copy, self.state), [], [], 0
-        while step < steps:
-            state, metrics = self.dispatch(step, state, self.images, self.order)
-            losses += np.asarray(metrics.loss).ravel().tolist()
-            correct += np.asarray(metrics.correct).ravel().tolist()
-            step += self.dispatch.span(step)
-        self.dispatch.replicas.refuse_unless_equal(state)
-        return state, losses, correct
-
-    def gradient(self) -> tuple[dict[str, np.ndarray], TrainState]:
-        """Of the first step, by parameter; and the state after it."""
-        state, _, _ = self.run(1)
-        before, after = by_path(self.state.params), by_path(state.params)
-        return {name: (np.asarray(before[name]) - np.asarray(after[name])) / 1024 for name in before}, state
-
-    @property
-    def program(self) -> str:
-        return self.dispatch.program(0, self.state, self.images, self.order).as_text()
-
-
-def bench(schedule: dict[str, Any], devices: int = DEVICES, *, network: str = "Small", **tables: Any) -> Bench:
-    config = configured(schedule, devices, network=network, **tables)
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, 200).astype(np.int32)
-    model = Model("small", "", f"tests.networks:{network}", image_shape=(8, 8, 3))
-    keys, replicas = Keys.of([0]), Replicas.of(config)
-    task, state = set_up(model, config, len(labels) // BATCH, keys.init)
-    table = Schedule.from_config(config.schedule, model.layers, len(labels) // BATCH)
-    images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
-    order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
-    dispatch = Dispatch(task, table, keys, config.train, mode="host", replicas=replicas)
-    return Bench(dispatch, *replicas.place((state, images, order)))
-
-
-def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
-    """Within this share of the largest number of each array."""
-    assert found.keys() == expected.keys()
-    for name, right in expected.items():
-        largest = np.abs(np.asarray(right)).max()
-        np.testing.assert_allclose(found[name], right, rtol=0, atol=tolerance * max(largest, 1e-6), err_msg=name)
 
 
 def first_gradients(rule: dict[str, Any], devices: int = DEVICES, **options: Any) -> None:
@@ -127,7 +57,7 @@ def ten_steps() -> None:
 
 
 def several_steps_a_call() -> None:
-    single, several = (bench({"name": "full"}, train={"chunk": chunk}, **ADAM).run(6) for chunk in (1, 3))
+    single, several = (bench(FULL, DEVICES, train={"chunk": chunk}, **ADAM).run(6) for chunk in (1, 3))
     assert single[1] == several[1]
     for one, other in zip(jax.tree.leaves(single[0]), jax.tree.leaves(several[0]), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -148,7 +78,7 @@ def what_is_sent(column: list[str], batch_norm: str, *, frozen_prefix: bool = Fa
     """Gradients that depend on images, loss and number of right images; of each norm of 8 channels two sums forward and
     two backward, or else its two averages."""
     schedule = {"grid": [[method] for method in column], "frozen_prefix": frozen_prefix}
-    made = bench(schedule, parallel={"batch_norm": batch_norm})
+    made = bench(schedule, DEVICES, parallel={"batch_norm": batch_norm})
     text, parameters = made.program, by_path(made.state.params)
     layers = ["first", "second", "third"]
     left_out = {f"{path}/kernel" for path, method in zip(layers, column, strict=True) if method in ("zero", "random")}
@@ -163,12 +93,12 @@ def what_is_sent(column: list[str], batch_norm: str, *, frozen_prefix: bool = Fa
 
 def norms_of_each_device() -> None:
     """The mean of the gradients that a device by itself has of each part."""
-    made = bench({"name": "full"}, train={"augment": False}, parallel={"batch_norm": "replica"})
+    made = bench(FULL, DEVICES, train={"augment": False}, parallel={"batch_norm": "replica"})
     ours, state = made.gradient()
     parts, stats = [], []
     for part in range(DEVICES):
         size = BATCH // DEVICES
-        alone = bench({"name": "full"}, 1, train={"augment": False, "batch_size": size})
+        alone = bench(FULL, 1, train={"augment": False, "batch_size": size})
         first = alone._replace(order=jnp.asarray(np.asarray(made.order)[:, part * size :]))
         gradient, after = first.gradient()
         parts.append(gradient)
@@ -176,19 +106,19 @@ def norms_of_each_device() -> None:
     mean = partial(jax.tree.map, lambda *leaves: np.mean([np.asarray(leaf) for leaf in leaves], 0))
     assert_close(ours, mean(*parts), 1e-5)
     assert_close(by_path(state.stats), mean(*stats), 1e-5)
-    synchronised, _ = bench({"name": "full"}, train={"augment": False}).gradient()
+    synchronised, _ = bench(FULL, DEVICES, train={"augment": False}).gradient()
     assert np.abs(synchronised["first/kernel"] - ours["first/kernel"]).max() > 0.1 * np.abs(ours["first/kernel"]).max()
 
 
 def statistics_of_ones_own() -> None:
-    made = bench({"name": "full"}, network="OwnStatistics")
+    made = bench(FULL, DEVICES, network="OwnStatistics")
     (told,) = made.dispatch.replicas.not_synchronised(made.dispatch.task)
     assert "`calls` and 1 more are of each device's own images" in told
     _, state = made.gradient()
-    _, alone = bench({"name": "full"}, 1, network="OwnStatistics").gradient()
+    _, alone = bench(FULL, 1, network="OwnStatistics").gradient()
     assert_close(by_path(state.stats), by_path(alone.stats), 1e-5)
     for network in ("Small", "StockNorms"):
-        made = bench({"name": "full"}, network=network)
+        made = bench(FULL, DEVICES, network=network)
         assert list(made.dispatch.replicas.not_synchronised(made.dispatch.task)) == []
 
 
@@ -206,7 +136,7 @@ def each_device_draws_its_own_dropout() -> None:
 
 
 def copies_that_differ() -> None:
-    made = bench({"name": "full"})
+    made = bench(FULL, DEVICES)
     kernel = made.state.params["second"]["kernel"]
     copies = [np.array(kernel) for _ in range(DEVICES)]
     copies[5][0, 0, 0, 0, 0] = np.nextafter(copies[5][0, 0, 0, 0, 0], np.float32(9))
@@ -235,10 +165,11 @@ class Stop(Listener):
 
 
 def train(folder: Path, devices: int, *, stop: int = 0, **more: Any) -> dict[str, Any]:
-    config = configured(TURNS, devices, train={"probe_every": 4, **more}, **ADAM)
-    with RunFolder.open(folder) if folder.exists() else RunFolder.create(folder) as opened:
-        run = Run(config, opened, Stop(stop))
-        return run.train()
+    config = configured(TURNS, devices, train={"probe_every": 4, "check": "finite", **more}, **ADAM)
+    opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
+    # nothing is copied from device to device in passing: what lies where is said
+    with opened, jax.transfer_guard_device_to_device("disallow"):
+        return Run(config, opened, Stop(stop)).train()
 
 
 def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
@@ -253,6 +184,17 @@ def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
         for summary in (whole[DEVICES], last):
             assert summary["steps"] == whole[1]["steps"] == 12
             np.testing.assert_allclose(summary["final_train_loss"], whole[1]["final_train_loss"], rtol=1e-3)
+
+
+def by_pallas_interpreted() -> None:
+    """The kernels of a GPU, against their definition."""
+    gradients = []
+    for devices, by in ((DEVICES, "pallas-interpret"), (1, "reference")):
+        made = bench({"rules": [{"method": "approx"}]}, devices)
+        (column,) = made.dispatch.programs[0]
+        made.dispatch.programs[0] = [tuple(replace(method, implementation=by) for method in column)]
+        gradients.append(made.gradient()[0])
+    assert_close(*gradients, 1e-5)
 
 
 def by_code_of_our_own() -> None:
@@ -273,11 +215,14 @@ CHECKS = {
     "first gradients: norms of Flax": partial(first_gradients, {"method": "full"}, network="StockNorms"),
     "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
     "first gradients: by code of our own": by_code_of_our_own,
+    "first gradients: by Pallas, interpreted": by_pallas_interpreted,
     "ten steps": ten_steps,
     "several steps a call": several_steps_a_call,
     "sent: all": partial(what_is_sent, ["full", "approx", "coarse"], "synchronised"),
     "sent: no kernel under zero or random": partial(what_is_sent, ["zero", "full", "random"], "synchronised"),
-    "sent: nothing of a frozen prefix": partial(what_is_sent, ["zero"] + ["full"] * 2, "synchronised", frozen_prefix=True),
+    "sent: nothing of a frozen prefix": partial(
+        what_is_sent, ["zero"] + ["full"] * 2, "synchronised", frozen_prefix=True
+    ),
     "sent: norms of each device": partial(what_is_sent, ["full", "approx", "full"], "replica"),
     "norms of each device": norms_of_each_device,
     "statistics of one's own": statistics_of_ones_own,
@@ -312,7 +257,7 @@ def main() -> None:
         try:
             check()
             wrong = ""
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             wrong = f"{type(error).__name__}: {error}"
         os.write(1, f"{json.dumps([name, wrong])}\n".encode())
 
