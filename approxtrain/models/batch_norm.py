@@ -45,7 +45,7 @@ class BatchNorm(nnx.BatchNorm):
         if in_use:
             slope = scale * lax.rsqrt(self.var[...] + self.epsilon)
             return ((x - self.mean[...]) * slope + bias).astype(x.dtype)
-        y, mean, variance = normalise(x, scale, bias, self.epsilon, self.axis_name)
+        y, mean, variance = normalise(x, scale, bias, self.epsilon, self.axis_name)  # pyright: ignore[reportGeneralTypeIssues]
         for average, new in ((self.mean, mean), (self.var, variance)):
             average[...] = self.momentum * average[...] + (1 - self.momentum) * lax.stop_gradient(new)
         return y

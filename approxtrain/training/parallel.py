@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Replicas:
     """The devices that share each batch; of one, every method returns what it is given."""
 
-    def __init__(self, devices: Sequence[jax.Device], *, synchronised: bool = True) -> None:
+    def __init__(self, devices: Sequence[Any], *, synchronised: bool = True) -> None:
         self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
 
     @cached_property
@@ -127,8 +127,8 @@ class Replicas:
         if self.count > 1 and self.synchronised and (other := sorted(own_statistics(task))):
             yield (
                 f"parallel.batch_norm=synchronised makes those of `nnx.BatchNorm` the statistics of the whole batch; "
-                f"`{other[0]}`{f' and {len(other) - 1} more' if len(other) > 1 else ''} are of each device's own images, "
-                "and their mean over the devices is kept."
+                f"`{other[0]}`{f' and {len(other) - 1} more' if len(other) > 1 else ''} are of each device's own "
+                "images, and their mean over the devices is kept."
             )
 
     def refuse_unless_equal(self, state: TrainState) -> None:
@@ -140,9 +140,9 @@ class Replicas:
         if different := [name for name, own in zip(leaves, sums.T, strict=True) if (own != own[0]).any()]:
             raise VerificationError(
                 f"After step {int(state.step)} the devices have different numbers in `{different[0]}`"
-                f"{f' and {len(different) - 1} more arrays' if len(different) > 1 else ''}, of which they must have the "
-                "same. Either a device makes mistakes, or the network computes something that depends on a device's "
-                "own images besides gradients, statistics and loss: train it with parallel.devices=1."
+                f"{f' and {len(different) - 1} more arrays' if len(different) > 1 else ''}, of which they must have "
+                "the same. Either a device makes mistakes, or the network computes something that depends on "
+                "a device's own images besides gradients, statistics and loss: train it with parallel.devices=1."
             )
 
     @cached_property
@@ -152,8 +152,10 @@ class Replicas:
         def of_one(leaves: list[jax.Array]) -> jax.Array:
             return jnp.stack([_sum_of_bits(leaf) for leaf in leaves])[None]
 
-        specs = {"in_specs": PartitionSpec(), "out_specs": PartitionSpec(AXIS)}
-        return jax.jit(jax.shard_map(of_one, mesh=self._everywhere.mesh, check_vma=False, **specs))
+        each, everywhere = PartitionSpec(AXIS), PartitionSpec()
+        return jax.jit(
+            jax.shard_map(of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=each, check_vma=False)
+        )
 
 
 ONE = Replicas(())

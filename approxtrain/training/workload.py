@@ -45,8 +45,9 @@ class Workload:
             )
         if images.streamed and (devices := config.parallel.devices) > 1:
             raise ConfigError(
-                f"`parallel.devices` (={devices}) share images in memory, and those of `{images.name}` are streamed, to "
-                "one device: take parallel.devices=1, or say data.stream=false where each device's memory holds them all."
+                f"`parallel.devices` (={devices}) share images in memory, and those of `{images.name}` are streamed, "
+                "to one device: take parallel.devices=1, or data.stream=false where the memory of each device holds "
+                "them all."
             )
         model = config.model.network().on(images.image_shape, len(images.class_names))
         model.check(config.train.precision)

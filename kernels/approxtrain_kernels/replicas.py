@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class _Replicas(NamedTuple):
     axis: str
-    count: int
+    number: int
 
 
 _REPLICAS: ContextVar[_Replicas | None] = ContextVar("the replicas that a batch is spread over", default=None)
@@ -41,7 +41,7 @@ def replicated(axis: str, count: int) -> Iterator[None]:
 def whole_batch(shape: ConvShape) -> int:
     """The images of all replicas, where `shape` has those of one."""
     replicas = _REPLICAS.get()
-    return shape.batch * (replicas.count if replicas else 1)
+    return shape.batch * (replicas.number if replicas else 1)
 
 
 def own_part(array: jax.Array, axis: int = 0) -> jax.Array:
@@ -53,9 +53,9 @@ def own_part(array: jax.Array, axis: int = 0) -> jax.Array:
 
     if (replicas := _REPLICAS.get()) is None:
         return array
-    size, rest = divmod(array.shape[axis], replicas.count)
+    size, rest = divmod(array.shape[axis], replicas.number)
     if rest:
-        raise ValueError(f"{array.shape[axis]} images cannot be shared equally by {replicas.count} replicas.")
+        raise ValueError(f"{array.shape[axis]} images cannot be shared equally by {replicas.number} replicas.")
     return lax.dynamic_slice_in_dim(array, lax.axis_index(replicas.axis) * size, size, axis)
 
 
