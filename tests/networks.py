@@ -143,3 +143,32 @@ class Tiny(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.logits(self.second(relu(self.first(x))).mean((1, 2)))
+
+
+class StockNorms(nnx.Module):
+    """Two convolutions, with a norm of Flax behind each."""
+
+    def __init__(self, classes: int, *, rngs: nnx.Rngs) -> None:
+        options: dict[str, Any] = {"use_bias": False, "rngs": rngs}  # before a norm its gradient is rounding alone
+        self.a, self.norm1 = nnx.Conv(3, 8, (3, 3), **options), nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
+        self.b, self.norm2 = nnx.Conv(8, 8, (3, 3), **options), nnx.BatchNorm(8, use_fast_variance=False, rngs=rngs)
+        self.logits = nnx.Linear(8, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = relu(self.norm1(self.a(x)))
+        return self.logits(relu(self.norm2(self.b(x))).mean((1, 2)))
+
+
+class OwnStatistics(nnx.Module):
+    """A convolution, whose results' mean is kept by no norm of Flax, and the number of calls."""
+
+    def __init__(self, classes: int, *, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+        self.seen, self.calls = nnx.BatchStat(jnp.zeros(8)), nnx.BatchStat(jnp.int32(0))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.logits = nnx.Linear(8, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.conv(x)
+        self.seen[...], self.calls[...] = jax.lax.stop_gradient(x.mean((0, 1, 2))), self.calls[...] + 1
+        return self.logits(self.dropout(relu(x)).mean((1, 2)))

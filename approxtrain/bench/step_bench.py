@@ -35,6 +35,7 @@ from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.config import Rule, StepRange
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.step import Task, TrainState, set_up
 
 LOOP = 2
@@ -76,6 +77,7 @@ class StepBench:
     """Builds the contenders of one model and configuration, and times them interleaved."""
 
     def __init__(self, config: Config) -> None:
+        Replicas.refuse_several(config, "steps are timed")
         self.config = config
         self._set_up: dict[int, tuple[Task, TrainState]] = {}
         self.dataset = data.load(config.data)

@@ -5,7 +5,7 @@
 Imports no jax.
 """
 
-from approxtrain.config.sections import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from approxtrain.config.sections import Config, DataConfig, ModelConfig, OptimizerConfig, ParallelConfig, TrainConfig
 from approxtrain.config.toml import (
     DEFAULT_PRESET,
     dump,
@@ -27,6 +27,7 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "ParallelConfig",
     "TrainConfig",
     "dump",
     "flat",

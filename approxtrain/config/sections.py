@@ -217,6 +217,15 @@ class OptimizerConfig(Section):
         return self
 
 
+class ParallelConfig(Section):
+    """Several devices of one machine, each with its part of every batch (docs/parallel.md)."""
+
+    devices: Count = 1
+    """Devices of this machine that share each batch of `train.batch_size` images, which they must divide."""
+    batch_norm: Literal["synchronised", "replica"] = "synchronised"
+    """Whose images batch norm normalises by: those of the whole batch, or of each device by itself."""
+
+
 class Config(Section):
     """Everything that determines a run, apart from the machine."""
 
@@ -225,3 +234,25 @@ class Config(Section):
     train: TrainConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig(name="full")
+    parallel: ParallelConfig = ParallelConfig()
+
+    @field_validator("parallel")
+    @classmethod
+    def _can_be_shared(cls, parallel: ParallelConfig, info: ValidationInfo) -> ParallelConfig:
+        train, schedule = info.data.get("train"), info.data.get("schedule")  # what is wrong is reported already
+        if (devices := parallel.devices) == 1 or train is None or schedule is None:
+            return parallel
+        if train.batch_size % devices:
+            lower = train.batch_size - train.batch_size % devices
+            sizes = f"{lower} or {lower + devices}" if lower else str(devices)
+            raise ValueError(
+                f"{devices} devices cannot have equal parts of a batch of {train.batch_size} images: "
+                f"train.batch_size={sizes}"
+            )
+        if train.seeds > 1:
+            raise ValueError(f"{devices} devices train one seed at a time: train.seeds=1, and a run for each seed")
+        if schedule.dispatch == "switch":
+            raise ValueError(
+                f'on {devices} devices each column of a schedule is a program: schedule.dispatch="host" or "auto"'
+            )
+        return parallel

@@ -31,9 +31,12 @@ LONGEST = 2**24
 
 RESUMABLE = (
     *("train.epochs", "train.checkpoint_every", "train.check", "train.verify_every", "train.trackers"),
-    *("data.dir", "data.workers"),
+    *("data.dir", "data.workers", "parallel.devices"),
 )
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
+
+ONE_DEVICE = {"parallel.devices": 1, "parallel.batch_norm": "synchronised"}
+"""Of runs of earlier programs, which had no such table."""
 
 ENDLESS = ("constant", "exponential")
 """Courses of the learning rate that do not depend on the length of the run."""
@@ -112,12 +115,14 @@ def plain(config: Config) -> dict[str, Any]:
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
-    old, new, epochs = dict(flat(before)), dict(flat(after)), "train.epochs"
+    old, new, epochs = {**ONE_DEVICE, **dict(flat(before))}, {**ONE_DEVICE, **dict(flat(after))}, "train.epochs"
+    # batch norm of each device by itself depends on how many there are
+    fixed = {"parallel.devices"} if new["parallel.batch_norm"] == "replica" else set()
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
         f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in RESUMABLE
+        if old.get(key) != new.get(key) and (key not in RESUMABLE or key in fixed)
     ]
     if new[epochs] < old[epochs]:
         problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")

@@ -11,6 +11,7 @@ sum over (N, H, W): here rows of about WIDE numbers are added, as vectors, for a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ WIDE = 1024
 class BatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm`, by the same names and with the same results, in less time. `rngs` may be left out.
 
-    Over other axes than all but the last, with a mask, without scale or bias, or over several devices it is Flax's.
+    Over other axes than all but the last, with a mask, without scale or bias, or over groups of devices it is Flax's.
     """
 
     def __init__(self, num_features: int, *, rngs: nnx.Rngs | None = None, **options: Any) -> None:
@@ -36,7 +37,7 @@ class BatchNorm(nnx.BatchNorm):
     ) -> jax.Array:
         """x `[…, C]` → `[…, C]`. Training moves the averages by 1 − momentum."""
         in_use = self.use_running_average if use_running_average is None else use_running_average
-        plain = self.axis in (-1, x.ndim - 1) and mask is None and self.axis_name is None
+        plain = self.axis in (-1, x.ndim - 1) and mask is None and self.axis_index_groups is None
         if not plain or self.scale is None or self.bias is None or in_use is None:
             return super().__call__(x, use_running_average, mask=mask)
         (x,) = self.promote_dtype((x,), dtype=self.dtype)
@@ -44,31 +45,34 @@ class BatchNorm(nnx.BatchNorm):
         if in_use:
             slope = scale * lax.rsqrt(self.var[...] + self.epsilon)
             return ((x - self.mean[...]) * slope + bias).astype(x.dtype)
-        y, mean, variance = normalise(x, scale, bias, self.epsilon)
+        y, mean, variance = normalise(x, scale, bias, self.epsilon, self.axis_name)  # pyright: ignore[reportGeneralTypeIssues]
         for average, new in ((self.mean, mean), (self.var, variance)):
             average[...] = self.momentum * average[...] + (1 - self.momentum) * lax.stop_gradient(new)
         return y
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def normalise(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """x `[…, C]`, γ and β `[C]` → y in the dtype of x, and μ and σ² `[C]` in float32, which carry no gradient."""
-    return _forward(x, scale, bias, epsilon)[0]
+    """x `[…, C]`, γ and β `[C]` → y in the dtype of x, and μ and σ² `[C]` in float32, which carry no gradient.
+
+    `axis_name`: over the images of all devices along this axis of a `shard_map`, which have as many each.
+    """
+    return _forward(x, scale, bias, epsilon, axis_name)[0]
 
 
-def _forward(x, scale, bias, epsilon):
+def _forward(x, scale, bias, epsilon, axis_name):
     wide = x.astype(jnp.float32)
     count = x.size // x.shape[-1]
-    mean = channel_sum(wide) / count
-    variance = jnp.maximum(channel_sum(wide * wide) / count - mean * mean, 0.0)  # rounding may go below 0
+    mean, square = _over_devices((channel_sum(wide) / count, channel_sum(wide * wide) / count), axis_name)
+    variance = jnp.maximum(square - mean * mean, 0.0)  # rounding may go below 0
     inverse = lax.rsqrt(variance + epsilon)
     y = (wide - mean) * (inverse * scale) + bias
     return (y.astype(x.dtype), mean, variance), (x, mean, inverse, scale)
 
 
-def _backward(residuals, cotangents):
+def _backward(axis_name, residuals, cotangents):
     x, mean, inverse, scale = residuals
     dy = cotangents[0].astype(jnp.float32)
     wide = x.astype(jnp.float32)
@@ -76,11 +80,17 @@ def _backward(residuals, cotangents):
     dbias = channel_sum(dy)
     dscale = inverse * (channel_sum(dy * wide) - mean * dbias)
     slope = scale * inverse
-    dx = slope * (dy - dbias / count) - (slope * inverse * dscale / count) * (wide - mean)
+    # γ and β are given what is of this device's images, which is averaged with the gradients of all other parameters
+    offset, tilt = _over_devices((dbias / count, slope * inverse * dscale / count), axis_name)
+    dx = slope * (dy - offset) - tilt * (wide - mean)
     return dx.astype(x.dtype), dscale, dbias, None
 
 
 normalise.defvjp(_forward, _backward)
+
+
+def _over_devices(sums: Any, axis_name: str | None) -> Any:
+    return sums if axis_name is None else lax.pmean(sums, axis_name)
 
 
 def channel_sum(x: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from approxtrain.training.seeds import over_seeds
+from approxtrain_kernels.replicas import own_part
 
 PADDING = 4
 """Pixels that a random crop may shift the image by, in each direction."""
@@ -62,8 +63,9 @@ def epoch_order(keys: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
 
 
 def plain_batch(images: Images, index: jax.Array) -> jax.Array:
-    """Images `index` `[B]`, normalised to mean 0 and standard deviation 1: `[B, H, W, C]` float32."""
-    return (images.pixels[index].astype(jnp.float32) - images.mean) / images.std
+    """Images `index` `[B]`, of several replicas one's own part of them, normalised to mean 0 and standard deviation 1:
+    `[B, H, W, C]` float32."""
+    return (images.pixels[own_part(index)].astype(jnp.float32) - images.mean) / images.std
 
 
 def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Array:
@@ -76,6 +78,8 @@ def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Arr
     shift_key, flip_key = jax.random.split(key)
     shift = jax.random.randint(shift_key, (2, len(index), 1), -PADDING, PADDING + 1)
     flip = jax.random.bernoulli(flip_key, 0.5, (len(index), 1))
+    # drawn for the images of all replicas, so that each image is cut the same however many there are
+    index, shift, flip = own_part(index), own_part(shift, 1), own_part(flip)
     rows, columns = jnp.arange(height) + shift[0], jnp.arange(width) + shift[1]  # [B, H], [B, W]
     columns = jnp.where(flip, columns[:, ::-1], columns)
     inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]

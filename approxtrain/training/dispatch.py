@@ -32,8 +32,10 @@ from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batc
 from approxtrain.training.events import Listener
 from approxtrain.training.finite import not_finite
 from approxtrain.training.moved import factors_of, held_by
+from approxtrain.training.parallel import ONE, Replicas
 from approxtrain.training.seeds import default_form, over_seeds
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, backward, optimizer_step
+from approxtrain_kernels.replicas import own_part
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
@@ -58,14 +60,18 @@ class Dispatch:
         *,
         mode: str = "auto",
         streamed: bool = False,
+        replicas: Replicas = ONE,
         listener: Listener | None = None,
         compile_seconds: float = 0.0,
     ) -> None:
         self.task, self.schedule, self.keys, self.train = task, schedule, keys, train
-        self.mode = choose_mode(mode, len(schedule.columns))
+        self.replicas = replicas
+        """What `state`, `images` and `order` are to be on; a program of several has one column."""
+        self.mode = choose_mode(mode if replicas.count == 1 else "host", len(schedule.columns))
         numbers = range(len(schedule.columns))
         self.programs: list[Sequence[int]] = [numbers] if self.mode == "switch" else [[number] for number in numbers]
         """The columns that each program serves, by their index in `schedule.columns`."""
+        self._keys = replicas.place(keys)
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
         """Whether a step is given its own images alone, cut and flipped already."""
@@ -89,7 +95,7 @@ class Dispatch:
 
         `state` is consumed. Of more than one step the metrics have a leading axis of steps, before that of seeds.
         """
-        return self.program(step, state, images, order)(state, images, order, self.keys)
+        return self.program(step, state, images, order)(state, images, order, self._keys)
 
     def program(self, step: int, state: TrainState, images: Images, order: jax.Array) -> Any:
         """The executable of the call at `step`, compiled unless it was before."""
@@ -104,24 +110,27 @@ class Dispatch:
         self.listener.compiling(first, last, len(self.schedule.columns), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
-        self.compiled[program, steps] = jax.jit(function, donate_argnums=0).lower(*arguments, self.keys).compile()
+        jitted = jax.jit(self.replicas.program(function), donate_argnums=0)
+        self.compiled[program, steps] = jitted.lower(*arguments, self._keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
         self.listener.compiled(seconds)
 
     def step_function(self, program: int) -> StepFunction:
-        """The function that is compiled: (state, images, order, keys) → (state, metrics)."""
+        """The function that is compiled, of one replica: (state, images, order, keys) → (state, metrics)."""
         schedule, model, numbers = self.schedule, self.task.model, self.programs[program]
         columns = [schedule.columns[number] for number in numbers]
         factors = [schedule.column_factors[number] for number in numbers]
-        waiting = schedule.ever_frozen(model.layers)
-        branches = [over_seeds(self._backward(number), self.seeds_by) for number in numbers]
+        waiting, frozen_prefix = schedule.ever_frozen(model.layers), schedule.frozen_prefix
+        task = self.replicas.task(self.task)
+        branches = [over_seeds(self._backward(task, number), self.seeds_by) for number in numbers]
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
             index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
-            held = held_by(model, columns, state.params, index, frozen_prefix=schedule.frozen_prefix)
+            result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
+            held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix)
             moved = factors_of(model, factors, state.params, index, frozen=waiting)
             new, metrics = optimizer_step(self.task, state, result, held, moved)
             if self.train.check == "finite":
@@ -130,11 +139,11 @@ class Dispatch:
 
         return step
 
-    def _backward(self, number: int) -> Callable[..., Backward]:
+    def _backward(self, task: Task, number: int) -> Callable[..., Backward]:
         """Forward and backward pass under the column of that number."""
         return partial(
             backward,
-            self.task,
+            task,
             self.schedule.columns[number],
             frozen_prefix=self.schedule.frozen_prefix,
             image_size=self.schedule.column_sizes[number],
@@ -161,7 +170,7 @@ class Dispatch:
             x = augmented_batch(images, index, jax.random.fold_in(keys.augment, step))
         else:
             x = plain_batch(images, index)
-        return x, images.labels[index], jax.random.fold_in(keys.gradient, step)
+        return x, images.labels[own_part(index)], jax.random.fold_in(keys.gradient, step)
 
 
 def choose_mode(mode: str, columns: int) -> str:

@@ -14,6 +14,7 @@ import optax
 from approxtrain.errors import DataError
 from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, plain_batch
+from approxtrain.training.parallel import on_first
 from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree
 
@@ -47,12 +48,13 @@ class Evaluator:
     def __call__(self, state: TrainState) -> list[Evaluation]:
         """What each seed comes to."""
         sums, size = [], 0
+        params, stats = on_first((state.validated, state.stats))
         for images, start, counted in self._batches():
             if self._batch is None:
                 taken = self.batch_size(images) if images is self.images else len(images.labels)
                 batch = jax.jit(partial(_batch_sums, self.task, taken))
-                self._batch = batch.lower(state.validated, state.stats, images, start).compile()
-            sums.append(self._batch(state.validated, state.stats, images, start))
+                self._batch = batch.lower(params, stats, images, start).compile()
+            sums.append(self._batch(params, stats, images, start))
             size += counted
         if not size:
             raise DataError("None of the images to validate on can be read.")

@@ -32,6 +32,7 @@ from approxtrain.data.prepare import readers
 from approxtrain.data.reading import View
 from approxtrain.errors import DataError
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.parallel import ONE, Replicas
 from approxtrain.training.signals import HANDLED
 
 READY = 1e-3
@@ -45,7 +46,7 @@ _order = jax.jit(epoch_order, static_argnames="size")
 
 
 class OnDevice:
-    """The whole data set on the device."""
+    """The whole data set on the device; of several replicas, on each, and on the first what is validated on."""
 
     streamed = False
     start_seconds = 0.0
@@ -53,12 +54,13 @@ class OnDevice:
     skipped: frozenset[tuple[str, int]] = frozenset()
     """Broken images that were left out while training: split and number."""
 
-    def __init__(self, dataset: ImageSet, keys: Keys) -> None:
+    def __init__(self, dataset: ImageSet, keys: Keys, replicas: Replicas = ONE) -> None:
         train, validation = dataset.arrays
-        self._keys = keys
-        self._train = Images(*map(jax.device_put, (train.images, train.labels, *channel_statistics(train.images))))
-        on_device = map(jax.device_put, (validation.images, validation.labels))
-        self.validation = Images(*on_device, mean=self._train.mean, std=self._train.std)
+        self._keys, self._replicas = keys, replicas
+        on_device = Images(*map(jax.device_put, (train.images, train.labels, *channel_statistics(train.images))))
+        self._train = replicas.place(on_device)
+        validating = map(jax.device_put, (validation.images, validation.labels))
+        self.validation = Images(*validating, mean=on_device.mean, std=on_device.std)
 
     @property
     def statistics(self) -> tuple[jax.Array, jax.Array]:
@@ -67,7 +69,8 @@ class OnDevice:
 
     def order(self, epoch: int) -> jax.Array:
         """Which of its images the steps of an epoch take, of each seed."""
-        return _order(self._keys.order, epoch=jnp.int32(epoch), size=len(self._train.labels))
+        order = _order(self._keys.order, epoch=jnp.int32(epoch), size=len(self._train.labels))
+        return self._replicas.place(order)
 
     def images(self, step: int) -> Images:
         """Those that a step takes its batch from."""

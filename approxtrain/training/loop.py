@@ -33,6 +33,7 @@ from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream, reading
 from approxtrain.training.finite import places
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption
@@ -51,8 +52,9 @@ class Run:
         saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
         work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
-        self.keys = Keys.of(self.seeds)
-        self.feed = Stream(self.dataset, config) if self.dataset.streamed else OnDevice(self.dataset, self.keys)
+        self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
+        streamed = self.dataset.streamed
+        self.feed = Stream(self.dataset, config) if streamed else OnDevice(self.dataset, self.keys, self.replicas)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, self.feed.validation)
         self.places = places(self.initial)
@@ -74,6 +76,7 @@ class Run:
             train,
             mode=mode,
             streamed=self.feed.streamed,
+            replicas=self.replicas,
             listener=listener,
             compile_seconds=compile_seconds,
         )
@@ -96,12 +99,11 @@ class Run:
             disk.write(self.folder.config, configuration.dump(self.config))
             start = int(state.step)
             with told(self.listener, self.workload, start):
-                if (
-                    start == self.workload.total_steps
-                    and (summary := saving.summary_of(self.folder, start)) is not None
-                ):
+                summary = saving.summary_of(self.folder, start) if start == self.workload.total_steps else None
+                if summary is not None:
                     return summary
-                for warning in self.workload.warnings(self.dispatch.mode):
+                statistics = self.replicas.not_synchronised(self.task)
+                for warning in (*self.workload.warnings(self.dispatch.mode), *statistics):
                     self.listener.warn(warning)
                 if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
                     self._save(state, rows)
@@ -133,9 +135,10 @@ class Run:
         self.saved = saving.path_of(self.folder, state)
         if self.facts.plateau is not None:
             self._exact_from(self.facts.plateau)
-        return state, written
+        return self.replicas.place(state), written
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
+        self.replicas.refuse_unless_equal(state)
         saving.save(self.folder, state, self.facts, rows)
         self.saved = saving.path_of(self.folder, state)
 
@@ -272,6 +275,7 @@ class Run:
             "data": self.facts.data,
             "seed": train.seed,
             "seeds": train.seeds,
+            "devices": self.replicas.count,
             "seeds_by": self.dispatch.seeds_by if train.seeds > 1 else None,
             "epochs": train.epochs,
             "steps": self.workload.total_steps,

@@ -41,6 +41,7 @@ from approxtrain.models.forward import forward
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
+from approxtrain.training.parallel import on_first
 from approxtrain.training.seeds import over_seeds
 from approxtrain.training.step import Task, TrainState, Tree, losses
 from approxtrain_kernels import Method
@@ -87,7 +88,7 @@ class Probe:
 
     def __call__(self, cells: Cells, state: TrainState, images: Images, order: jax.Array) -> list[dict[str, Any]]:
         """A row for each cell, of each seed, on the batch of the step that `state` is about to take."""
-        arguments = (state, images, order, self._dispatch.keys)
+        arguments = on_first((state, images, order, self._dispatch.keys))
         if cells not in self._compiled:
             self._compile(cells, *arguments)
         measured = [np.asarray(values) for values in self._compiled[cells](*arguments)]  # of each cell [seeds, figures]

@@ -31,6 +31,7 @@ from approxtrain.training.batch import resized
 from approxtrain.training.moved import Factors, Held, by_path, hold, lengthened, like
 from approxtrain_kernels import Method
 from approxtrain_kernels.methods.full import Full
+from approxtrain_kernels.replicas import own_key
 
 Tree = Any
 
@@ -156,7 +157,7 @@ def backward(
     def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
         network = task.network(like(params, free | still), stats, column)
         with drawing(key):
-            logits = forward(network, x, training=True, key=key).astype(jnp.float32)
+            logits = forward(network, x, training=True, key=own_key(key)).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
         return loss, (_split_network(network)[3], correct)

@@ -34,6 +34,7 @@ from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.evaluate import Evaluator
 from approxtrain.training.events import Listener
 from approxtrain.training.feed import OnDevice
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.probe import Cells
 from approxtrain.training.step import Task, TrainState, set_up
 from approxtrain.training.workload import Workload
@@ -104,6 +105,7 @@ class Forks(Listener):
     def begin(self, work: Workload, step: int) -> None:
         if work.dataset.streamed:
             raise ConfigError("Runs are forked on images in memory: data.limit=N takes fewer, data.stream=false all.")
+        Replicas.refuse_several(work.config, "runs are forked")
         if self.steps > work.steps_per_epoch:
             raise ConfigError(f"--steps (={self.steps}) is more than the {work.steps_per_epoch} steps of an epoch.")
         self._work = work

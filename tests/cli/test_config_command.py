@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_key_has_a_type_and_a_meaning():
     found = list(keys())
-    assert {key.name.partition(".")[0] for key in found} == {"model", "data", "train", "optimizer", "schedule"}
+    assert {key.name.partition(".")[0] for key in found} == {
+        "model",
+        "data",
+        "train",
+        "optimizer",
+        "schedule",
+        "parallel",
+    }
     assert [key.name for key in found if not (key.type and key.meaning)] == []
     by_name = {key.name: key for key in found}
     assert by_name["train.epochs"].default == ""

@@ -121,7 +121,9 @@ class Approx(Method):
 
     def factor(self, shape):
         """`scale` as a number."""
-        return 1 / shape.batch if self.scale == "paper" else float(self.scale)
+        from approxtrain_kernels.replicas import whole_batch
+
+        return 1 / whole_batch(shape) if self.scale == "paper" else float(self.scale)
 
     def oracle(self, x, dy, shape, key=None):
         import numpy as np

@@ -45,9 +45,10 @@ class Channels(Method):
         from approxtrain_kernels import dense
         from approxtrain_kernels.geometry import conv_shape
         from approxtrain_kernels.precision import wide
+        from approxtrain_kernels.replicas import total
 
         x, count = kept, self.kept(shape)
-        size = jnp.abs(wide(dy)).sum((0, 1, 2))
+        size = total(jnp.abs(wide(dy)).sum((0, 1, 2)))
         _, chosen = lax.top_k(jnp.where(jnp.isnan(size), jnp.inf, size), count)  # a NaN is seen, not left out
         fewer = conv_shape(shape.x_shape, count, shape.kernel_size, shape.strides, shape.padding)
         some = dy[..., chosen]

@@ -41,7 +41,9 @@ class Mvue(Method):
         """u of each plane: float32 [N, 1, Co]."""
         import jax
 
-        return jax.random.uniform(key, (shape.batch, 1, shape.out_channels))
+        from approxtrain_kernels.replicas import own_part, whole_batch
+
+        return own_part(jax.random.uniform(key, (whole_batch(shape), 1, shape.out_channels)))
 
     def estimate(self, x, dy, *, shape, key):
         import jax.numpy as jnp

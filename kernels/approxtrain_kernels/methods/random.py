@@ -23,7 +23,9 @@ class Random(Method):
     def estimate(self, x, dy, *, shape, key):
         import jax
 
-        return jax.random.normal(key, shape.w_shape) / shape.batch
+        from approxtrain_kernels.replicas import whole_batch
+
+        return jax.random.normal(key, shape.w_shape) / whole_batch(shape)
 
     def oracle(self, x, dy, shape, key=None):
         """The same draws, divided in float64."""

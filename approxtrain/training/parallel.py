@@ -1,0 +1,198 @@
+"""Several devices of one machine: each has all of the state, and its own part of each batch (`parallel.devices`).
+
+    batch     the order, and the draws of crop and flip, are those of the whole batch; a replica gathers its own part
+    backward  of one's own images; batch norm's sums, where they are synchronised, are averaged on their way
+    average   of gradients, loss and statistics over the replicas: one all-reduce, outside of any conditional
+    update    by every replica of its own copy, of the same numbers by the same program: the copies stay equal
+
+So the whole step is one `shard_map`, and what one device computes at the same batch is what it computes, but for
+rounding. A weight gradient that does not depend on the images is not sent: every replica knows it. One device has none
+of this in its programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from approxtrain.config import Config
+from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.models.approximate import modules_by_path
+from approxtrain.schedule import Column
+from approxtrain.schedule.frozen_prefix import frozen_parts
+from approxtrain.training.moved import by_path, like
+from approxtrain.training.step import Backward, StepMetrics, Task, TrainState
+from approxtrain_kernels.replicas import replicated
+
+AXIS = "replica"
+T = TypeVar("T")
+
+
+class Replicas:
+    """The devices that share each batch; of one, every method returns what it is given."""
+
+    def __init__(self, devices: Sequence[Any], *, synchronised: bool = True) -> None:
+        self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
+
+    @cached_property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self._devices), (AXIS,)), PartitionSpec())
+
+    @classmethod
+    def of(cls, config: Config) -> Replicas:
+        """The first devices of this machine. ConfigError where there are too few."""
+        count, there = config.parallel.devices, jax.local_devices()
+        if count > len(there):
+            kind = there[0].platform
+            advice = (
+                f"A CPU is {count} devices, which share its cores, if the program is started with "
+                f"XLA_FLAGS=--xla_force_host_platform_device_count={count}."
+                if kind == "cpu"
+                else f"Take parallel.devices={len(there)} or less."
+            )
+            found = "is 1 device" if len(there) == 1 else f"are {len(there)} devices"
+            raise ConfigError(f"`parallel.devices` (={count}): there {found} here, of the kind {kind}. {advice}")
+        return cls(there[:count], synchronised=config.parallel.batch_norm == "synchronised")
+
+    @classmethod
+    def refuse_several(cls, config: Config, what: str) -> None:
+        """ConfigError where a configuration asks for several devices, for `what` is done on one."""
+        if (count := config.parallel.devices) > 1:
+            raise ConfigError(f"`parallel.devices` (={count}): {what} on one device as yet. Take parallel.devices=1.")
+
+    def place(self, tree: T) -> T:
+        """The arrays of `tree`, on every device."""
+        return tree if self.count == 1 else jax.device_put(tree, self._everywhere)
+
+    def task(self, task: Task) -> Task:
+        """`task`, whose batch norms look at the images of all devices where they are to be synchronised."""
+        if self.count == 1 or not self.synchronised:
+            return task
+
+        def follow(*arguments: Any) -> nnx.Module:
+            network = task.follow(*arguments)
+            for module in modules_by_path(network).values():
+                if isinstance(module, nnx.BatchNorm):
+                    module.axis_name = AXIS
+            return network
+
+        return task._replace(follow=follow)
+
+    def program(self, step: Callable[..., T]) -> Callable[..., T]:
+        """A step of the whole batch, as that of every replica on its own part; all arguments are on every device."""
+        if self.count == 1:
+            return step
+
+        def of_one(*arguments: Any) -> T:
+            with replicated(AXIS, self.count):
+                return step(*arguments)
+
+        everywhere = PartitionSpec()
+        # unchecked: jax follows what varies over replicas through no call of our own code, nor through Pallas
+        return jax.shard_map(
+            of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+        )
+
+    def average(self, task: Task, column: Column, result: Backward, *, frozen_prefix: bool = False) -> Backward:
+        """Of what each replica has of its own images, what the whole batch gives."""
+        if self.count == 1:
+            return result
+        gradient, stats, metrics = by_path(result.gradient), by_path(result.stats), result.metrics
+        own = own_statistics(task) if self.synchronised else set(stats)
+        sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix)
+        correct = lax.psum(metrics.correct, AXIS)
+        gradient_sent, stats_sent, loss = lax.pmean(
+            (
+                {name: leaf for name, leaf in gradient.items() if name in sent},
+                {name: leaf for name, leaf in stats.items() if name in own and jnp.issubdtype(leaf.dtype, jnp.inexact)},
+                metrics.loss,
+            ),
+            AXIS,
+        )
+        return Backward(
+            like(result.gradient, gradient | gradient_sent),
+            like(result.stats, stats | stats_sent),
+            StepMetrics(loss, correct),
+        )
+
+    def not_synchronised(self, task: Task) -> Iterator[str]:
+        """Statistics that each device takes of its own images though they were to be of all, in words."""
+        if self.count > 1 and self.synchronised and (other := sorted(own_statistics(task))):
+            yield (
+                f"parallel.batch_norm=synchronised makes those of `nnx.BatchNorm` the statistics of the whole batch; "
+                f"`{other[0]}`{f' and {len(other) - 1} more' if len(other) > 1 else ''} are of each device's own "
+                "images, and their mean over the devices is kept."
+            )
+
+    def refuse_unless_equal(self, state: TrainState) -> None:
+        """VerificationError where the copies that the devices have of `state` differ in a bit."""
+        if self.count == 1:
+            return
+        leaves = by_path(state)
+        sums = np.asarray(self._sums(list(leaves.values())))
+        if different := [name for name, own in zip(leaves, sums.T, strict=True) if (own != own[0]).any()]:
+            raise VerificationError(
+                f"After step {int(state.step)} the devices have different numbers in `{different[0]}`"
+                f"{f' and {len(different) - 1} more arrays' if len(different) > 1 else ''}, of which they must have "
+                "the same. Either a device makes mistakes, or the network computes something that depends on "
+                "a device's own images besides gradients, statistics and loss: train it with parallel.devices=1."
+            )
+
+    @cached_property
+    def _sums(self) -> Callable[[list[jax.Array]], jax.Array]:
+        """A sum over the bits of each array, of each device: `[devices, arrays]`."""
+
+        def of_one(leaves: list[jax.Array]) -> jax.Array:
+            return jnp.stack([_sum_of_bits(leaf) for leaf in leaves])[None]
+
+        each, everywhere = PartitionSpec(AXIS), PartitionSpec()
+        return jax.jit(
+            jax.shard_map(of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=each, check_vma=False)
+        )
+
+
+ONE = Replicas(())
+"""One device, whichever it is."""
+
+
+def on_first(tree: T) -> T:
+    """The arrays of `tree` as the first of their devices has them, for what one device computes alone."""
+
+    def of(leaf: Any) -> Any:
+        several = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+        return leaf.addressable_shards[0].data if several else leaf
+
+    return jax.tree.map(of, tree)
+
+
+def known_everywhere(task: Task, column: Column, names: Iterable[str], *, frozen_prefix: bool = False) -> set[str]:
+    """The parameters whose gradient no image has a part in, so that every replica has it and it need not be sent."""
+    layers = task.model.layers
+    parts = tuple(f"{path}/" for path in (frozen_parts(layers, column) if frozen_prefix else ()))
+    of_no_image = {
+        f"{layer.path}/kernel"
+        for layer, method in zip(layers, column, strict=True)
+        if method.needs.isdisjoint({"x", "dy"})
+    }
+    return {name for name in names if name in of_no_image or (parts and name.startswith(parts))}
+
+
+def own_statistics(task: Task) -> set[str]:
+    """What modules that are no `nnx.BatchNorm` hold besides parameters: nothing makes these look at all images."""
+    network = nnx.eval_shape(lambda: task.model.build(rngs=nnx.Rngs(0), dtype=jnp.float32))
+    norms = {path for path, module in modules_by_path(network).items() if isinstance(module, nnx.BatchNorm)}
+    _, _, _, stats = nnx.split(network, nnx.Param, nnx.RngState, ...)
+    return {name for name in by_path(nnx.to_pure_dict(stats)) if name.rpartition("/")[0] not in norms}
+
+
+def _sum_of_bits(array: jax.Array) -> jax.Array:
+    bits = lax.bitcast_convert_type(array, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize])
+    return bits.astype(jnp.uint32).sum()

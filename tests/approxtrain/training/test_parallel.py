@@ -1,0 +1,266 @@
+"""Training on eight virtual devices is training on one, and sends what has to be sent.
+
+jax fixes the number of devices when it starts. So all of it runs in one process of its own, which is this file as a
+program: it prints a line of JSON for each check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.run.folder import RunFolder
+from approxtrain.training.events import Listener
+from approxtrain.training.loop import Run
+from approxtrain.training.parallel import AXIS, Replicas
+from approxtrain.training.step import by_path
+from approxtrain_kernels.methods import all_methods
+from approxtrain_kernels.replicas import own_key, replicated
+from tests.replicas import BATCH, assert_close, bench, configured
+
+ROOT = Path(__file__).parents[3]
+DEVICES = 8
+FULL = {"name": "full"}
+ADAM = {"optimizer": {"learning_rate": 0.001}}
+METHODS = [{"method": name} for name in sorted(all_methods())] + [{"method": "approx", "params": {"scale": "paper"}}]
+TURNS = {"grid": [["full", "approx", "random"], ["zero", "mvue", "full"], ["channels", "full", "coarse"]]}
+
+
+def first_gradients(rule: dict[str, Any], devices: int = DEVICES, **options: Any) -> None:
+    (ours, state), (right, alone) = (bench({"rules": [rule]}, n, **options).gradient() for n in (devices, 1))
+    assert_close(ours, right, 1e-5)
+    assert_close(by_path(state.stats), by_path(alone.stats), 1e-5)
+    assert_close({"loss": state.loss_sum}, {"loss": alone.loss_sum}, 1e-5)
+    assert float(state.correct_sum[0]) == float(alone.correct_sum[0])
+
+
+def ten_steps() -> None:
+    (ours, losses, correct), (right, alone, correct_alone) = (bench(TURNS, n, **ADAM).run(10) for n in (DEVICES, 1))
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    assert correct == correct_alone
+    assert_close(by_path(ours.params), by_path(right.params), 1e-4)
+
+
+def several_steps_a_call() -> None:
+    single, several = (bench(FULL, DEVICES, train={"chunk": chunk}, **ADAM).run(6) for chunk in (1, 3))
+    assert single[1] == several[1]
+    for one, other in zip(jax.tree.leaves(single[0]), jax.tree.leaves(several[0]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def collectives(text: str) -> dict[str, int]:
+    """Bytes that come out of each kind of collective in a compiled program."""
+    found: dict[str, int] = {}
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
+        sizes = [prod(map(int, size.split(","))) if size else 1 for size in re.findall(r"\w+\[([\d,]*)\]", shapes)]
+        assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
+        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
+    return found
+
+
+def what_is_sent(column: list[str], batch_norm: str, *, frozen_prefix: bool = False) -> None:
+    """Gradients that depend on images, loss and number of right images; of each norm of 8 channels two sums forward and
+    two backward, or else its two averages."""
+    schedule = {"grid": [[method] for method in column], "frozen_prefix": frozen_prefix}
+    made = bench(schedule, DEVICES, parallel={"batch_norm": batch_norm})
+    text, parameters = made.program, by_path(made.state.params)
+    layers = ["first", "second", "third"]
+    left_out = {f"{path}/kernel" for path, method in zip(layers, column, strict=True) if method in ("zero", "random")}
+    if frozen_prefix:
+        left_out |= {"norm1/scale", "norm1/bias"}
+    backwards = 3 - ("first/kernel" in left_out)  # the first norm's input asks for no gradient then
+    sent = sum(leaf.size for name, leaf in parameters.items() if name not in left_out)
+    of_norms = 3 * 2 * 8 + backwards * 2 * 8 if batch_norm == "synchronised" else 3 * 2 * 8
+    assert collectives(text) == {"all-reduce": 4 * (sent + of_norms + 2)}
+    assert "conditional(" not in text
+
+
+def norms_of_each_device() -> None:
+    """The mean of the gradients that a device by itself has of each part."""
+    made = bench(FULL, DEVICES, train={"augment": False}, parallel={"batch_norm": "replica"})
+    ours, state = made.gradient()
+    parts, stats = [], []
+    for part in range(DEVICES):
+        size = BATCH // DEVICES
+        alone = bench(FULL, 1, train={"augment": False, "batch_size": size})
+        first = alone._replace(order=jnp.asarray(np.asarray(made.order)[:, part * size :]))
+        gradient, after = first.gradient()
+        parts.append(gradient)
+        stats.append(by_path(after.stats))
+    mean = partial(jax.tree.map, lambda *leaves: np.mean([np.asarray(leaf) for leaf in leaves], 0))
+    assert_close(ours, mean(*parts), 1e-5)
+    assert_close(by_path(state.stats), mean(*stats), 1e-5)
+    synchronised, _ = bench(FULL, DEVICES, train={"augment": False}).gradient()
+    assert np.abs(synchronised["first/kernel"] - ours["first/kernel"]).max() > 0.1 * np.abs(ours["first/kernel"]).max()
+
+
+def statistics_of_ones_own() -> None:
+    made = bench(FULL, DEVICES, network="OwnStatistics")
+    (told,) = made.dispatch.replicas.not_synchronised(made.dispatch.task)
+    assert "`calls` and 1 more are of each device's own images" in told
+    _, state = made.gradient()
+    _, alone = bench(FULL, 1, network="OwnStatistics").gradient()
+    assert_close(by_path(state.stats), by_path(alone.stats), 1e-5)
+    for network in ("Small", "StockNorms"):
+        made = bench(FULL, DEVICES, network=network)
+        assert list(made.dispatch.replicas.not_synchronised(made.dispatch.task)) == []
+
+
+def each_device_draws_its_own_dropout() -> None:
+    """With masks alike on all devices and images alike, so would be what they make of them."""
+
+    def masks(key: jax.Array) -> jax.Array:
+        with replicated(AXIS, DEVICES):
+            return jax.random.bits(own_key(key), (1,))
+
+    spec = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    drawn = jax.shard_map(masks, mesh=mesh, in_specs=spec(), out_specs=spec(AXIS), check_vma=False)(jax.random.key(0))
+    assert len(set(np.asarray(drawn).tolist())) == DEVICES
+
+
+def copies_that_differ() -> None:
+    made = bench(FULL, DEVICES)
+    kernel = made.state.params["second"]["kernel"]
+    copies = [np.array(kernel) for _ in range(DEVICES)]
+    copies[5][0, 0, 0, 0, 0] = np.nextafter(copies[5][0, 0, 0, 0, 0], np.float32(9))
+    on_devices = [jax.device_put(copy, device) for copy, device in zip(copies, jax.devices(), strict=True)]
+    spoilt = jax.make_array_from_single_device_arrays(kernel.shape, kernel.sharding, on_devices)
+    state = made.state._replace(params={**made.state.params, "second": {"kernel": spoilt}})
+    made.dispatch.replicas.refuse_unless_equal(made.state)
+    with pytest.raises(VerificationError, match="different numbers in `params/second/kernel`, of which"):
+        made.dispatch.replicas.refuse_unless_equal(state)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Stop(Listener):
+    def __init__(self, after: int) -> None:
+        self.after, self.warnings = after, []
+
+    def step(self, step: int, losses: list[float]) -> None:
+        if step == self.after:
+            raise Interrupted
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def train(folder: Path, devices: int, *, stop: int = 0, **more: Any) -> dict[str, Any]:
+    config = configured(TURNS, devices, train={"probe_every": 4, "check": "finite", **more}, **ADAM)
+    opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
+    # nothing is copied from device to device in passing: what lies where is said
+    with opened, jax.transfer_guard_device_to_device("disallow"):
+        return Run(config, opened, Stop(stop)).train()
+
+
+def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
+    with tempfile.TemporaryDirectory() as root:
+        whole = {n: train(Path(root, str(n)), n, verify_every=5) for n in (1, DEVICES)}
+        assert [summary["devices"] for summary in whole.values()] == [1, DEVICES]
+        mixed = Path(root, "mixed")
+        for devices, stop in ((DEVICES, 4), (2, 8)):
+            with pytest.raises(Interrupted):
+                train(mixed, devices, stop=stop, checkpoint_every=3, verify_every=5)
+        last = train(mixed, 1, checkpoint_every=3, verify_every=5)
+        for summary in (whole[DEVICES], last):
+            assert summary["steps"] == whole[1]["steps"] == 12
+            np.testing.assert_allclose(summary["final_train_loss"], whole[1]["final_train_loss"], rtol=1e-3)
+
+
+def by_pallas_interpreted() -> None:
+    """The kernels of a GPU, against their definition."""
+    gradients = []
+    for devices, by in ((DEVICES, "pallas-interpret"), (1, "reference")):
+        made = bench({"rules": [{"method": "approx"}]}, devices)
+        (column,) = made.dispatch.programs[0]
+        made.dispatch.programs[0] = [tuple(replace(method, implementation=by) for method in column)]
+        gradients.append(made.gradient()[0])
+    assert_close(*gradients, 1e-5)
+
+
+def by_code_of_our_own() -> None:
+    os.environ["APPROXTRAIN_NATIVE"] = "1"
+    try:
+        first_gradients({"method": "approx"}, 2)
+    finally:
+        os.environ["APPROXTRAIN_NATIVE"] = "0"
+
+
+def too_many() -> None:
+    with pytest.raises(ConfigError, match=r"there are 8 devices here, of the kind cpu\. A CPU is 16 devices, which"):
+        Replicas.of(configured({"name": "full"}, 16))
+
+
+CHECKS = {
+    **{f"first gradients: {json.dumps(rule)}": partial(first_gradients, rule) for rule in METHODS},
+    "first gradients: norms of Flax": partial(first_gradients, {"method": "full"}, network="StockNorms"),
+    "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
+    "first gradients: by code of our own": by_code_of_our_own,
+    "first gradients: by Pallas, interpreted": by_pallas_interpreted,
+    "ten steps": ten_steps,
+    "several steps a call": several_steps_a_call,
+    "sent: all": partial(what_is_sent, ["full", "approx", "coarse"], "synchronised"),
+    "sent: no kernel under zero or random": partial(what_is_sent, ["zero", "full", "random"], "synchronised"),
+    "sent: nothing of a frozen prefix": partial(
+        what_is_sent, ["zero"] + ["full"] * 2, "synchronised", frozen_prefix=True
+    ),
+    "sent: norms of each device": partial(what_is_sent, ["full", "approx", "full"], "replica"),
+    "norms of each device": norms_of_each_device,
+    "statistics of one's own": statistics_of_ones_own,
+    "dropout": each_device_draws_its_own_dropout,
+    "copies that differ": copies_that_differ,
+    "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
+    "too many devices": too_many,
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, str]:
+    """What each check found wrong; empty where nothing."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))), "XLA_FLAGS": flags}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", CHECKS)
+def test_on_eight_devices(name, outcomes):
+    assert outcomes[name] == ""
+
+
+def main() -> None:
+    wanted = re.compile("".join(sys.argv[1:]))  # for a developer: all, or what a pattern names
+    for name, check in CHECKS.items():
+        if not wanted.search(name):
+            continue
+        try:
+            check()
+            wrong = ""
+        except (Exception, pytest.fail.Exception) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        os.write(1, f"{json.dumps([name, wrong])}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Training steps of a small network on some devices, ready to be called and compared."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from approxtrain.config import Config
+from approxtrain.models import Model
+from approxtrain.schedule import Schedule
+from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
+from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.parallel import Replicas
+from approxtrain.training.step import TrainState, by_path, set_up
+
+BATCH = 32
+STRAIGHT = {"name": "sgd", "momentum": 0.0, "learning_rate": 1024.0, "rate": "constant"}
+"""A step that is the gradient: by a power of two, next to which the parameters are small."""
+
+
+def configured(schedule: dict[str, Any], devices: int, *, network: str = "Small", **tables: Any) -> Config:
+    tables = {"train": {}, "optimizer": STRAIGHT, "parallel": {}, **tables}
+    return Config.model_validate(
+        {
+            "model": {"target": f"tests.networks:{network}"},
+            "data": {"name": "shapes", "limit": 200, "image_size": 8},
+            "schedule": schedule,
+            **tables,
+            "train": {"epochs": 2, "batch_size": BATCH, "trackers": [], **tables["train"]},
+            "parallel": {"devices": devices, **tables["parallel"]},
+        }
+    )
+
+
+class Bench(NamedTuple):
+    dispatch: Dispatch
+    state: TrainState
+    images: Images
+    order: jax.Array
+
+    def run(self, steps: int) -> tuple[TrainState, list[float], list[float]]:
+        """The state after these steps, and the loss and the number of images that were right of each."""
+        state, losses, correct, step = jax.tree.map(jnp.copy, self.state), [], [], 0
+        while step < steps:
+            state, metrics = self.dispatch(step, state, self.images, self.order)
+            losses += np.asarray(metrics.loss).ravel().tolist()
+            correct += np.asarray(metrics.correct).ravel().tolist()
+            step += self.dispatch.span(step)
+        self.dispatch.replicas.refuse_unless_equal(state)
+        return state, losses, correct
+
+    def gradient(self) -> tuple[dict[str, np.ndarray], TrainState]:
+        """Of the first step, by parameter; and the state after it."""
+        state, _, _ = self.run(1)
+        before, after = by_path(self.state.params), by_path(state.params)
+        return {name: (np.asarray(before[name]) - np.asarray(after[name])) / 1024 for name in before}, state
+
+    @property
+    def program(self) -> str:
+        return self.dispatch.program(0, self.state, self.images, self.order).as_text()
+
+
+def bench(schedule: dict[str, Any], devices: int, *, network: str = "Small", **tables: Any) -> Bench:
+    config = configured(schedule, devices, network=network, **tables)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, 200).astype(np.int32)
+    model = Model("small", "", f"tests.networks:{network}", image_shape=(8, 8, 3))
+    keys, replicas = Keys.of([0]), Replicas.of(config)
+    task, state = set_up(model, config, len(labels) // BATCH, keys.init)
+    table = Schedule.from_config(config.schedule, model.layers, len(labels) // BATCH)
+    images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
+    order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
+    dispatch = Dispatch(task, table, keys, config.train, mode="host", replicas=replicas)
+    return Bench(dispatch, *replicas.place((state, images, order)))
+
+
+def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    """Within this share of the largest number of each array."""
+    assert found.keys() == expected.keys()
+    for name, right in expected.items():
+        largest = np.abs(np.asarray(right)).max()
+        np.testing.assert_allclose(found[name], right, rtol=0, atol=tolerance * max(largest, 1e-6), err_msg=name)
