@@ -10,7 +10,7 @@ from approxtrain import data, models
 from approxtrain.bench import torch_networks
 from approxtrain.bench.torch_step import FORMATS, TorchStep
 from approxtrain.models.forward import forward
-from approxtrain.training.step import by_path
+from approxtrain.training.moved import by_path
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: there is no peer to check")
 

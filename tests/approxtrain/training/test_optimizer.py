@@ -11,8 +11,8 @@ from flax import nnx
 
 from approxtrain.config import Config, OptimizerConfig
 from approxtrain.models import Model
+from approxtrain.training.moved import by_path
 from approxtrain.training.optimizer import learning_rate
-from approxtrain.training.step import by_path
 from tests.networks import Linear
 
 LINEAR = Model("linear", "", "tests.networks:Linear", image_shape=(2, 2, 3))

@@ -27,8 +27,8 @@ from approxtrain.errors import ConfigError, VerificationError
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
+from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
-from approxtrain.training.step import by_path
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
 from tests.replicas import BATCH, assert_close, bench, configured
@@ -191,8 +191,10 @@ def by_pallas_interpreted() -> None:
     gradients = []
     for devices, by in ((DEVICES, "pallas-interpret"), (1, "reference")):
         made = bench({"rules": [{"method": "approx"}]}, devices)
-        (column,) = made.dispatch.programs[0]
-        made.dispatch.programs[0] = [tuple(replace(method, implementation=by) for method in column)]
+        columns = [
+            tuple(replace(method, implementation=by) for method in each) for each in made.dispatch.schedule.columns
+        ]
+        made.dispatch.schedule.__dict__["columns"] = tuple(columns)  # worked out once
         gradients.append(made.gradient()[0])
     assert_close(*gradients, 1e-5)
 

@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from approxtrain.training.moved import by_path
 from approxtrain.training.seeds import over_seeds
-from approxtrain.training.step import backward, by_path
+from approxtrain.training.step import backward
 from approxtrain.worth.alignment import Aligner, cells_of
 from approxtrain_kernels.methods import make
 from approxtrain_kernels.methods.full import Full
