@@ -4,7 +4,8 @@
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
 Both compute the same thing, but for rounding. On a CPU switching costs nothing, and `auto` is `switch`. On a GPU a
-conditional makes the device wait for the host, and `auto` is `host`. The batch is gathered before the switch, so the
+conditional makes the device wait for the host, and `auto` is `host`; so it is on several devices (`parallel.py`), where
+no conditional may hold what they send each other. The batch is gathered before the switch, so the
 data set is never an operand of it, and the optimiser comes after it, so that the state is written in place.
 
 Where one program serves every step, `chunk` of them may be one call: a `lax.scan` over that step. Chunks are aligned:
