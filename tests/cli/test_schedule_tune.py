@@ -29,7 +29,7 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
 
 @pytest.mark.gate
 def test_a_schedule_is_measured_chosen_written_and_trains(command, call, tmp_path):
-    ended = command("--budget", "time=0.999")
+    ended = command("--budget", "loss=99")  # of time there may be nothing to save in so small a network
     assert ended.code == 0, ended.err
     text = (tmp_path / "tuned.toml").read_text()
     assert text.startswith("# Found by `approxtrain schedule-tune`")
@@ -39,9 +39,12 @@ def test_a_schedule_is_measured_chosen_written_and_trains(command, call, tmp_pat
     measured = json.loads(next(tmp_path.glob("tune-*/tune.json")).read_text())
     assert measured["front"]
     assert measured["environment"]["versions"]["jax"]
-    again = command("--budget", "loss=99", out="other.toml")  # nothing is measured again
+    again = command("--budget", "loss=0", out="other.toml")  # nothing is measured again
     assert again.code == 0, again.err
     assert "fork 1 of" not in again.out
+    impossible = command("--budget", "time=0.01", out="third.toml")
+    assert impossible.code == 2
+    assert "the fastest schedule of these methods takes" in impossible.err
     trained = call("train", tmp_path / "other.toml", "--dry-run")
     assert trained.code == 0, trained.err
 

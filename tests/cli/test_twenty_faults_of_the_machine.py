@@ -84,6 +84,7 @@ def test_08_a_signal_is_answered_at_once_and_the_run_goes_on_bit_for_bit(program
     assert outcome(program.folder / "run") == outcome(whole)
 
 
+@pytest.mark.long
 def test_09_a_second_ctrl_c_leaves_at_once_and_no_half_checkpoint(program, whole):
     module, code = PHASES["saving"]
     program.plant(module, WORK.format(200_000_000) + code)

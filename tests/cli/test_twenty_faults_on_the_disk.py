@@ -55,6 +55,7 @@ def limited(size: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("where", chosen(KILLS, ["within an epoch"]))
+@pytest.mark.long
 def test_01_a_killed_run_goes_on_bit_for_bit(program, whole, where):
     program.plant(LOOP, KILL + AT_STEP.format(step=KILLS[where], what="kill()"))
     assert program.train(*SIXTEEN).code == -signal.SIGKILL
@@ -85,6 +86,7 @@ SAVES = {
 
 
 @pytest.mark.parametrize("moment", chosen(list(SAVES), ["before its name"]))
+@pytest.mark.long
 def test_02_a_kill_within_a_save_costs_that_save_at_most(program, whole, moment):
     program.plant(CHECKPOINT, KILL + SAVES[moment])
     assert program.train(*SIXTEEN).code == -signal.SIGKILL
@@ -94,6 +96,7 @@ def test_02_a_kill_within_a_save_costs_that_save_at_most(program, whole, moment)
     assert not list((program.folder / "run" / "checkpoints").glob(".tmp-*"))
 
 
+@pytest.mark.long
 def test_03_a_flipped_bit_is_found_and_the_checkpoint_before_is_taken(program, whole, copy):
     arrays = copy / "checkpoints" / "step-00000016" / "arrays.npz"
     content = bytearray(arrays.read_bytes())
@@ -107,6 +110,7 @@ def test_03_a_flipped_bit_is_found_and_the_checkpoint_before_is_taken(program, w
 
 
 @pytest.mark.parametrize("damage", chosen(["truncated", "empty", "missing"], ["truncated"]))
+@pytest.mark.long
 def test_04_what_is_cut_empty_missing_or_no_checkpoint_is_passed_over(program, whole, copy, damage):
     saved = copy / "checkpoints"
     arrays = saved / "step-00000016" / "arrays.npz"
@@ -130,6 +134,7 @@ def outcome_of(folder: Path, step: int) -> tuple[bytes, bytes]:
     return (folder / "metrics.jsonl").read_bytes(), (folder / f"checkpoints/step-{step:08d}/arrays.npz").read_bytes()
 
 
+@pytest.mark.long
 def test_05_where_all_are_bad_each_is_listed_and_nothing_is_deleted(program, copy):
     for file in copy.glob("checkpoints/*/arrays.npz"):
         file.write_bytes(b"")
@@ -140,6 +145,7 @@ def test_05_where_all_are_bad_each_is_listed_and_nothing_is_deleted(program, cop
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.long
 def test_06_a_full_disk_while_saving_ends_with_6_and_the_run_goes_on_later(program, whole):
     ended = program.train(*SIXTEEN, before=limited(4000))
     assert ended.code == 6
@@ -230,6 +236,7 @@ def test_07_a_folder_that_cannot_be_written_ends_with_6_before_anything_is_train
     assert f"error: `{where}" in ended.err
 
 
+@pytest.mark.long
 def test_10_a_second_process_is_told_who_writes_and_a_killed_one_holds_nothing(program, whole):
     program.plant(LOOP, "import time\n" + AT_STEP.format(step=5, what="print('HERE', flush=True); time.sleep(60)"))
     first = program.start("train", *TINY, *SIXTEEN, "--out", "run")
@@ -244,6 +251,7 @@ def test_10_a_second_process_is_told_who_writes_and_a_killed_one_holds_nothing(p
     assert outcome(program.folder / "run") == outcome(whole)
 
 
+@pytest.mark.long
 def test_13_a_resumed_run_refuses_what_would_make_it_another_field_by_field(program, copy):
     changes = [
         *("optimizer.learning_rate=0.5", "model.target=tests.networks:Small", 'schedule={ name = "full" }'),
@@ -258,6 +266,7 @@ def test_13_a_resumed_run_refuses_what_would_make_it_another_field_by_field(prog
     assert summary(copy)["steps"] == 24
 
 
+@pytest.mark.long
 def test_14_on_another_machine_it_goes_on_with_a_warning_and_the_first_one_is_noted(program, copy):
     program.plant("approxtrain.run.environment", "def _processor():\n    return 'another one'\n")
     ended = program.resume("train.epochs=3")
@@ -266,6 +275,7 @@ def test_14_on_another_machine_it_goes_on_with_a_warning_and_the_first_one_is_no
     assert summary(copy)["environment"]["processor"] == "another one"
 
 
+@pytest.mark.long
 def test_20_the_last_checkpoint_is_that_of_the_highest_step_whatever_the_clock_says(program, whole):
     back = "import time\nnow, left = time.time, [0]\ndef back():\n    left[0] -= 3600\n    return now() + left[0]\n"
     program.plant("approxtrain.errors", back + "time.time = back\n")

@@ -97,8 +97,14 @@ def test_a_process_that_ends_by_itself_is_a_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.gate
-def test_a_unit_of_each_kind_is_done(tmp_path: Path) -> None:
-    size = Size(cuts=1)
-    for name in ("inputs 5 0 200", "faults 5", "kills 0 1", "steadiness 160"):
-        found = soak._apart(name, size, tmp_path)
-        assert (found["lost"], found["tracebacks"], found["hangs"], found["bytes_lost"]) == ([], 0, 0, 0)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "inputs 5 0 200",
+        "faults 5",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("kills 0 1", "steadiness 160")),
+    ],
+)
+def test_a_unit_of_each_kind_is_done(tmp_path: Path, name: str) -> None:
+    found = soak._apart(name, Size(cuts=1), tmp_path)
+    assert (found["lost"], found["tracebacks"], found["hangs"], found["bytes_lost"]) == ([], 0, 0, 0)

@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,14 @@ from tools.soak.faulty_disk import Crash, Fault, FaultyDisk, Power
 from tools.soak.scenarios import SCENARIOS, Scenario
 
 LOST, KEPT = (Power(names, "lost", random.Random(0)) for names in ("lost", "kept"))
+MANY = ("rows", "resume")
+"""Scenarios with so many operations that each at each point is for `make soak` and the long tests."""
+
+
+def marked(scenario: Scenario) -> Any:
+    return pytest.param(scenario, id=scenario.name, marks=[pytest.mark.long] if scenario.name in MANY else [])
+
+
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
 
@@ -49,7 +58,7 @@ def test_what_a_crash_leaves_behind_is_in_nobodys_way(tmp_path: Path, scenario: 
 
 
 @pytest.mark.gate
-@each_scenario
+@pytest.mark.parametrize("scenario", [marked(scenario) for scenario in SCENARIOS])
 def test_nothing_is_lost_at_any_file_operation(tmp_path: Path, scenario: Scenario) -> None:
     for at, operation in enumerate([*operations(scenario, tmp_path / "disk"), "read nothing more"]):
         for case in (*cases(at, operation), *faults.power_cuts(at)):

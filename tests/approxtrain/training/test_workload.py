@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 
 from approxtrain.errors import ConfigError
-from approxtrain.run.folder import RunFolder
-from approxtrain.training.events import Listener
-from approxtrain.training.loop import Run
 from approxtrain.training.workload import Workload
 
 
@@ -46,15 +43,11 @@ def test_a_class_without_an_image_to_validate_on_is_named(configure):
         (4, "4 broken images are left out: a0, a1, a2 …"),
     ],
 )
-def test_an_ellipsis_stands_for_something(small, configure, tmp_path, count, said):
-    warned = []
-    listener = Listener()
-    listener.warn = warned.append
-    with RunFolder.create(tmp_path / "run") as folder:
-        run = Run(configure({"name": "full"}), folder, listener)
-    run.dataset = replace(run.dataset, skipped=tuple(f"a{number}" for number in range(count)))
-    run._warn()
-    assert warned == [said]
+def test_an_ellipsis_stands_for_something(small, configure, count, said):
+    work = Workload.of(configure({"name": "full"}))
+    skipped = tuple(f"a{number}" for number in range(count))
+    work = replace(work, dataset=replace(work.dataset, skipped=skipped))
+    assert [*work.warnings("host")] == [said]
 
 
 def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
