@@ -46,7 +46,7 @@ def front(measured: Sequence[Measured], phases: Sequence[Phase], trace: Trace) -
     """From exact training to the fastest plan there is: for each time the plan that is worth the most images."""
     least = fastest(measured, phases, 0.0).time
     plans = [cheapest(measured, phases, time + 1e-9) for time in np.linspace(least, 1, POINTS)]
-    distinct = {plan.parts: plan for plan in plans if plan is not None}
+    distinct = {plan.parts: plan for plan in (*plans, Plan(tuple(phases), ())) if plan is not None}
     return [predicted(plan, trace) for plan in distinct.values()]
 
 

@@ -69,7 +69,7 @@ def schedule_tune(
     approxtrain schedule-tune resnet20-full --budget time=0.78 --out fast.toml
     approxtrain schedule-tune my.toml --budget loss=0.1 --out careful.toml --dry-run
     """
-    from approxtrain.config import load, split, with_train
+    from approxtrain.config import load, split
 
     wanted = _budget(budget)
     if out.suffix != ".toml":
@@ -80,7 +80,9 @@ def schedule_tune(
     if config.train.seeds > 1:
         raise ConfigError(f"`train.seeds` (={config.train.seeds}): one run is forked; --forks=N has several of each.")
     typer.echo("starting jax …")
-    work = forking.exact(with_train(config, epochs=min(epochs, config.train.epochs)))
+    from approxtrain.worth.short_run import shortened
+
+    work = forking.exact(shortened(config, epochs))
     options = _options(work, methods or ["pooled"])
     file = _measure(work, options, steps, forks, _folder(out, config), dry_run)
     if file is not None:

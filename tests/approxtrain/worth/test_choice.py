@@ -179,6 +179,12 @@ def test_the_front_falls_from_exact_to_the_fastest_and_each_is_held_against_fewe
     assert front.verdict(front.predicted(plan, TRACE), TRACE).startswith("worse than exact training on")
 
 
+def test_where_nothing_saves_time_the_front_is_exact_training():
+    slow = [each._replace(time=1.1) for each in MEASURED]
+    assert [each.plan for each in front.front(slow, PHASES, TRACE)] == [choice.Plan(PHASES, ())]
+    assert fastest(slow, PHASES, 0.5).time == 1
+
+
 def test_exact_forks_that_gain_nothing_are_told(layers):
     option = options_of(layers, ["pooled"])[0]
     flat = [replace(fork, losses=[1 + fork.share] * 2) for fork in forks(lambda steps: 50.0)]
