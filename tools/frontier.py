@@ -155,8 +155,9 @@ def rows() -> Iterator[tuple[str, ...]]:
     """Of the table; the first is its head."""
     yield "run", "time", "accuracy, %", "against the whole exact run", "against exact training of equal time", "seeds"
     exact = accuracies("exact4")
-    for name, arm in sorted(ARMS.items(), key=lambda item: -share_of_time(item[0]).value):
-        found, share = accuracies(name), share_of_time(name)
+    trained = [name for name in ARMS if accuracies(name)]
+    for name in sorted(trained, key=lambda name: -share_of_time(name).value):
+        arm, found, share = ARMS[name], accuracies(name), share_of_time(name)
         whole = "–" if name == "exact4" else interval(paired(found, exact), sign=True)
         equal = "–" if name.startswith("exact") else interval(paired(found, at_equal_time(name)), sign=True)
         mean = interval(paired(found, dict.fromkeys(found, 0.0)))

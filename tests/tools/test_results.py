@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from tools import pages
+from tools import frontier, pages
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "docs/measured.md").read_text("utf-8")
@@ -140,3 +140,8 @@ def test_the_speed_of_a_stream_is_what_was_measured():
     waited = max(row["data_wait_seconds"] for row in rows)
     assert "training takes {}, {} and {}, and its 60 steps".format(*trained) in page
     assert f"waited {waited:.2f} s in all" in page
+
+
+def test_the_page_of_the_frontier_is_what_is_rendered():
+    page = (ROOT / "docs/frontier.md").read_text("utf-8")
+    assert page.partition(frontier.BEGIN)[2].partition(frontier.END)[0] == frontier.page()
