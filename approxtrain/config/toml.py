@@ -35,9 +35,6 @@ RESUMABLE = (
 )
 """What may change when a run is resumed: nothing that touches its steps. (Images that moved are checked by SHA-256.)"""
 
-ONE_DEVICE = {"parallel.devices": 1, "parallel.batch_norm": "synchronised"}
-"""Of runs of earlier programs, which had no such table."""
-
 ENDLESS = ("constant", "exponential")
 """Courses of the learning rate that do not depend on the length of the run."""
 
@@ -115,9 +112,9 @@ def plain(config: Config) -> dict[str, Any]:
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
-    old, new, epochs = {**ONE_DEVICE, **dict(flat(before))}, {**ONE_DEVICE, **dict(flat(after))}, "train.epochs"
+    old, new, epochs = dict(flat(_spelled_out(before))), dict(flat(_spelled_out(after))), "train.epochs"
     # batch norm of each device by itself depends on how many there are
-    fixed = {"parallel.devices"} if new["parallel.batch_norm"] == "replica" else set()
+    fixed = {"parallel.devices"} if new.get("parallel.batch_norm") == "replica" else set()
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
         f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
@@ -139,6 +136,15 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
         )
     if problems:
         raise ConfigError(problems)
+
+
+def _spelled_out(table: dict[str, Any]) -> dict[str, Any]:
+    """A plain configuration with the keys that it lacks at their defaults: an earlier program did not know them all.
+    What this one refuses stays as it is, and differs."""
+    try:
+        return plain(Config.model_validate(table))
+    except ValidationError:
+        return table
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -36,3 +36,13 @@ def test_how_steps_are_grouped_cannot_change_on_the_way_because_the_bits_would()
     for change in ("train.chunk=2", "train.seeds_by=vmap", "schedule.dispatch=host"):
         with pytest.raises(ConfigError, match=change.partition("=")[0]):
             changed(change)
+
+
+def test_a_key_that_an_earlier_program_did_not_know_is_taken_for_its_default():
+    now = plain(load("quickstart"))
+    since = {"catch_up", "image_sizes"}
+    schedule = {key: value for key, value in now["schedule"].items() if key not in since}
+    earlier = {name: table for name, table in now.items() if name != "parallel"} | {"schedule": schedule}
+    refuse_changes(earlier, now)
+    with pytest.raises(ConfigError, match=r"schedule\.catch_up: it was False and cannot become True"):
+        refuse_changes(earlier, plain(load("quickstart", ["schedule.catch_up=true"])))
