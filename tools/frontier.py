@@ -2,7 +2,7 @@
 
 python tools/frontier.py train DIR --seeds 4   # trains what is missing in results/frontier/; kill it, and it goes on
 python tools/frontier.py time DIR              # times a step of each column, interleaved; the machine must be quiet
-python tools/frontier.py page                  # writes the table and the picture of docs/frontier.md
+python tools/frontier.py page                  # writes the table of docs/frontier.md
 
 DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 """
@@ -23,12 +23,13 @@ from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import Config, load
 from approxtrain.report.estimates import interval, paired
 from approxtrain.run import archive
+from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results/frontier"
 TIMES = RESULTS / "time.json"
-PAGE, PICTURE = ROOT / "docs/frontier.md", ROOT / "docs/frontier.png"
+PAGE = ROOT / "docs/frontier.md"
 BEGIN, END = "<!-- rendered from results/frontier/ -->\n", "<!-- end of what is rendered -->\n"
 IMAGES, HELD_OUT = 45_000, 5_000
 COMMON = (
@@ -76,8 +77,15 @@ ARMS = {
 """In the order in which they are trained for each seed."""
 
 
+def refuse_changed_files() -> None:
+    """A result names the commit that it is of."""
+    if (this_environment()["git_commit"] or "-dirty").endswith("-dirty"):
+        sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
+
+
 def train(folder: str, seeds: int) -> None:
     """What is missing, seed by seed; each run is one JSON in results/frontier/."""
+    refuse_changed_files()
     for seed in range(seeds):
         for name, arm in ARMS.items():
             target, run = RESULTS / f"{name}-seed{seed}.json", ROOT / f"runs/frontier/{name}-seed{seed}"
@@ -94,10 +102,10 @@ def train(folder: str, seeds: int) -> None:
 
 def time(folder: str, rounds: int = 20) -> None:
     """Seconds of a step of each distinct column of all arms, interleaved in one process."""
+    refuse_changed_files()
     from approxtrain import disk
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
-    from approxtrain.run.environment import this_environment
 
     benches = {arm.network: StepBench(arm.config(folder)) for arm in ARMS.values()}
     calls = {}
@@ -168,35 +176,6 @@ def page() -> str:
     return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body]) + "\n"
 
 
-def draw() -> None:
-    """Accuracy over time: exact training in grey, schedules in colour."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), dpi=150, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for number, (name, arm) in enumerate(ARMS.items()):
-        found = paired(accuracies(name), dict.fromkeys(accuracies(name), 0.0))
-        if found is None:
-            continue
-        exact = "image" not in arm.text and "{ name" in arm.schedule
-        axes.errorbar(
-            share_of_time(name).value,
-            found.mean,
-            found.half_width or 0,
-            fmt="s" if exact else "o",
-            color="0.6" if exact else f"C{number}",
-            label=arm.text,
-        )
-    axes.set(xscale="log", xlabel="time, as a share of the exact run's", ylabel="accuracy on held-out images, %")
-    axes.set_title("ResNet-20, cifar10-jpeg75, 4 epochs; intervals of the mean over seeds")
-    axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], ["0.5", "0.6", "0.7", "0.8", "0.9", "1"], minor=False)
-    axes.minorticks_off()
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(PICTURE)
-
-
 def main(arguments: Sequence[str]) -> None:
     match arguments:
         case ["train", folder, "--seeds", seeds]:
@@ -207,7 +186,6 @@ def main(arguments: Sequence[str]) -> None:
             text = PAGE.read_text("utf-8")
             before, after = text.partition(BEGIN)[0], text.partition(END)[2]
             PAGE.write_text(before + BEGIN + page() + END + after, "utf-8")
-            draw()
         case _:
             sys.exit(str(__doc__))
 
