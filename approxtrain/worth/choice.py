@@ -58,12 +58,14 @@ def measured(options: Sequence[Option], forks: Sequence[Fork]) -> list[Measured]
             f"After epoch {empty}, exact forks of all images were no better than those of half of them, so that there "
             "is nothing to measure by: give more --steps, more --forks, or more held-out images (data.holdout)."
         )
-    seeds, phases = len(forks[0].losses), len({row.epoch for row in found})
+    if not options:
+        return []
+    seeds = len(forks[0].losses)
     of = {option: [row for row in found if row.arm == option.arm.name] for option in options}
     worths = np.array([[row.worth.value for row in each if row.worth] for each in of.values()])
     errors = np.array([[_error(row.worth, seeds) for row in each if row.worth] for each in of.values()])
     # Options of one epoch are held against the same exact forks, and have an error of few seeds each: theirs is pooled.
-    pooled = np.sqrt(np.mean(np.square(errors), axis=0)) if len(options) else np.zeros(phases)
+    pooled = np.sqrt(np.mean(np.square(errors), axis=0))
     return [
         Measured(option, float(np.median([row.time for row in each])), *shrunk(values.tolist(), pooled.tolist()))
         for (option, each), values in zip(of.items(), worths, strict=True)

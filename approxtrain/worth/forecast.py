@@ -67,7 +67,7 @@ def trace(forks: Sequence[Fork], steps_per_epoch: int, end: tuple[int, float], e
     errors = np.log([max(100 - 100 * float(np.mean(fork.accuracies)), 0.01) for fork in exact])
     if len(exact) < 3:
         return None
-    (slope, level), residuals = np.polyfit(steps, errors, 1), 0.0
+    slope, level = np.polyfit(steps, errors, 1)
     residuals = errors - slope * steps - level
     freedom = len(exact) - 2
     spread = math.sqrt(float(residuals @ residuals) / freedom / float(((steps - steps.mean()) ** 2).sum()))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from approxtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
     from approxtrain.training.workload import Workload
-    from approxtrain.worth.forks import Forks
+    from approxtrain.worth.forks import Arm, ForkFile, Forks
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
 
 def exact(config: Config) -> Workload:
@@ -19,6 +24,8 @@ def exact(config: Config) -> Workload:
     from approxtrain.schedule import ScheduleConfig
     from approxtrain.training.workload import Workload
 
+    if config.train.seeds > 1:
+        raise ConfigError(f"`train.seeds` (={config.train.seeds}): one run is forked; --forks=N has several of each.")
     images = data.load(config.data)
     if judged_by_test := images.validated_on == "test" and not config.data.holdout:
         held_out = config.data.model_copy(update={"holdout": len(images.train) // 10})
@@ -27,17 +34,42 @@ def exact(config: Config) -> Workload:
     return Workload.of(config, None if judged_by_test else images)
 
 
-def tell_cost(work: Workload, kinds: int, at: list[int], steps: int, seeds: int, forked: int) -> None:
-    """What it takes, `forked` steps in forks of `steps`, and what the forks are judged by."""
-    plural = "s" if len(at) > 1 else ""
+def settings(work: Workload, arms: Sequence[Arm], checkpoints: int, steps: int, seeds: int) -> dict[str, Any]:
+    """All that a measurement depends on: the run, and its forks into `arms` and exact steps, `steps` at most an
+    epoch's, after so many of its epochs."""
+    from approxtrain.config import plain
+    from approxtrain.worth.forks import epochs_to_fork
+
+    at = epochs_to_fork(work.config.train.epochs, checkpoints)
+    schedules = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
+    return {"config": plain(work.config), "steps": steps, "seeds": seeds, "at": at, "arms": schedules}
+
+
+def measured(
+    work: Workload, arms: Sequence[Arm], settings: dict[str, Any], path: Path, *, aligned: bool = True, dry_run: bool
+) -> ForkFile | None:
+    """Train the exact run beside `path` and fork it, or go on with that; what came of it is in the file.
+
+    Of a dry run None: it only says what all of it would take.
+    """
+    from approxtrain.worth.forks import ForkFile, Forks, exact_arms, planned
+
+    every, at, steps, seeds = [*exact_arms(), *arms], settings["at"], settings["steps"], settings["seeds"]
     typer.echo(
-        f"costs     {work.total_steps:,} steps of an exact run, and {forked:,} in forks of {steps} steps: {kinds} "
-        f"kinds × {seeds} seeds after epoch{plural} {', '.join(map(str, at))}"
+        f"costs     {work.total_steps:,} steps of an exact run, and {planned(every, at, steps, seeds):,} in forks of "
+        f"{steps} steps: {len(every)} kinds × {seeds} seeds after epoch{'s' if len(at) > 1 else ''} "
+        f"{', '.join(map(str, at))}"
     )
     typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
+    if dry_run:
+        return None
+    file = ForkFile(path, settings)
+    summary = _train(work, path.parent / "exact", Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned))
+    file.write(exact_accuracy=100 * summary["final_accuracy"])
+    return file
 
 
-def train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:
+def _train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:
     """Train, or go on with, the exact run in the folder `path`, and fork it; the run's summary."""
     from approxtrain.run.folder import CONFIG, RunFolder
     from approxtrain.training.trackers import Several

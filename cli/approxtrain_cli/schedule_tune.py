@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -38,7 +40,6 @@ Methods = Annotated[
 Epochs = Annotated[int, typer.Option("--epochs", min=2, help="Of the exact run that is forked; at most the config's.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 60.")]
 Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
 
 class Budget(NamedTuple):
@@ -56,7 +57,7 @@ def schedule_tune(
     epochs: Epochs = 4,
     steps: Steps = None,
     forks: Forked = 3,
-    dry_run: DryRun = False,
+    dry_run: forking.DryRun = False,
 ) -> None:
     """Find a schedule for a budget of time or of accuracy, and write it with what to expect of it.
 
@@ -73,18 +74,19 @@ def schedule_tune(
 
     wanted = _budget(budget)
     if out.suffix != ".toml":
-        raise ConfigError(f"--out: {out.name!r} must end in .toml; the picture and the measurements get its stem.")
+        raise ConfigError(f"--out: {out.name!r} must end in .toml; the picture gets its stem.")
     if out.exists() and not dry_run:
         raise ConfigError(f"`{out}` is there already: choose another name, or take it away.")
     config = load(*split(arguments or []))
-    if config.train.seeds > 1:
-        raise ConfigError(f"`train.seeds` (={config.train.seeds}): one run is forked; --forks=N has several of each.")
     typer.echo("starting jax …")
     from approxtrain.worth.short_run import shortened
 
     work = forking.exact(shortened(config, epochs))
     options = _options(work, methods or ["pooled"])
-    file = _measure(work, options, steps, forks, _folder(out, config), dry_run)
+    arms = [option.arm for option in options]
+    settings = forking.settings(work, arms, 3, steps or min(60, work.steps_per_epoch), forks)
+    path = _folder(out, work, settings) / "tune.json"
+    file = forking.measured(work, arms, settings, path, aligned=False, dry_run=dry_run)
     if file is not None:
         _conclude(config, work, options, file, wanted, out)
 
@@ -105,10 +107,6 @@ def _budget(text: str) -> Budget:
     )
 
 
-def _folder(out: Path, config: Config) -> Path:
-    return out.parent / f"tune-{config.model.name}"
-
-
 def _options(work: Workload, methods: list[str]) -> list[Option]:
     from approxtrain.worth.options import options_of
     from approxtrain_kernels.methods import all_methods
@@ -119,24 +117,10 @@ def _options(work: Workload, methods: list[str]) -> list[Option]:
     return options_of(work.model.layers, methods)
 
 
-def _measure(
-    work: Workload, options: list[Option], steps: int | None, seeds: int, folder: Path, dry_run: bool
-) -> ForkFile | None:
-    from approxtrain.config import plain
-    from approxtrain.worth.forks import ForkFile, Forks, epochs_to_fork, exact_arms, planned
-
-    taken = min(60, work.steps_per_epoch) if steps is None else steps
-    at = epochs_to_fork(work.config.train.epochs, 3)
-    arms = [*exact_arms(), *(option.arm for option in options)]
-    forking.tell_cost(work, len(arms), at, taken, seeds, planned(arms, at, taken, seeds))
-    if dry_run:
-        return None
-    settings: dict[str, Any] = {"config": plain(work.config), "steps": taken, "seeds": seeds, "at": at}
-    settings["options"] = [option.name for option in options]
-    file = ForkFile(folder / "tune.json", settings)
-    summary = forking.train(work, folder / "exact", Forks(arms, at, taken, seeds, file, typer.echo, aligned=False))
-    file.write(exact_accuracy=100 * summary["final_accuracy"])
-    return file
+def _folder(out: Path, work: Workload, settings: dict[str, Any]) -> Path:
+    """Of the measurements: beside the file, one for each network and setting, whatever the budget."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return out.parent / f"tune-{work.model.name}-{digest[:8]}"
 
 
 def _conclude(config: Config, work: Workload, options: list[Option], file: ForkFile, budget: Budget, out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from approxtrain.config import Config
-    from approxtrain.training.workload import Workload
     from approxtrain.worth.alignment import Alignment
     from approxtrain.worth.forks import Arm, ForkFile
     from approxtrain.worth.shares import Row
@@ -31,7 +30,6 @@ At = Annotated[int, typer.Option("--checkpoints", min=1, help="After how many ep
 Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 200.")]
 Forked = Annotated[int, typer.Option("--forks", min=1, help="Forks of each kind, with seeds of their own.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the exact run, the forks and the picture.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
 
 def worth(
@@ -41,7 +39,7 @@ def worth(
     steps: Steps = None,
     forks: Forked = 3,
     out: Out = None,
-    dry_run: DryRun = False,
+    dry_run: forking.DryRun = False,
 ) -> None:
     """Measure how many images of exact training the steps of a schedule replace.
 
@@ -57,26 +55,11 @@ def worth(
     typer.echo("starting jax …")
     work = forking.exact(configs[0])
     arms = _arms(configs, methods or [])
-    _measure(work, arms, checkpoints, steps, forks, out or Path("runs") / f"worth-{work.model.name}", dry_run)
-
-
-def _measure(
-    work: Workload, arms: list[Arm], checkpoints: int, steps: int | None, seeds: int, out: Path, dry_run: bool
-) -> None:
-    from approxtrain.config import plain
-    from approxtrain.worth.forks import ForkFile, Forks, epochs_to_fork, exact_arms, planned
-
-    config = work.config
-    taken = min(200, work.steps_per_epoch) if steps is None else steps
-    at, every = epochs_to_fork(config.train.epochs, checkpoints), [*exact_arms(), *arms]
-    forking.tell_cost(work, len(every), at, taken, seeds, planned(every, at, taken, seeds))
-    if dry_run:
-        return
-    settings: dict[str, Any] = {"config": plain(config), "steps": taken, "seeds": seeds, "at": at}
-    settings["arms"] = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
-    file = ForkFile(out / "worth.json", settings)
-    forking.train(work, out / "exact", Forks(every, at, taken, seeds, file, typer.echo))
-    _conclude(config, file, out)
+    settings = forking.settings(work, arms, checkpoints, steps or min(200, work.steps_per_epoch), forks)
+    folder = out or Path("runs") / f"worth-{work.model.name}"
+    file = forking.measured(work, arms, settings, folder / "worth.json", dry_run=dry_run)
+    if file is not None:
+        _conclude(work.config, file, folder)
 
 
 def _conclude(config: Config, file: ForkFile, out: Path) -> None:
@@ -134,8 +117,6 @@ def _configs(arguments: list[str]) -> list[Config]:
                 f"`{source}` differs from `{sources[0]}` in [{differing[0]}], and all forks are of one run: give "
                 "configurations that differ in their schedule alone, or overrides that make them equal."
             )
-    if first.train.seeds > 1:
-        raise ConfigError(f"`train.seeds` (={first.train.seeds}): one run is forked; --forks=N has several of each.")
     return configs
 
 
