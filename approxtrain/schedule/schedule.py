@@ -86,7 +86,8 @@ class Schedule:
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
         stamps, problems = resolve(config, layers, steps_per_epoch, epochs)
-        windows, wrong = windows_of(config.image_sizes, Calendar(steps_per_epoch, epochs)) if not problems else ([], [])
+        known = epochs is not None or not config.knows_its_end
+        windows, wrong = windows_of(config.image_sizes, Calendar(steps_per_epoch, epochs)) if known else ([], [])
         if problems := problems + wrong:
             raise ConfigError(problems)
         try:

@@ -94,6 +94,12 @@ class Workload:
         for stamp in stamps:
             if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
                 yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."
+        for first, size in zip((first for first, _ in self.schedule.phases), self.schedule.sizes, strict=True):
+            if size is not None and first >= self.total_steps:
+                yield (
+                    f"schedule.image_sizes: images of {size} pixels are never used: their first step would be {first}, "
+                    f"of {self.total_steps} from 0."
+                )
         if isinstance(schedule.until_epoch, int) and schedule.until_epoch > epochs:
             yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
 

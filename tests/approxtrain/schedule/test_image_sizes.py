@@ -88,6 +88,13 @@ def test_parts_that_meet_or_are_empty_are_told(sizes, says):
         schedule({"image_sizes": sizes})
 
 
+def test_what_is_wrong_with_rules_and_sizes_is_told_at_once():
+    rules = [{"method": "zero", "layers": [99]}]
+    with pytest.raises(ConfigError) as raised:
+        schedule({"rules": rules, "image_sizes": [{"size": 16, "epochs": {"from": 5, "to": 4}}]})
+    assert len(raised.value.problems) == 2
+
+
 def test_a_network_that_needs_one_size_is_told_in_words():
     flat = Model("linear", "", "tests.networks:Linear", image_shape=(8, 8, 3))
     with pytest.raises(ConfigError, match=r"cannot be called on an image of 4×4.*pools over all positions"):

@@ -58,5 +58,9 @@ def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
         "schedule.until_epoch=4 is never reached: the run has 3 epochs.",
         "train.chunk=3 has no effect: under host dispatch, steps of different columns are different programs.",
     ]
+    sized = configure({"image_sizes": [{"size": 16, "epochs": {"from": 4}}]})
+    assert Workload.of(sized).without_effect("switch") == [
+        "schedule.image_sizes: images of 16 pixels are never used: their first step would be 18, of 18 from 0.",
+    ]
     fitting = configure({"rules": [{"method": "approx"}], "until_epoch": 3}, chunk=3)
     assert Workload.of(fitting).without_effect("switch") == []
