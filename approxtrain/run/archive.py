@@ -21,7 +21,7 @@ from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.errors import CheckpointError, ConfigError
-from approxtrain.run import checkpoint, divergence, record
+from approxtrain.run import divergence, facts, record
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
 KIND, SCHEMA = "approxtrain run", 1
@@ -130,7 +130,8 @@ def of_folder(path: Path) -> list[Archive]:
     rows, timing = _rows(path / record.METRICS), _rows(path / record.TIMING, record.TIMING)
     summary = _summary(path, config, rows)
     nothing = {"data": {}, "trajectory": UNKNOWN, "environment": {}}
-    known = summary or checkpoint.latest_meta(path / CHECKPOINTS) or nothing
+    saved = None if summary else facts.latest(path / CHECKPOINTS)
+    known = summary or (saved and saved._asdict()) or nothing
     done = max((row["epoch"] for row in rows if row["kind"] == "train"), default=0)
     status, message = _status(summary, divergence.noted(path), done, config.train.epochs)
     archives = []

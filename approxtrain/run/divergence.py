@@ -22,10 +22,13 @@ def noted(folder: Path) -> dict[str, Any] | None:
     """Where and how the run diverged; None where it did not."""
     path = folder / DIVERGED
     try:
-        return json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict) or type(found.get("step")) is not int or "loss" not in found:
+            raise ValueError("it names no step and no loss")
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"`{path}` cannot be read: {error}. Remove it, and go on with the run.") from None
 
 

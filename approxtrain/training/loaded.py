@@ -26,6 +26,7 @@ from approxtrain.models import Model
 from approxtrain.models.forward import forward
 from approxtrain.models.target import in_own_code
 from approxtrain.run import checkpoint
+from approxtrain.run.facts import latest, of_meta
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
 from approxtrain.training import saving
 
@@ -109,10 +110,11 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
     seeds = config.train.all_seeds
     if seed is not None and seed not in seeds:
         raise ConfigError(f"the run has the seeds {seeds.start} to {seeds.stop - 1}, and not {seed}.")
-    latest = checkpoint.latest_meta(path / CHECKPOINTS)
-    best = latest["best"]["step"] if which == "best" and latest and latest["best"] else None
+    newest = latest(path / CHECKPOINTS)
+    best = newest.best["step"] if which == "best" and newest and newest.best else None
     arrays, meta = checkpoint.load_arrays(path / CHECKPOINTS, best)
-    images, place = meta["images"], 0 if seed is None else seeds.index(seed)
+    facts, _ = of_meta(meta, path / CHECKPOINTS)
+    images, place = facts.images, 0 if seed is None else seeds.index(seed)
     weights = "average/" if config.train.average else "params/"
     of_network = {
         name.removeprefix(prefix): array[place]
@@ -120,17 +122,18 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    saving.find_own_code(meta)
+    saving.find_own_code(facts)
     warnings = []
-    if changed := saving.changed_network(meta, {"origins": saving.origins_of(config, ("model",))}):
+    if changed := saving.changed_network(facts, config.model.target, saving.origins_of(config, ("model",))):
         warnings.append(f"The source of {changed} has changed since the network was trained: it may compute otherwise.")
+    height, width, channels = images["image_shape"]
     run = LoadedRun(
         folder=path,
         config=config,
         step=int(arrays["step"]),
-        data=meta["data"],
+        data=facts.data,
         class_names=tuple(images["classes"]),
-        image_shape=tuple(images["image_shape"]),
+        image_shape=(height, width, channels),
         mean=np.asarray(images["mean"], np.float32),
         std=np.asarray(images["std"], np.float32),
         arrays=of_network,

@@ -21,8 +21,8 @@ from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.data import Dataset
 from approxtrain.errors import DivergedError, InterruptedRun
-from approxtrain.run import archive, checkpoint, curves, divergence, record
-from approxtrain.run.environment import this_environment
+from approxtrain.run import curves, divergence, record
+from approxtrain.run.facts import latest
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
 from approxtrain.training import saving
@@ -49,7 +49,7 @@ class Run:
     def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
         self.config, self.folder = config, folder
         self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path, listener.warn))
-        saving.find_own_code(checkpoint.latest_meta(folder.checkpoints))
+        saving.find_own_code(latest(folder.checkpoints))
         work = Workload.of(config, dataset)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
@@ -59,11 +59,7 @@ class Run:
         self.evaluate = Evaluator(self.task, self.feed.validation)
         self.places = places(self.initial)
         self._follow(work, config.schedule.dispatch)
-        mean, std = (np.asarray(of_channels).tolist() for of_channels in self.feed.statistics)
-        shape = list(self.dataset.image_shape)
-        images = {"classes": list(self.dataset.class_names), "image_shape": shape, "mean": mean, "std": std}
-        facts = (configuration.plain(config), work.data, this_environment(), archive.TRAJECTORY, images)
-        self.facts = saving.Facts(*facts, origins=saving.origins_of(config))
+        self.facts = saving.facts_of(config, work, self.feed.statistics)
         self.step_seconds: list[float] = []
 
     def _follow(self, work: Workload, mode: str, compile_seconds: float = 0.0) -> None:

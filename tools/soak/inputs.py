@@ -19,7 +19,7 @@ from typing import Any
 
 from approxtrain import config
 from approxtrain.data import array_files, cifar, cifar_layouts, files, store
-from approxtrain.run import archive, checkpoint, record
+from approxtrain.run import archive, checkpoint, facts, record
 from tools.soak import samples
 from tools.soak.scenarios import state
 
@@ -156,7 +156,7 @@ def _checkpoint(folder: Path, content: bytes) -> None:
     """The content of meta.json, or of arrays.npz; both are vouched for again, as by one who means harm."""
     place = folder / "checkpoints/step-00000001"
     if not place.is_dir():
-        checkpoint.save(folder / "checkpoints", 1, state(1), {"rows": [1, [0, ""], [0, ""]]})
+        checkpoint.save(folder / "checkpoints", 1, state(1), facts.to_meta(samples.FACTS, samples.ROWS))
         (place / "kept").write_bytes((place / "arrays.npz").read_bytes())
     arrays = (place / "kept").read_bytes()
     try:
@@ -172,7 +172,8 @@ def _checkpoint(folder: Path, content: bytes) -> None:
     _write(place / "meta.json", content)
     checkpoint.latest_meta(folder / "checkpoints")
     samples.ours(lambda: checkpoint.load_latest(folder / "checkpoints", state(0)))
-    checkpoint.load_arrays(folder / "checkpoints")
+    _, meta = checkpoint.load_arrays(folder / "checkpoints")
+    facts.of_meta(meta, folder / "checkpoints")
 
 
 def _run(name: str) -> Callable[[Path, bytes], object]:

@@ -20,7 +20,7 @@ from approxtrain import config
 from approxtrain.data import store
 from approxtrain.errors import ApproxtrainError
 from approxtrain.run import archive as archives
-from approxtrain.run import checkpoint
+from approxtrain.run import checkpoint, facts, record, row_file
 from tools.soak import scenarios
 
 RULE = '{layers=[2], steps={start=0, stop=10, every=2}, method="zero"}'
@@ -133,6 +133,20 @@ def manifest() -> list[bytes]:
         return [next(Path(folder).glob("mine/*/manifest.json")).read_bytes()]
 
 
+ROWS = record.Written(1, row_file.Vouched(0, ""), row_file.Vouched(2, "0" * 64))
+FACTS = facts.Facts(
+    config={"train": {"epochs": 2}, "model": {"name": "cnn2"}},
+    data={"name": "pictures", "sha256": "0" * 64},
+    environment={"processor": "some", "cpu_count": 2},
+    trajectory=1,
+    images={"classes": ["a", "b"], "image_shape": [4, 4, 3], "mean": [1, 2.5, 3.0], "std": [1.0, 1.0, 1.0]},
+    chunk=8,
+    best={"step": 1, "accuracy": 0.5, "loss": None},
+    origins={"model.target": {"sha256": "1" * 64}},
+)
+"""What a checkpoint says of its run."""
+
+
 def arrays() -> list[bytes]:
     return [_checkpoint()["arrays.npz"]]
 
@@ -151,7 +165,7 @@ def meta(content: bytes) -> dict[str, Any]:
 @functools.cache
 def _checkpoint() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        path = checkpoint.save(Path(folder), 1, scenarios.state(1), {"rows": [1, [0, ""], [0, ""]]})
+        path = checkpoint.save(Path(folder), 1, scenarios.state(1), facts.to_meta(FACTS, ROWS))
         return {file.name: file.read_bytes() for file in path.iterdir()}
 
 

@@ -20,7 +20,7 @@ from approxtrain.models.forward import forward
 from approxtrain.run import checkpoint, record
 from approxtrain.run.environment import this_environment
 from approxtrain.run.folder import RunFolder
-from approxtrain.training import evaluate, loop, saving
+from approxtrain.training import evaluate, saving
 from approxtrain.training.batch import plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -230,9 +230,9 @@ def test_a_configuration_that_was_edited_is_refused_on_resume(tmp_path, small, c
 @pytest.mark.gate
 def test_a_run_that_was_begun_on_another_machine_goes_on_with_a_warning(tmp_path, small, configure, monkeypatch):
     here = this_environment()
-    monkeypatch.setattr(loop, "this_environment", lambda: here | {"processor": "another one"})
+    monkeypatch.setattr(saving, "this_environment", lambda: here | {"processor": "another one"})
     start(tmp_path / "run", configure({"name": "full"}, epochs=1))
-    monkeypatch.setattr(loop, "this_environment", lambda: here)
+    monkeypatch.setattr(saving, "this_environment", lambda: here)
     note = Note()
     resume(tmp_path / "run", configure({"name": "full"}, epochs=2), note)
     assert ["processor differ" in line for line in note.warnings] == [True]

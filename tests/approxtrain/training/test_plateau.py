@@ -13,7 +13,7 @@ from approxtrain.training import loop
 from approxtrain.training.evaluate import Evaluation
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
-from approxtrain.training.saving import Facts
+from tools.soak.samples import FACTS
 
 RULES = {"rules": [{"method": "zero", "layers": [2], "steps": {"every": 2}}]}
 ACCURACIES = [0.2, 0.4, 0.4, 0.3, 0.5, 0.5]  # after each epoch; two in a row without a better one after the fourth
@@ -84,7 +84,7 @@ def test_a_run_is_exact_from_its_plateau_on_and_as_one_that_knew_it_before(confi
 
 
 def test_a_plateau_is_so_many_validations_without_a_better_one_and_is_found_once():
-    facts = Facts({}, {}, {}, 1, {})
+    facts = FACTS._replace(best=None)
     assert not facts.on_a_plateau(6, 1, 6)  # nothing was validated
     facts = facts.after_validation(6, 0.5, 1.0)
     assert [facts.on_a_plateau(step, 2, 6) for step in (6, 12, 18, 24)] == [False, False, True, True]

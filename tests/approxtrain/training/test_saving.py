@@ -11,9 +11,11 @@ import numpy as np
 
 from approxtrain.run import curves, record, summary
 from approxtrain.run.environment import BITS_DEPEND_ON
+from approxtrain.run.facts import Best
 from approxtrain.run.folder import RunFolder
 from approxtrain.training import saving
 from approxtrain.training.events import Listener
+from tools.soak.samples import FACTS
 
 
 class State(NamedTuple):
@@ -21,8 +23,7 @@ class State(NamedTuple):
 
 
 def test_a_run_goes_on_with_the_steps_a_call_that_it_decided_on(tmp_path: Path) -> None:
-    images = {"name": "pictures", "sha256": "0" * 64}
-    begun = saving.Facts({"train": {"epochs": 2}}, images, dict.fromkeys(BITS_DEPEND_ON, ""), trajectory=1, images={})
+    begun = FACTS._replace(environment=dict.fromkeys(BITS_DEPEND_ON, ""), chunk=None, best=None, origins=None)
     with RunFolder.create(tmp_path / "run") as folder, record.Record(folder.path) as rows:
         saving.save(folder, State(np.int32(3)), begun._replace(chunk=8), rows)
         state, facts, written = saving.restore(folder, State(np.int32(0)), begun, Listener())
@@ -33,7 +34,7 @@ def test_of_equal_accuracies_the_one_with_less_loss_is_the_best_for_checkpoint_s
     nothing = math.nan
     validations = [(1, 0.5, 2.0), (2, 0.7, nothing), (3, 0.7, 1.5), (4, 0.7, 0.9), (5, 0.7, 0.9), (6, 0.6, 0.1)]
     for first in range(5):
-        facts = saving.Facts({}, {}, {}, trajectory=1, images={})
+        facts = FACTS._replace(best=None)
         rows: list[dict] = [{"kind": "train", "loss": 1.0}]
         for epoch, accuracy, loss in validations[first:]:
             facts = facts.after_validation(10 * epoch, accuracy, loss)
@@ -49,6 +50,6 @@ def test_of_equal_accuracies_the_one_with_less_loss_is_the_best_for_checkpoint_s
 
 
 def test_of_a_checkpoint_of_an_earlier_program_the_first_of_equal_accuracies_stays():
-    known = {"step": 10, "accuracy": 0.7}
-    facts = saving.Facts({}, {}, {}, trajectory=1, images={}, best=known)
+    known: Best = {"step": 10, "accuracy": 0.7}
+    facts = FACTS._replace(best=known)
     assert facts.after_validation(20, 0.7, 0.1).best == known
