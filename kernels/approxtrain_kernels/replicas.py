@@ -44,6 +44,14 @@ def whole_batch(shape: ConvShape) -> int:
     return shape.batch * (replicas.number if replicas else 1)
 
 
+def first_image(shape: ConvShape) -> jax.Array | int:
+    """The number that one's own first image has in the whole batch."""
+    from jax import lax
+
+    replicas = _REPLICAS.get()
+    return 0 if replicas is None else lax.axis_index(replicas.axis) * shape.batch
+
+
 def own_part(array: jax.Array, axis: int = 0) -> jax.Array:
     """Of an array over the images of all replicas, which lie along `axis`, what is of one's own images.
 

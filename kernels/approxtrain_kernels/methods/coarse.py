@@ -61,21 +61,23 @@ class Coarse(Method):
         return {} if self.coarser(shape) else {"every device": grid}
 
     def keep(self, x, *, shape, key):
-        return _means(x, self.r)
+        from approxtrain_kernels import blocks
+
+        return blocks.means(x, self.r)
 
     def gradients(self, kept, w, dy, *, shape, key):
-        from approxtrain_kernels import dense
+        from approxtrain_kernels import blocks, dense
 
-        dy_means, coarse = _means(dy, self.r), self.coarser(shape)
+        dy_means, coarse = blocks.means(dy, self.r), self.coarser(shape)
         if coarse is None:
-            x, smooth = (_copies(means, self.r, size) for means, size in ((kept, shape.x_shape), (dy_means, dy.shape)))
-            dx = _means(dense.dgrad(smooth, w, shape), self.r)
-            return _copies(dx, self.r, shape.x_shape), dense.wgrad(x, smooth, shape)
+            x, smooth = blocks.copies(kept, self.r, shape.x_shape), blocks.copies(dy_means, self.r, dy.shape)
+            dx = blocks.means(dense.dgrad(smooth, w, shape), self.r)
+            return blocks.copies(dx, self.r, shape.x_shape), dense.wgrad(x, smooth, shape)
         rows, columns = (self.spread(shape.kernel_size[i], shape.padding[i], coarse.padding[i]) for i in (0, 1))
         galerkin = _product("Ii,Jj,ijab->IJab", rows, columns, w)
         dx = dense.dgrad(dy_means, galerkin, coarse)
         dw = _product("Ii,Jj,IJab->ijab", rows, columns, dense.wgrad(kept, dy_means, coarse))
-        return _copies(dx, self.r, shape.x_shape), self.r**2 * dw
+        return blocks.copies(dx, self.r, shape.x_shape), self.r**2 * dw
 
     def spread(self, taps, padding, coarse_padding):
         """M `[coarse taps, taps]` of one axis."""
@@ -89,50 +91,14 @@ class Coarse(Method):
         return share
 
     def oracle(self, x, dy, shape, key=None):
-        from approxtrain_kernels import exact
+        from approxtrain_kernels import blocks, exact
 
-        return exact.wgrad(self.projected(x), self.projected(dy), shape)
+        return exact.wgrad(blocks.projected(x, self.r), blocks.projected(dy, self.r), shape)
 
     def dgrad_oracle(self, x, w, dy, shape, key=None):
-        from approxtrain_kernels import exact
+        from approxtrain_kernels import blocks, exact
 
-        return self.projected(exact.dgrad(self.projected(dy), w, shape))
-
-    def projected(self, image):
-        """A of an image, in float64."""
-        import numpy as np
-
-        smooth = image.astype(np.float64)
-        _, height, width, _ = image.shape
-        for top in range(0, height, self.r):
-            for left in range(0, width, self.r):
-                block = np.s_[:, top : top + self.r, left : left + self.r]
-                smooth[block] = smooth[block].mean((1, 2), keepdims=True)
-        return smooth
-
-
-def _means(image, r):
-    """R: `[N, H, W, C]` → `[N, ⌈H / r⌉, ⌈W / r⌉, C]`."""
-    import jax.numpy as jnp
-
-    from approxtrain_kernels.precision import wide
-
-    n, height, width, channels = image.shape
-    rows, columns = -(-height // r), -(-width // r)
-    whole = jnp.pad(wide(image), ((0, 0), (0, rows * r - height), (0, columns * r - width), (0, 0)))
-    # slices in place of a reduction, which XLA's CPU backend does not turn into vector code
-    down = sum((whole[:, a::r] for a in range(1, r)), whole[:, ::r])
-    sums = sum((down[:, :, b::r] for b in range(1, r)), down[:, :, ::r])
-    counts = [jnp.minimum(r, size - r * jnp.arange(count)) for size, count in ((height, rows), (width, columns))]
-    return (sums / (counts[0][:, None] * counts[1])[..., None]).astype(image.dtype).reshape(n, rows, columns, channels)
-
-
-def _copies(means, r, size):
-    """P: as large as `size` `[N, H, W, C]`."""
-    import jax.numpy as jnp
-
-    _, height, width, _ = size
-    return jnp.repeat(jnp.repeat(means, r, 1), r, 2)[:, :height, :width]
+        return blocks.projected(exact.dgrad(blocks.projected(dy, self.r), w, shape), self.r)
 
 
 def _product(subscripts, rows, columns, kernel):
