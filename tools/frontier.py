@@ -2,13 +2,14 @@
 
 python tools/frontier.py train DIR --seeds 4   # trains what is missing in results/frontier/; kill it, and it goes on
 python tools/frontier.py time DIR              # times a step of each column, interleaved; the machine must be quiet
-python tools/frontier.py page                  # writes the table of docs/frontier.md
+python tools/frontier.py page                  # writes the table and the picture of docs/frontier.md
 
 DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import numpy as np
 
 from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import Config, load
-from approxtrain.report.estimates import interval, paired
+from approxtrain.report.estimates import estimate, interval, paired
 from approxtrain.run import archive
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
@@ -29,7 +30,7 @@ from approxtrain.schedule import Schedule
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results/frontier"
 TIMES = RESULTS / "time.json"
-PAGE = ROOT / "docs/frontier.md"
+PAGE, PICTURE = ROOT / "docs/frontier.md", ROOT / "docs/frontier.png"
 BEGIN, END = "<!-- rendered from results/frontier/ -->\n", "<!-- end of what is rendered -->\n"
 IMAGES, HELD_OUT = 45_000, 5_000
 COMMON = (
@@ -39,6 +40,8 @@ COMMON = (
 """Adam whose rate falls linearly to zero over the run, whatever its length: the same shape for every arm."""
 PREFIX = '{ method = "skip", layers = { start = 1, stop = 7 }, steps = { start = 1, every = 2 }'
 POOLED = '{ method = "pooled", layers = { start = 2 }'
+CORRECTED = '{ method = "corrected", layers = { start = 2 }'
+SMALL = 'image_sizes = [{ size = 24, epochs = { to = "50%" } }]'
 MOST = 'epochs = { from = "3%", to = "80%" }'
 
 
@@ -62,16 +65,19 @@ class Arm(NamedTuple):
 ARMS = {
     "exact4": Arm("exact"),
     "exact3": Arm("exact, 3 epochs", epochs=3),
+    "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
+    "prefix80": Arm("the prefix from 3 to 80 %", schedule=f"{{ frozen_prefix = true, rules = [{PREFIX}, {MOST} }}] }}"),
+    "both": Arm(
+        "the prefix from 3 to 80 %, and images of 24 pixels",
+        schedule=f"{{ frozen_prefix = true, {SMALL}, rules = [{PREFIX}, {MOST} }}] }}",
+    ),
+    "exact2": Arm("exact, 2 epochs", epochs=2),
+    "corrected": Arm("corrected, layers 2 to 19", schedule=f"{{ rules = [{CORRECTED} }}] }}"),
+    "pooled": Arm("pooled, layers 2 to 19", schedule=f"{{ rules = [{POOLED} }}] }}"),
     "prefix": Arm(
         "frozen prefix, layers 1 to 7 at every second step",
         schedule=f"{{ frozen_prefix = true, rules = [{PREFIX} }}] }}",
     ),
-    "pooled": Arm("pooled, layers 2 to 19", schedule=f"{{ rules = [{POOLED} }}] }}"),
-    "size24": Arm(
-        "images of 24 pixels, the first half", schedule='{ image_sizes = [{ size = 24, epochs = { to = "50%" } }] }'
-    ),
-    "prefix80": Arm("the prefix from 3 to 80 %", schedule=f"{{ frozen_prefix = true, rules = [{PREFIX}, {MOST} }}] }}"),
-    "exact2": Arm("exact, 2 epochs", epochs=2),
     "resnet14": Arm("exact ResNet-14", network="resnet14"),
 }
 """In the order in which they are trained for each seed."""
@@ -130,15 +136,18 @@ def columns_of(arm: Arm, schedule: Schedule) -> dict[str, Schedule]:
 
 
 @cache
-def share_of_time(name: str) -> Ratio:
-    """Of the exact run's, by the time of a step of each column and how often the run has it."""
+def share_of_time(name: str) -> Ratio | None:
+    """Of the exact run's, by the time of a step of each column and how often the run has it; None where one was not
+    timed."""
     seconds = {key: np.asarray(value) for key, value in json.loads(TIMES.read_text("utf-8"))["seconds"].items()}
     arm, steps = ARMS[name], IMAGES // 128
     model = arm.config().model.network()
     schedule = Schedule.from_config(arm.config().schedule, model.layers, steps, arm.epochs)
     visits = schedule.column_visits(0, steps * arm.epochs)
-    of_column = zip(columns_of(arm, schedule), visits.tolist(), strict=True)
-    run = sum((count * seconds[key] for key, count in of_column), np.zeros(1))
+    of_column = dict(zip(columns_of(arm, schedule), visits.tolist(), strict=True))
+    if of_column.keys() - seconds.keys():
+        return None
+    run = sum((count * seconds[key] for key, count in of_column.items()), np.zeros(1))
     exact = steps * ARMS["exact4"].epochs * seconds["resnet20, full 19"]
     return ratio(Times(tuple(run)), Times(tuple(exact)))
 
@@ -153,7 +162,9 @@ def at_equal_time(name: str) -> dict[int, float]:
     """Seed → accuracy of exact training whose epochs take as long as this arm: between its runs of 2, 3 and 4 epochs,
     linear in the logarithm of the epochs."""
     runs = {ARMS[key].epochs: accuracies(key) for key in ("exact2", "exact3", "exact4")}
-    epochs = np.log(4 * share_of_time(name).value)
+    share = share_of_time(name)
+    assert share
+    epochs = np.log(4 * share.value)
     seeds = set.intersection(*(set(each) for each in runs.values()))
     ends = sorted(runs)
     return {seed: float(np.interp(epochs, np.log(ends), [runs[n][seed] for n in ends])) for seed in seeds}
@@ -163,17 +174,50 @@ def rows() -> Iterator[tuple[str, ...]]:
     """Of the table; the first is its head."""
     yield "run", "time", "accuracy, %", "against the whole exact run", "against exact training of equal time", "seeds"
     exact = accuracies("exact4")
-    for name in sorted(ARMS, key=lambda name: -share_of_time(name).value):
-        arm, found, share = ARMS[name], accuracies(name), share_of_time(name)
+    shares = {name: share_of_time(name) for name in ARMS}
+    for name, share in sorted(shares.items(), key=lambda item: -item[1].value if item[1] else 0.0):
+        arm, found = ARMS[name], accuracies(name)
+        time = f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})" if share else "–"
         whole = "–" if name == "exact4" else interval(paired(found, exact), sign=True)
-        equal = "–" if name.startswith("exact") else interval(paired(found, at_equal_time(name)), sign=True)
+        compared = share and not name.startswith("exact")
+        equal = interval(paired(found, at_equal_time(name)), sign=True) if compared else "–"
         mean = interval(paired(found, dict.fromkeys(found, 0.0)))
-        yield arm.text, f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})", mean, whole, equal, str(len(found))
+        yield arm.text, time, mean, whole, equal, str(len(found))
 
 
 def page() -> str:
     head, *body = (f"| {' | '.join(row)} |" for row in rows())
     return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body]) + "\n"
+
+
+def draw() -> bytes:
+    """Accuracy over the share of the exact run's time, a PNG: exact training in grey, schedules in colour, with their
+    95 % intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), dpi=150, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    known = {name: estimate(list(accuracies(name).values())) for name in ARMS}
+    shares = {name: share_of_time(name) for name in ARMS}
+    points = {name: (share.value, found) for name, share in shares.items() if share and (found := known[name])}
+    exact = sorted(point for name, point in points.items() if name.startswith("exact"))
+    axes.plot([time for time, _ in exact], [found.mean for _, found in exact], color="0.6", linewidth=1)
+    for number, (name, (time, found)) in enumerate(points.items()):
+        arm, full = ARMS[name], ARMS[name].schedule == Arm("").schedule
+        colour, marker = "#808080" if full else f"C{number}", "o" if arm.network == "resnet20" else "s"
+        label, half = f"exact, {arm.network}" if full else arm.text, found.half_width or 0.0
+        axes.errorbar(time, found.mean, half, color=colour, marker=marker, linestyle="", elinewidth=1, label=label)
+    axes.set(xlabel="share of the whole exact run's time", ylabel="accuracy on held-out images, %", xscale="log")
+    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    axes.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    labels = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    axes.legend(labels.values(), labels.keys(), frameon=False, fontsize="small", loc="lower right")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -186,6 +230,7 @@ def main(arguments: Sequence[str]) -> None:
             text = PAGE.read_text("utf-8")
             before, after = text.partition(BEGIN)[0], text.partition(END)[2]
             PAGE.write_text(before + BEGIN + page() + END + after, "utf-8")
+            PICTURE.write_bytes(draw())
         case _:
             sys.exit(str(__doc__))
 

@@ -1,0 +1,54 @@
+"""The page of the frontier, of accuracies that are made up: what is compared to what, and the picture."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from approxtrain.bench.timing import Ratio
+from tools import frontier
+
+MADE_UP = {
+    "exact4": {0: 70.0, 1: 71.0},
+    "exact3": {0: 66.0, 1: 68.0},
+    "exact2": {0: 60.0, 1: 61.0},
+    "size24": {0: 69.0, 1: 71.0},
+}
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    share = {"exact4": 1.0, "exact3": 0.75, "exact2": 0.5, "size24": 3.5 / 4}
+    monkeypatch.setattr(frontier, "accuracies", lambda name: MADE_UP.get(name, {}))
+    shares = {name: Ratio(value, 0.9, 1.1, spread=0.0, rounds=3) for name, value in share.items()}
+    monkeypatch.setattr(frontier, "share_of_time", shares.get)
+
+
+def row(name: str) -> tuple[str, ...]:
+    return next(row for row in frontier.rows() if row[0] == frontier.ARMS[name].text)
+
+
+def test_an_arm_is_held_against_exact_training_of_its_own_time(made_up):
+    _, time, accuracy, whole, equal, seeds = row("size24")
+    # exact training of 3.5 epochs, between that of 3 and of 4, linear in the logarithm
+    at = np.log(3.5 / 3) / np.log(4 / 3)
+    difference = np.mean([69 - (66 + at * 4), 71 - (68 + at * 3)])
+    assert time.startswith("0.875")
+    assert accuracy.startswith("70.00 ±")
+    assert whole.startswith("−0.50 ±")
+    assert equal.startswith(f"{difference:+.2f} ±".replace("-", "−"))
+    assert seeds == "2"
+
+
+def test_what_was_not_timed_or_not_trained_has_no_numbers(made_up):
+    assert row("both")[1:] == ("–", "–", "–", "–", "0")
+
+
+def test_the_picture_shows_the_arms_that_are_known(made_up):
+    pixels = np.asarray(Image.open(io.BytesIO(frontier.draw())).convert("RGB"))
+    assert pixels.shape == (750, 1050, 3)
+    for colour in ((128, 128, 128), (44, 160, 44)):  # exact training, and C2, the third arm
+        assert (pixels == colour).all(-1).sum() > 100
