@@ -74,6 +74,12 @@ class MemoryShortError(ApproxtrainError):
     exit_code = 9
 
 
+class LostError(ApproxtrainError):
+    """Another process of the run was lost. The code is EX_TEMPFAIL of <sysexits.h>: a restart goes on."""
+
+    exit_code = 75
+
+
 class InterruptedRun(ApproxtrainError):
     """A signal ended the run after its state was saved. The exit code is 128 + the signal's number, as in a shell."""
 

@@ -28,6 +28,7 @@ from approxtrain.models.target import in_own_code
 from approxtrain.run import checkpoint
 from approxtrain.run.facts import latest, of_meta
 from approxtrain.run.folder import CHECKPOINTS, CONFIG
+from approxtrain.run.team import ALONE
 from approxtrain.training import saving
 
 BATCH = 500
@@ -122,7 +123,7 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    saving.find_own_code(facts)
+    saving.find_own_code(ALONE, facts)
     warnings = []
     if changed := saving.changed_network(facts, config.model.target, saving.origins_of(config, ("model",))):
         warnings.append(f"The source of {changed} has changed since the network was trained: it may compute otherwise.")

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from shlex import quote
 from typing import Any
 
 import jax
@@ -20,23 +19,24 @@ from approxtrain import config as configuration
 from approxtrain import disk
 from approxtrain.config import Config
 from approxtrain.data import Dataset
-from approxtrain.errors import DivergedError, InterruptedRun
+from approxtrain.errors import DivergedError
 from approxtrain.run import curves, divergence, record
 from approxtrain.run.facts import latest
 from approxtrain.run.folder import RunFolder
 from approxtrain.run.summary import outcome, over_seeds
+from approxtrain.run.team import ALONE, Team
 from approxtrain.training import saving
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.blame import Blame
 from approxtrain.training.dispatch import Dispatch, steps_a_call
-from approxtrain.training.evaluate import Evaluator
+from approxtrain.training.evaluate import Evaluation, Evaluator
 from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream, reading
 from approxtrain.training.finite import places
 from approxtrain.training.parallel import Replicas
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
-from approxtrain.training.signals import Interruption
+from approxtrain.training.signals import Interruption, TeamInterruption
 from approxtrain.training.step import TrainState, set_up
 from approxtrain.training.trackers import Several, trackers
 from approxtrain.training.verify import Verification
@@ -46,11 +46,14 @@ from approxtrain.training.workload import Workload
 class Run:
     """One training run in its folder. Build it, then call `train`."""
 
-    def __init__(self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None) -> None:
-        self.config, self.folder = config, folder
+    def __init__(
+        self, config: Config, folder: RunFolder, listener: Listener, dataset: Dataset | None = None, team: Team = ALONE
+    ) -> None:
+        self.config, self.folder, self.team = config, folder, team
         self.listener = listener = Several(listener, *trackers(config.train.trackers, folder.path, listener.warn))
-        saving.find_own_code(latest(folder.checkpoints))
+        saving.find_own_code(team, latest(folder.checkpoints))
         work = Workload.of(config, dataset)
+        saving.refuse_other_images(team, work)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
         streamed = self.dataset.streamed
@@ -91,7 +94,8 @@ class Run:
         self.folder.refuse_moved()
         if not self.folder.config.exists():  # the first of all: what is killed from here on can be resumed
             disk.write(self.folder.config, configuration.dump(self.config))
-        with record.Record(self.folder.path, written) as rows, Interruption(self.listener.stopping) as interruption:
+        interrupted = Interruption(self.listener.stopping) if self.team.count == 1 else TeamInterruption(self.team)
+        with record.Record(self.folder.path, written) as rows, interrupted as interruption:
             disk.write(self.folder.config, configuration.dump(self.config))
             start = int(state.step)
             with told(self.listener, self.workload, start):
@@ -101,10 +105,12 @@ class Run:
                 statistics = self.replicas.not_synchronised(self.task)
                 for warning in (*self.workload.warnings(self.dispatch.mode), *statistics):
                     self.listener.warn(warning)
-                if written is None:  # rows without a checkpoint are then always a loss, never a run killed early
+                if self.team.agreed(
+                    written is None
+                ):  # rows without a checkpoint are then always a loss, never a run killed early
                     self._save(state, rows)
                 self._epochs(state, rows, interruption)
-                return self._summary(start)
+                return self._summary(start) if self.team.is_first else {}
 
     def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
         """The epochs that are left."""
@@ -127,7 +133,7 @@ class Run:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
         initial = self.initial
         del self.initial  # its arrays are given up to the first step
-        state, self.facts, written = saving.restore(self.folder, initial, self.facts, self.listener)
+        state, self.facts, written = saving.restore(self.team, self.folder, initial, self.facts, self.listener)
         self.saved = saving.path_of(self.folder, state)
         if self.facts.plateau is not None:
             self._exact_from(self.facts.plateau)
@@ -135,7 +141,8 @@ class Run:
 
     def _save(self, state: TrainState, rows: record.Record) -> None:
         self.replicas.refuse_unless_equal(state)
-        saving.save(self.folder, state, self.facts, rows)
+        if self.team.is_first:
+            saving.save(self.folder, state, self.facts, rows)
         self.saved = saving.path_of(self.folder, state)
 
     def _epoch(self, epoch: int, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
@@ -151,7 +158,8 @@ class Run:
         report |= self._rows(rows, {"kind": "train"} | report, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
             where = {"kind": "validation", "step": step, "epoch": epoch}
-            validation = self._rows(rows, where, self.evaluate(state))
+            figures = [Evaluation(*figures) for figures in self.team.agreed(self.evaluate(state))]
+            validation = self._rows(rows, where, figures)
             report |= {f"validation_{name}": value for name, value in validation.items()}
             self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
             self._look_for_a_plateau(step)
@@ -161,7 +169,7 @@ class Run:
         self._decide_chunk(seconds / steps)
         self._save(state, rows)
         self.listener.epoch(report | speed)
-        self._stop_if_signalled(step, interruption)
+        interruption.end_run(step, self.folder.path)
         return state
 
     def _look_for_a_plateau(self, step: int) -> None:
@@ -187,7 +195,7 @@ class Run:
         """At the end of the first epoch, once in the life of the run."""
         if self.config.train.chunk is None and self.facts.chunk is None and not self.feed.streamed:
             left = self.workload.total_steps - self.workload.steps_per_epoch
-            several = steps_a_call(step_seconds, self.workload.steps_per_epoch, left)
+            several = self.team.agreed(steps_a_call(step_seconds, self.workload.steps_per_epoch, left))
             self.facts = self.facts._replace(chunk=several if len(self.dispatch.programs) == 1 else 1)
 
     def _rows(
@@ -229,10 +237,10 @@ class Run:
             pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
             # the checkpoint at the end of an epoch waits for the epoch's rows
-            if (due or interruption.signal_number is not None) and step < last:
+            if (interruption.due(step) or due) and step < last:
                 with pending.paused():
                     self._save(state, rows)
-                    self._stop_if_signalled(step, interruption)
+                    interruption.end_run(step, self.folder.path)
         pending.drain()
         seconds = time.perf_counter() - begin - pending.paused_seconds
         seconds -= self.dispatch.compile_seconds - compiling_before + self.feed.start_seconds - starting_before
@@ -245,14 +253,6 @@ class Run:
         self.dispatch.program(step, state, images, order)  # its compiling is counted by itself
         with pending.paused():
             return self.verification.first(step, state, images, order)
-
-    def _stop_if_signalled(self, step: int, interruption: Interruption) -> None:
-        if interruption.signal_number is not None:
-            raise InterruptedRun(
-                interruption.signal_number,
-                f"Stopped by a signal after step {step}, which is saved. "
-                f"Go on with: approxtrain train --resume {quote(str(self.folder.path))}",
-            )
 
     def _finished(self, step: int, losses: list[float], seconds: float | None, flags: np.ndarray | None) -> None:
         for place, loss in enumerate(losses):

@@ -1,4 +1,5 @@
-"""Several devices of one machine: each has all of the state, and its own part of each batch (`parallel.devices`).
+"""Several devices, of one process or of many: each has all of the state, and its own part of each batch
+(`parallel.devices`).
 
     batch     the order, and the draws of crop and flip, are those of the whole batch; a replica gathers its own part
     backward  of one's own images; batch norm's sums, where they are synchronised, are averaged on their way
@@ -41,6 +42,7 @@ class Replicas:
 
     def __init__(self, devices: Sequence[Any], *, synchronised: bool = True) -> None:
         self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
+        self._here = [device for device in devices if device.process_index == jax.process_index()]
 
     @cached_property
     def _everywhere(self) -> NamedSharding:
@@ -48,8 +50,14 @@ class Replicas:
 
     @classmethod
     def of(cls, config: Config) -> Replicas:
-        """The first devices of this machine. ConfigError where there are too few."""
-        count, there = config.parallel.devices, jax.local_devices()
+        """The first devices of this machine; of several processes all that they have. ConfigError where there are
+        other ones than are asked for."""
+        count, there = config.parallel.devices, jax.devices()
+        if (processes := jax.process_count()) > 1 and count != len(there):
+            raise ConfigError(
+                f"`parallel.devices` (={count}): the {processes} processes have {len(there)} devices, and all of them "
+                "share each batch: leave it out."
+            )
         if count > len(there):
             kind = there[0].platform
             advice = (
@@ -69,8 +77,17 @@ class Replicas:
             raise ConfigError(f"`parallel.devices` (={count}): {what} on one device as yet. Take parallel.devices=1.")
 
     def place(self, tree: T) -> T:
-        """The arrays of `tree`, on every device."""
-        return tree if self.count == 1 else jax.device_put(tree, self._everywhere)
+        """The arrays of `tree`, which every process has alike, on every device."""
+        return tree if self.count == 1 else jax.tree.map(self._place, tree)
+
+    def _place(self, leaf: Any) -> jax.Array:
+        if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(self._place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        if isinstance(leaf, jax.Array) and leaf.sharding == self._everywhere:
+            return leaf
+        copies = [jax.device_put(leaf, device) for device in self._here]
+        # without a look at what the other processes have, for which jax would send all of it
+        return jax.make_array_from_single_device_arrays(copies[0].shape, self._everywhere, copies)
 
     def task(self, task: Task) -> Task:
         """`task`, whose batch norms look at the images of all devices where they are to be synchronised."""
@@ -151,11 +168,13 @@ class Replicas:
         """A sum over the bits of each array, of each device: `[devices, arrays]`."""
 
         def of_one(leaves: list[jax.Array]) -> jax.Array:
-            return jnp.stack([_sum_of_bits(leaf) for leaf in leaves])[None]
+            return lax.all_gather(jnp.stack([_sum_of_bits(leaf) for leaf in leaves]), AXIS)
 
-        each, everywhere = PartitionSpec(AXIS), PartitionSpec()
+        everywhere = PartitionSpec()
         return jax.jit(
-            jax.shard_map(of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=each, check_vma=False)
+            jax.shard_map(
+                of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+            )
         )
 
 

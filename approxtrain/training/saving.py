@@ -16,6 +16,7 @@ from approxtrain.run import archive, checkpoint, divergence, record
 from approxtrain.run.environment import BITS_DEPEND_ON, this_environment
 from approxtrain.run.facts import Facts, Images, Origins, of_meta, to_meta
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.team import Team
 from approxtrain.training.events import Listener
 from approxtrain.training.step import TrainState
 from approxtrain.training.workload import Workload
@@ -39,9 +40,18 @@ def facts_of(config: Config, work: Workload, statistics: Sequence[Any]) -> Facts
     return Facts(*facts, origins=origins_of(config))
 
 
-def find_own_code(facts: Facts | None) -> None:
-    """Have the code of the user's own found where the run that saved `facts` had found it."""
-    origins = (facts and facts.origins) or {}
+def refuse_other_images(team: Team, work: Workload) -> None:
+    """DataError where the processes of a run have different images."""
+    if work.data != (first := team.agreed(work.data)):
+        raise DataError(
+            f"Process {team.number} has other images (SHA-256 {work.data['sha256'][:12]}…) than process 0 "
+            f"({first['sha256'][:12]}…). Give each of them the same (`data.dir`)."
+        )
+
+
+def find_own_code(team: Team, facts: Facts | None) -> None:
+    """Have the code of the user's own found where the run that saved `facts` had found it; the first process looks."""
+    origins = team.agreed((facts and facts.origins) or {})
     look_in(known["folder"] for known in origins.values() if "folder" in known)
 
 
@@ -77,12 +87,20 @@ def summary_of(folder: RunFolder, steps: int) -> dict[str, Any] | None:
 
 
 def restore(
-    folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
+    team: Team, folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
 ) -> tuple[TrainState, Facts, record.Written | None]:
     """What to go on from: state, facts and rows of the newest usable checkpoint; what is given, and no rows, at first.
 
-    Raises CheckpointError, DataError or ConfigError, with nothing changed, where this is not the run that was saved.
+    The first process of a team reads it, and the others have it from there, without rows. Raises CheckpointError,
+    DataError or ConfigError, with nothing changed, where this is not the run that was saved.
     """
+    state, facts, written = _restored(folder, initial, facts, listener) if team.is_first else (initial, facts, None)
+    return team.from_first(state), Facts(**team.agreed(facts._asdict())), written
+
+
+def _restored(
+    folder: RunFolder, initial: TrainState, facts: Facts, listener: Listener
+) -> tuple[TrainState, Facts, record.Written | None]:
     checkpoint.clean(folder.checkpoints)
     found = checkpoint.load_latest(folder.checkpoints, initial)
     if found is None:

@@ -9,10 +9,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Self
 
 from approxtrain.errors import InterruptedRun
+from approxtrain.run.team import Team
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -39,6 +42,38 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
+
+    def due(self, step: int) -> bool:
+        """Whether the run is to end after `step` steps. To be asked after each call of the step."""
+        return self.signal_number is not None
+
+    def end_run(self, step: int, folder: Path) -> None:
+        """InterruptedRun where a signal was noted; the checkpoint of `step` is in place."""
+        if self.signal_number is not None:
+            raise InterruptedRun(
+                self.signal_number,
+                f"Stopped by a signal after step {step}, which is saved. "
+                f"Go on with: approxtrain train --resume {quote(str(folder))}",
+            )
+
+
+class TeamInterruption(Interruption):
+    """That of a run of several processes: a SIGTERM to one of them ends all after the same step.
+
+    The signal is jax's; a parent of the process (`run/team/watch.py`) hands the others on as it, and tells of it.
+    """
+
+    def __init__(self, team: Team) -> None:
+        super().__init__()
+        self._team = team
+
+    def __enter__(self) -> Self:
+        return self
+
+    def due(self, step: int) -> bool:
+        if self._team.stops(step):
+            self.signal_number = signal.SIGTERM
+        return self.signal_number is not None
 
 
 class _Answers:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from approxtrain.errors import ConfigError
+from approxtrain.run.team import watch
 from approxtrain_cli import output
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
     from approxtrain.data import ImageSet
     from approxtrain.run.folder import RunFolder
+    from approxtrain.run.team import Team
+    from approxtrain_cli.member import Log
 
 
 def train(
@@ -24,6 +29,14 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a new one under runs/ where left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show it, train nothing.")] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of several processes: where process 0 listens.")
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(metavar="P", help="How many there are.")] = None,
+    process_id: Annotated[int | None, typer.Option(metavar="I", help="The number of this one, from 0.")] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Several processes, as the cluster tells jax (docs/clusters.md).")
+    ] = False,
 ) -> None:
     """Train a network under an approximation schedule.
 
@@ -35,36 +48,80 @@ def train(
     approxtrain train --resume DIR                        go on, bit for bit
     """
     from approxtrain.training.signals import ending
+    from approxtrain_cli import member
+
+    several = member.asked_for(coordinator, num_processes, process_id, distributed=distributed)
+    if several and dry_run:
+        raise ConfigError("--dry-run checks in one process: leave out what makes several of them.")
+    if several and not watch.is_member():
+        raise typer.Exit(member.watched())
 
     # until the first step, and after the last, when the run itself answers no signal any more
     told = (
         "Stopped by a signal. Nothing is lost: give the command again, or go on with `approxtrain train --resume DIR`."
     )
     with ending(told, lambda: output.tell("stopping …; once more leaves at once")):
-        _train(arguments or [], out, resume, dry_run)
+        if several:
+            member.train(several, lambda team, log: _train_together(team, log, arguments or [], out, resume))
+        else:
+            _train(arguments or [], out, resume, dry_run)
 
 
 def _train(arguments: list[str], out: Path | None, resume: Path | None, dry_run: bool) -> None:
-    from approxtrain.config import load, split
+    if dry_run and resume is None:
+        _show(_loaded(arguments))
+        return
+    config, folder, dataset = _opened(arguments, out, resume, dry_run)
+    with folder:
+        _run(config, folder, dataset)
 
-    source, overrides = split(arguments)
-    if resume is None:
-        config = load(source, overrides)
-        if dry_run:
-            _show(config)
+
+def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None, resume: Path | None) -> None:
+    """One process of several: the first has the run's folder, the others one that is thrown away."""
+    import jax
+
+    from approxtrain.config import Config, plain
+    from approxtrain.run.folder import RunFolder
+
+    with ExitStack() as stack:
+        if team.is_first:
+            config, folder, dataset = _opened([*arguments, f"parallel.devices={jax.device_count()}"], out, resume)
+            stack.enter_context(folder)
+            place, _ = team.agreed((str(folder.path.absolute()), plain(config)))
         else:
-            _start(config, out)
-    elif source is not None or out is not None or dry_run:
+            place, table = team.agreed(("", {}))
+            config, dataset = Config.model_validate(table | {"train": table["train"] | {"trackers": []}}), None
+            folder = RunFolder.create(Path(stack.enter_context(TemporaryDirectory())) / "run")
+            stack.enter_context(folder)
+        log.keep(Path(place) / f"process-{team.number}.log", everything=not team.is_first)
+        _run(config, folder, dataset, team)
+
+
+def _opened(
+    arguments: list[str], out: Path | None, resume: Path | None, dry_run: bool = False
+) -> tuple[Config, RunFolder, ImageSet | None]:
+    """The run that is asked for, a new one or an earlier one, in its folder, which is locked."""
+    from approxtrain.config import split
+
+    if resume is None:
+        return _new(_loaded(arguments), out)
+    source, overrides = split(arguments)
+    if source is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
             "train.epochs=N (longer), train.checkpoint_every=N, train.check=finite, train.verify_every=N, "
             "train.trackers=[…], data.dir=PATH and data.workers=N may be given."
         )
-    else:
-        _resume(resume, overrides)
+    return *_earlier(resume, overrides), None
 
 
-def _start(config: Config, out: Path | None) -> None:
+def _loaded(arguments: list[str]) -> Config:
+    from approxtrain.config import load, split
+
+    return load(*split(arguments))
+
+
+def _new(config: Config, out: Path | None) -> tuple[Config, RunFolder, ImageSet]:
     from approxtrain.run.folder import RunFolder, default_path
     from approxtrain.training.trackers import refuse_missing
     from approxtrain.training.workload import Workload
@@ -72,34 +129,36 @@ def _start(config: Config, out: Path | None) -> None:
     refuse_missing(config.train.trackers)
     dataset = Workload.of(config).dataset  # all that can be wrong is found before a folder is made
     parts, train = (config.model.name, config.schedule.title), config.train
-    path = out or default_path(*parts, seed=train.seed, seeds=train.seeds)
-    with RunFolder.create(path) as folder:
-        _run(config, folder, dataset)
+    return config, RunFolder.create(out or default_path(*parts, seed=train.seed, seeds=train.seeds)), dataset
 
 
-def _resume(path: Path, overrides: list[str]) -> None:
+def _earlier(path: Path, overrides: list[str]) -> tuple[Config, RunFolder]:
     from approxtrain.config import load, plain, refuse_changes
     from approxtrain.run.folder import RunFolder
 
-    with RunFolder.open(path) as folder:
-        before = load(str(folder.config))
-        config = load(str(folder.config), overrides)
+    folder = RunFolder.open(path)
+    try:
+        before, config = load(str(folder.config)), load(str(folder.config), overrides)
         refuse_changes(plain(before), plain(config))
-        _run(config, folder)
+    except BaseException:
+        folder.close()
+        raise
+    return config, folder
 
 
-def _run(config: Config, folder: RunFolder, dataset: ImageSet | None = None) -> None:
+def _run(config: Config, folder: RunFolder, dataset: ImageSet | None = None, team: Team | None = None) -> None:
     from approxtrain_cli.progress import Progress
 
     with Progress(folder.path) as progress:
         progress.say("starting jax …")
         from approxtrain.run import process
+        from approxtrain.run.team import ALONE
         from approxtrain.training.loop import Run  # this imports jax, which takes seconds
 
         process.keep_programs(warn=progress.warn)
-
-        summary = Run(config, folder, progress, dataset).train()
-    progress.conclude(summary)
+        summary = Run(config, folder, progress, dataset, team or ALONE).train()
+    if summary:
+        progress.conclude(summary)
 
 
 def _show(config: Config) -> None:

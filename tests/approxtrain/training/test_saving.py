@@ -13,6 +13,7 @@ from approxtrain.run import curves, record, summary
 from approxtrain.run.environment import BITS_DEPEND_ON
 from approxtrain.run.facts import Best
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.team import ALONE
 from approxtrain.training import saving
 from approxtrain.training.events import Listener
 from tools.soak.samples import FACTS
@@ -26,7 +27,7 @@ def test_a_run_goes_on_with_the_steps_a_call_that_it_decided_on(tmp_path: Path) 
     begun = FACTS._replace(environment=dict.fromkeys(BITS_DEPEND_ON, ""), chunk=None, best=None, origins=None)
     with RunFolder.create(tmp_path / "run") as folder, record.Record(folder.path) as rows:
         saving.save(folder, State(np.int32(3)), begun._replace(chunk=8), rows)
-        state, facts, written = saving.restore(folder, State(np.int32(0)), begun, Listener())
+        state, facts, written = saving.restore(ALONE, folder, State(np.int32(0)), begun, Listener())
     assert (int(state.step), facts, written and written.step) == (3, begun._replace(chunk=8), 3)
 
 

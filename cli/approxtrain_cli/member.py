@@ -1,0 +1,93 @@
+"""`approxtrain train` as one of several processes: the parent that watches it, and what it does as the child."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from approxtrain.errors import ConfigError, LostError
+from approxtrain.run.team import watch
+from approxtrain.run.team.join import Place, join, place
+from approxtrain.run.team.team import Team
+from approxtrain_cli import output
+
+GRACE = 1.5
+"""Seconds that the first process waits before it ends with an error, so that others that have the same can tell it."""
+_OF_PARTNERS = ("Gloo", "NCCL", "collective", "oordination", "eartbeat", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier")
+
+
+def asked_for(coordinator: str | None, count: int | None, number: int | None, *, distributed: bool) -> Place | bool:
+    """Where the processes meet; True where jax is to find that; False where the program trains alone."""
+    where = place(coordinator, count, number)
+    if where and distributed:
+        raise ConfigError("--distributed and --coordinator exclude each other: jax finds the processes, or you say.")
+    return where or distributed
+
+
+def watched() -> int:
+    """The same command in a child of this process, which watches it. → the exit code."""
+    return watch.watched([sys.executable, "-m", "approxtrain_cli", *sys.argv[1:]], output.tell)
+
+
+def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
+    """In the child: do `work` together with the other processes."""
+    watch.end_with_parent()
+    log, team = Log(), None
+    try:
+        team = join(where if isinstance(where, Place) else None)
+        work(team, log)
+    except Exception as error:
+        if _is_of_partners(error):
+            raise LostError(
+                "Another process of the run was lost, or does not answer. What was saved stays: start all processes "
+                f"again with --resume DIR. ({str(error).partition(chr(10))[0]})"
+            ) from error
+        if team is not None and team.is_first:
+            time.sleep(GRACE)
+        raise
+    import jax
+
+    jax.distributed.shutdown()  # never after an error: it would wait for who is lost
+
+
+def leave(code: int) -> None:
+    """End this process at once, where it is one of several: jax's own end would wait for the others."""
+    if watch.is_member():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _is_of_partners(error: Exception) -> bool:
+    return isinstance(error, ValueError | RuntimeError) and any(word in str(error) for word in _OF_PARTNERS)
+
+
+class Log:
+    """What jax's runtime prints goes to a file, and Python's own output to where it went, until `show` says other."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            stream = getattr(sys, name)
+            stream.flush()
+            kept = os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors="replace", buffering=1)
+            setattr(sys, name, kept)
+            os.dup2(self._file.fileno(), descriptor)
+
+    def keep(self, path: Path, *, everything: bool) -> None:
+        """From here on in the file at `path`; `everything`: Python's own output as well."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file.seek(0)
+        before = self._file.read()
+        self._file = path.open("ab")
+        self._file.write(before)
+        self._file.flush()
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            os.dup2(self._file.fileno(), descriptor)
+            if everything:
+                setattr(sys, name, os.fdopen(os.dup(descriptor), "w", encoding="utf-8", errors="replace", buffering=1))

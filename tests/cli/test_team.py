@@ -1,0 +1,193 @@
+"""`approxtrain train` as several processes: the same run as on the devices of one, and its end where one is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from approxtrain.run import checkpoint
+from tests.cli.installed import COMMAND, ROOT, TINY
+
+RULES = 'schedule={ rules = [{ method = "approx", layers = [2], steps = { every = 2 } }] }'
+RUN = [*TINY, RULES, "train.trackers=[]"]
+PATIENCE = 120.0
+WITHIN = 40.0
+"""Seconds after which the others must have ended where one is lost."""
+
+
+LOWEST = 65535 - 2**12 + 1
+"""Of the ports that jax chooses from, by the number of a cluster's job."""
+
+
+def free_port() -> int:
+    for port in random.sample(range(LOWEST, 65536), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def by_options(number: int, count: int, port: int) -> tuple[list[str], dict[str, str]]:
+    return ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count), "--process-id", str(number)], {}
+
+
+def by_slurm(number: int, count: int, port: int) -> tuple[list[str], dict[str, str]]:
+    """As `srun` sets the environment of its processes; jax makes the port of the job's number."""
+    told = {"JOB_ID": port - LOWEST, "STEP_NODELIST": "127.0.0.1", "NTASKS": count, "PROCID": number, "LOCALID": number}
+    told |= {"STEP_NUM_NODES": 1}
+    return ["--distributed"], {f"SLURM_{name}": str(value) for name, value in told.items()}
+
+
+def by_open_mpi(number: int, count: int, port: int) -> tuple[list[str], dict[str, str]]:
+    """As `mpirun` of Open MPI 4 does; jax makes the port of its own number of the job."""
+    uri = f"{(port - LOWEST) * 2**12}.0;tcp://127.0.0.1:1"
+    told = {"OMPI_MCA_orte_hnp_uri": uri, "OMPI_COMM_WORLD_SIZE": count, "OMPI_COMM_WORLD_RANK": number}
+    told |= {"OMPI_COMM_WORLD_LOCAL_RANK": number}
+    return ["--distributed"], {name: str(value) for name, value in told.items()}
+
+
+def start(what: list[str], devices: int, more: dict[str, str]) -> subprocess.Popen[str]:
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment |= {"PYTHONPATH": str(ROOT)} | more
+    command = [*COMMAND, "train", *what]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+Means = Callable[[int, int, int], tuple[list[str], dict[str, str]]]
+
+
+@contextlib.contextmanager
+def processes(
+    what: list[str], count: int, devices: int = 1, by: Means = by_options
+) -> Iterator[list[subprocess.Popen[str]]]:
+    port, started = free_port(), []
+    for number in range(count):
+        options, environment = by(number, count, port)
+        started.append(start([*what, *options], devices, environment))
+    try:
+        yield started
+    finally:
+        for process in started:
+            for child in children(process):
+                os.kill(child, signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return list(map(int, found.stdout.split()))
+
+
+def wait_for(step: int, folder: Path, started: list[subprocess.Popen[str]]) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if any(path.name >= f"step-{step:08d}" for path in folder.glob("checkpoints/step-*")):
+            return
+        for process in started:
+            assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("nothing was saved")
+
+
+def ended(started: list[subprocess.Popen[str]], within: float = PATIENCE) -> list[tuple[int, str]]:
+    """(exit code, output) of each."""
+    end = time.monotonic() + within
+    outputs = [process.communicate(timeout=max(end - time.monotonic(), 0.1))[0] for process in started]
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.gate
+def test_two_processes_of_slurm_stop_together_and_one_goes_on_as_two_devices_would_have(tmp_path):
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    with processes([*RUN, "train.epochs=500", "train.checkpoint_every=2", "--out", str(shared)], 2, by=by_slurm) as two:
+        wait_for(4, shared, two)
+        two[1].send_signal(signal.SIGTERM)
+        (first, said), (second, other) = ended(two)
+    assert (first, second) == (143, 143), said + other
+    assert "Stopped by a signal after step" in said
+    assert "stopping after this step, all processes" in other
+    _, meta = checkpoint.load_arrays(shared / "checkpoints")
+    step = meta["rows"][0]
+    assert f"after step {step}," in said
+    assert (shared / "process-1.log").is_file()
+    epochs = step // 8 + 1
+    # the same configuration in one process, from its start, and from where the two stopped
+    alone = start([*RUN, "train.epochs=500", "parallel.devices=2", "--out", str(whole)], 2, {})
+    wait_for(8 * epochs, whole, [alone])
+    alone.send_signal(signal.SIGTERM)
+    assert ended([alone])[0][0] == 143
+    goes_on = start(["--resume", str(shared)], 2, {})
+    wait_for(8 * epochs, shared, [goes_on])
+    goes_on.send_signal(signal.SIGTERM)
+    code, said = ended([goes_on])[0]
+    assert code == 143, said
+    count = min(len(losses(whole)), len(losses(shared)))
+    assert count >= epochs
+    np.testing.assert_allclose(losses(shared)[:count], losses(whole)[:count], rtol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("lost", "how"), [(0, "KILL"), (1, "KILL"), (0, "STOP"), (1, "STOP")])
+def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_on(lost, how, tmp_path):
+    out = tmp_path / "run"
+    with processes([*RUN, "train.epochs=5000", "--out", str(out)], 2) as two:
+        wait_for(8, out, two)
+        (child,) = children(two[lost])
+        os.kill(child, signal.Signals[f"SIG{how}"])
+        others = [process for process in two if process is not two[lost]] if how == "STOP" else two
+        for code, said in ended(others, WITHIN):
+            assert code == 75, said
+            assert said.rstrip().splitlines()[-1].startswith("error: ")
+            assert "--resume DIR" in said
+    before = max(path.name for path in (out / "checkpoints").glob("step-*"))
+    with processes(["--resume", str(out)], 2) as two:
+        wait_for(int(before[5:]) + 8, out, two)
+        two[0].send_signal(signal.SIGINT)
+        assert [code for code, _ in ended(two)] == [130, 143]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, tmp_path):
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    with processes([*RUN, "train.epochs=3", "--out", str(together)], 2, devices, by_open_mpi) as two:
+        for code, said in ended(two):
+            assert code == 0, said
+    one = start([*RUN, "train.epochs=3", f"parallel.devices={2 * devices}", "--out", str(alone)], 2 * devices, {})
+    assert ended([one])[0][0] == 0
+    np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
+    (ours, _), (right, _) = (checkpoint.load_arrays(path / "checkpoints") for path in (together, alone))
+    for name, array in right.items():
+        np.testing.assert_allclose(ours[name].astype(float), array.astype(float), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--num-processes", "2"], "--coordinator and --process-id: left out"),
+        (["--coordinator", "a:1", "--num-processes", "2", "--process-id", "5"], "must be from 0 to 1"),
+        (["--coordinator", "a:1", "--num-processes", "2", "--process-id", "0", "--distributed"], "exclude each other"),
+        (["--distributed", "--dry-run"], "--dry-run checks in one process"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_in_words(options, said, call):
+    found = call("train", *options)
+    assert found.code == 2
+    assert said in found.err
