@@ -75,6 +75,11 @@ class TeamInterruption(Interruption):
             self.signal_number = signal.SIGTERM
         return self.signal_number is not None
 
+    def end_run(self, step: int, folder: Path) -> None:
+        if self.signal_number is not None and not self._team.is_first:
+            raise InterruptedRun(self.signal_number, f"Stopped with the others after step {step}.")
+        super().end_run(step, folder)
+
 
 class _Answers:
     """What is done about signals as they come in: `stopping` at the first, and at the second an end as by a kill."""

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from approxtrain.errors import ConfigError, LostError
+from approxtrain.errors import ConfigError, DivergedError, InterruptedRun, LostError, VerificationError
 from approxtrain.run.team import watch
 from approxtrain.run.team.join import Place, join, place
 from approxtrain.run.team.team import Team
 from approxtrain_cli import output
 
+EVERYWHERE = (InterruptedRun, DivergedError, VerificationError)
+"""What ends a run in all of its processes alike, so that the first one's word is enough."""
 GRACE = 1.5
-"""Seconds that the first process waits before it ends with an error, so that others that have the same can tell it."""
+"""Seconds that the first process waits before it ends with such an error, so that the others can end by themselves."""
 _OF_PARTNERS = ("Gloo", "NCCL", "collective", "oordination", "eartbeat", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier")
 
 
@@ -41,14 +43,17 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
     try:
         team = join(where if isinstance(where, Place) else None)
         work(team, log)
+    except EVERYWHERE:
+        if team is not None and team.is_first:
+            time.sleep(GRACE)
+        raise
     except Exception as error:
+        log.speak()
         if _is_of_partners(error):
             raise LostError(
                 "Another process of the run was lost, or does not answer. What was saved stays: start all processes "
                 f"again with --resume DIR. ({str(error).partition(chr(10))[0]})"
             ) from error
-        if team is not None and team.is_first:
-            time.sleep(GRACE)
         raise
     import jax
 
@@ -78,6 +83,11 @@ class Log:
             kept = os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors="replace", buffering=1)
             setattr(sys, name, kept)
             os.dup2(self._file.fileno(), descriptor)
+        self._terminal = sys.stderr
+
+    def speak(self) -> None:
+        """Python's standard error goes to where it went at first again."""
+        sys.stderr = self._terminal
 
     def keep(self, path: Path, *, everything: bool) -> None:
         """From here on in the file at `path`; `everything`: Python's own output as well."""
