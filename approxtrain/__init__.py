@@ -4,7 +4,7 @@ In your own training loop (docs/library.md):
 
     conv, weight_gradient                    one convolution, and one weight gradient, by a method
     conv_layers, approximate, drawing        a Flax NNX model that follows a column of a schedule
-    Schedule                                 which method each layer uses at each step
+    Schedule, hold_skipped                   which method each layer uses at each step, and what `skip` leaves alone
     BatchNorm, relu, max_pool                in the place of Flax's, and faster on a CPU
     load_run                                 a network that `approxtrain train` has trained
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from approxtrain.models.relu import relu
     from approxtrain.schedule import Schedule
     from approxtrain.training.loaded import load_run
+    from approxtrain.training.moved import hold_skipped
     from approxtrain_kernels import conv, weight_gradient
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "conv",
     "conv_layers",
     "drawing",
+    "hold_skipped",
     "load_run",
     "max_pool",
     "relu",
@@ -49,6 +51,7 @@ _HOMES = {
     "conv": "approxtrain_kernels",
     "conv_layers": "approxtrain.models.conv_layers",
     "drawing": "approxtrain.models.approximate",
+    "hold_skipped": "approxtrain.training.moved",
     "load_run": "approxtrain.training.loaded",
     "max_pool": "approxtrain.models.max_pool",
     "relu": "approxtrain.models.relu",

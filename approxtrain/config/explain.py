@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -24,6 +25,13 @@ TYPES = {
     "model_type": "must be a table",
 }
 """What TOML calls the types that pydantic names in Python's words."""
+
+USUAL = {
+    **dict.fromkeys(("lr", "eta", "step_size"), "learning_rate"),
+    **dict.fromkeys(("wd", "decay_rate"), "weight_decay"),
+    **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
+}
+"""What other programs call a key, too far from ours to be found by its letters."""
 
 LONGEST = 100
 """Characters of a value that are shown."""
@@ -92,6 +100,9 @@ def _rule(finding: ErrorDetails, path: Path, model: type[BaseModel]) -> str:
         return str(finding["ctx"]["error"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
     if kind == "greater_than_equal":
         return f"must be greater than or equal to {finding['ctx']['ge']:g}"  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    if kind == "literal_error" and isinstance(finding["input"], str):
+        choices = re.findall(r"'([^']*)'", str(finding["ctx"]["expected"]))  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        return finding["msg"].replace("Input should be", "must be", 1) + "." + suggestion(finding["input"], choices)
     return TYPES.get(kind) or finding["msg"].replace("Input should be", "must be", 1)
 
 
@@ -99,7 +110,9 @@ def _unknown(path: Path, model: type[BaseModel]) -> str:
     word = str(path[-1])
     known = list(_keys(path[:-1], model))
     elsewhere = [f"{name}.{key}" for name in model.model_fields for key in _keys((name,), model) if key == word]
-    hint = suggestion(word, known) or (f" Did you mean {elsewhere[0]!r}?" if elsewhere else "")
+    meant = USUAL.get(word.lower())
+    near = suggestion(word, known) or (f" Did you mean {elsewhere[0]!r}?" if elsewhere else "")
+    hint = f" Did you mean {meant!r}?" if meant in known else near
     return f"is not a key of the configuration; the keys here are {', '.join(known)}.{hint}"
 
 

@@ -122,12 +122,15 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
         if old.get(key) != new.get(key) and (key not in RESUMABLE or key in fixed)
     ]
     if new[epochs] < old[epochs]:
-        problems.append(f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}.")
+        problems.append(
+            f"{epochs}: it was {old[epochs]} and can only grow, not become {new[epochs]}: what was trained is not "
+            "taken back. For a shorter run, start one with another --out."
+        )
     elif new[epochs] > old[epochs] and (rate := new.get("optimizer.rate", "exponential")) not in ENDLESS:
         problems.append(
             f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because the learning rate of "
             f"optimizer.rate={rate} takes its course over the whole run: every step so far would have been another. "
-            f"Only {' and '.join(ENDLESS)} can be trained longer."
+            f"Only {' and '.join(ENDLESS)} can be trained longer: start another run with another --out."
         )
     elif new[epochs] > old[epochs] and ScheduleConfig.model_validate(after.get("schedule", {})).knows_its_end:
         problems.append(

@@ -9,7 +9,9 @@ Only `approxtrain.data.fetch` uses the network. Imports no jax.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from approxtrain.data.prepare import DataConfig
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.models.target import imported, in_own_code, place
 
-__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "tested", "train_size"]
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "tested", "to_evaluate", "train_size"]
 
 
 def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
@@ -34,6 +36,23 @@ def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
             return prepare.prepare(_find(config), config, config.name)
     fallback = type(dataset).__name__ if config.name in store.RESERVED else config.name
     return prepare.prepare(dataset, config, getattr(dataset, "name", fallback))
+
+
+def to_evaluate(config: DataConfig) -> ImageSet:
+    """As `load`; of a set that is not divided, such as a folder of classes, all images are there to validate on."""
+    with _explained(config):
+        found = _find(config)
+        if getattr(found, "validation", None) or config.holdout:
+            return prepare.prepare(found, config, config.name)
+        return prepare.prepare(_Undivided(found.class_names, found.train, found.train), config, config.name)
+
+
+class _Undivided(NamedTuple):
+    """A set that validates on all of its images."""
+
+    class_names: Sequence[str]
+    train: Split
+    validation: Split
 
 
 def tested(images: ImageSet, config: DataConfig) -> ImageSet:

@@ -106,7 +106,8 @@ def load_run(folder: str | Path, *, which: Literal["best", "last"] = "best", see
     """
     path = Path(folder)
     if not (path / CONFIG).is_file():
-        raise ConfigError(f"`{path}` holds no {CONFIG}, so it is not the folder of a run.")
+        what = "it is a file, and a run has a folder" if path.is_file() else f"it holds no {CONFIG}"
+        raise ConfigError(f"`{path}` is not the folder of a run: {what}.")
     config = configuration.load(str((path / CONFIG).absolute()))
     seeds = config.train.all_seeds
     if seed is not None and seed not in seeds:

@@ -25,14 +25,15 @@ def measure(
 ) -> dict[str, Any]:
     """Loss and accuracy of the network of the run in `folder` on a split of its images: "train", "validation", "test".
 
-    `overrides` are of [data]: with `data.dir=FOLDER` it looks at other images, of the same size and classes.
+    `overrides` are of [data]: with `data.dir=FOLDER` it looks at other images, of the same size and classes; at all of
+    them where they are not divided.
     ConfigError, DataError, CheckpointError.
     """
     if wrong := [text for text in overrides if not text.startswith("data.")]:
         raise ConfigError(f"`{wrong[0]}`: only keys of [data] may be changed, such as data.dir=FOLDER.")
     run = load_run(folder, which=which, seed=seed)
     settings = configuration.load(str((folder / "config.toml").absolute()), overrides)
-    dataset = data.load(settings.data)
+    dataset = data.to_evaluate(settings.data)
     if split == "test":  # which may be others than those that are validated on
         dataset = data.tested(dataset, settings.data)
     if tuple(dataset.class_names) != run.class_names or dataset.image_shape != run.image_shape:

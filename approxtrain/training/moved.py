@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from approxtrain.models import Model
+from approxtrain.models import ConvLayer, Model
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain_kernels import Method
 
@@ -31,16 +31,47 @@ def held_by(
 
     Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
     """
-    of_column = [_held_by_one(model, column, by_path(params), frozen_prefix) for column in columns]
+    return _held(model.layers, columns, by_path(params), index, frozen_prefix=frozen_prefix)
+
+
+def _held(
+    layers: Sequence[ConvLayer],
+    columns: Sequence[Sequence[Method]],
+    names: Collection[str],
+    index: jax.Array | int,
+    *,
+    frozen_prefix: bool,
+) -> Held:
+    of_column = [_held_by_one(layers, column, names, frozen_prefix) for column in columns]
     # Sorted, so that the program is the same in every process: it is kept on disk by its text.
     flags = {name: [name in names for names in of_column] for name in sorted(set().union(*of_column))}
     return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
 
 
-def _held_by_one(model: Model, column: Sequence[Method], names: Iterable[str], frozen_prefix: bool) -> set[str]:
-    layers = zip(model.layers, column, strict=True)
-    weights = {f"{layer.path}/kernel" for layer, method in layers if not method.updates_weight}
-    frozen = frozen_parts(model.layers, column) if frozen_prefix else {}
+def hold_skipped(
+    layers: Sequence[ConvLayer],
+    columns: Sequence[Sequence[Method]],
+    new: Tree,
+    old: Tree,
+    index: jax.Array | int = 0,
+) -> Tree:
+    """After an update, `new` with the weights under `skip`, and their moments, as they were in `old`.
+
+    Both are (parameters, state of an optax optimiser); `layers` are the model's, by `conv_layers`. Of several columns,
+    such as `schedule.columns` behind a `lax.switch`, that of the one at `index`.
+    """
+    names = by_path(new[0])
+    paths = {name: name.removesuffix("/value") for name in names}  # as nnx.State has its leaves
+    held = _held(layers, columns, set(paths.values()), index, frozen_prefix=False)
+    return hold({name: held[path] for name, path in paths.items() if path in held}, new, old)
+
+
+def _held_by_one(
+    layers: Sequence[ConvLayer], column: Sequence[Method], names: Iterable[str], frozen_prefix: bool
+) -> set[str]:
+    methods = zip(layers, column, strict=True)
+    weights = {f"{layer.path}/kernel" for layer, method in methods if not method.updates_weight}
+    frozen = frozen_parts(layers, column) if frozen_prefix else {}
     parts = tuple(f"{path}/" for path, method in frozen.items() if not method.updates_weight)
     return weights | {name for name in names if parts and name.startswith(parts)}
 

@@ -65,9 +65,20 @@ class Workload:
         """What a user should know before the run begins, in words."""
         yield from self.without_effect(dispatch)
         yield from self.not_validated()
+        yield from self.left_over()
         if skipped := self.dataset.skipped:
             count = f"{len(skipped)} broken images are" if len(skipped) > 1 else "1 broken image is"
             yield f"{count} left out: {', '.join(skipped[:3])}{' …' if len(skipped) > 3 else ''}"
+
+    def left_over(self) -> Iterator[str]:
+        """That an epoch leaves out more than a tenth of the images, in words; nothing for a trial on a few."""
+        images, batch = len(self.dataset.train), self.config.train.batch_size
+        if (rest := images % batch) > images / 10 and not self.config.data.limit:
+            parts = -(-images // batch)
+            yield (
+                f"train.batch_size={batch}: an epoch takes {images - rest} of the {images} training images, others "
+                f"each time. With train.batch_size={images // parts} it takes {images // parts * parts}."
+            )
 
     def without_effect(self, dispatch: str) -> list[str]:
         """What the configuration asks for and this run never does, in words.

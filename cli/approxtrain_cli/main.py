@@ -1,7 +1,8 @@
 """The program `approxtrain`: its commands, and the one place where an error becomes a message and exit code.
 
     0 ok   2 usage or configuration   3 data   4 diverged   5 checkpoint unusable   6 disk   7 folder locked
-    8 a step came out differently the second time   9 out of memory   129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM
+    8 a step came out differently the second time   9 out of memory   75 another process was lost
+    129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM
 
 A command's module imports jax inside its function: `--help`, `ls`, `schedule-show` and `report` answer without it.
 """

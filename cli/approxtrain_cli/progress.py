@@ -67,7 +67,8 @@ class Progress(Listener):
             f"{len(images.validation)} to validate on ({images.validated_on}){', streamed' if images.streamed else ''}"
         )
         columns = len(work.schedule.columns)
-        cells = f"{shares} of the cells; {columns} distinct columns" if shares else "it has nothing to reach"
+        distinct = f"{columns} distinct column{'s' * (columns > 1)}"
+        cells = f"{shares} of the cells; {distinct}" if shares else "it has nothing to reach"
         self.say(f"schedule  {work.config.schedule.title}: {cells}")
         going_on = f", going on from {step}" if step else ""
         at_once = f" of {_span(train.all_seeds)} at once" if train.seeds > 1 else ""

@@ -98,7 +98,7 @@ def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
             yield from _grid(summary, phase, width)
         if len(summary.phases) > 1:
             saved, speed_up = phase.cost.wgrad_share_saved, phase.cost.largest_speed_up
-            yield f"{saved:.1%} of the wgrad FLOPs saved, largest possible speed-up {speed_up:.1%}"
+            yield f"{saved:.1%} of the wgrad FLOPs approximated, largest possible speed-up {speed_up:.1%}"
     legend = ((_tile(key, TILE), f" {key.label}   ") for key in summary.keys)
     yield Text.assemble("\n", *(part for entry in legend for part in entry), "\n")
     yield from _figures(summary)
@@ -167,7 +167,7 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
     auto = ": switch on a CPU, host on a GPU" if summary.config.dispatch == "auto" else ""
     yield f"dispatch                      {summary.config.dispatch}{auto}"
-    yield f"wgrad FLOPs saved             {run.wgrad_share_saved:.1%}"
+    yield f"wgrad FLOPs approximated      {run.wgrad_share_saved:.1%}"
     if summary.resized:
         yield f"saved by sizes of images      {run.share_resized:.1%} of the step's FLOPs"
     if run.dgrad_replaced:

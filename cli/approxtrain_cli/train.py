@@ -116,9 +116,17 @@ def _opened(
 
 
 def _loaded(arguments: list[str]) -> Config:
+    """The configuration; that of a run's folder comes with where the run had found the user's own code."""
     from approxtrain.config import load, split
+    from approxtrain.models.target import look_in
+    from approxtrain.run import facts
+    from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
-    return load(*split(arguments))
+    source, overrides = split(arguments)
+    if source is not None and Path(source).name == CONFIG:
+        before = facts.latest(Path(source).parent / CHECKPOINTS)
+        look_in(known["folder"] for known in ((before and before.origins) or {}).values() if "folder" in known)
+    return load(source, overrides)
 
 
 def _new(config: Config, out: Path | None) -> tuple[Config, RunFolder, ImageSet]:
@@ -175,6 +183,6 @@ def _show(config: Config) -> None:
     for line in model.unreached:
         typer.echo(f"# {line}")
     typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
-    for warning in (*work.without_effect(config.schedule.dispatch), *work.not_validated()):
+    for warning in (*work.without_effect(config.schedule.dispatch), *work.not_validated(), *work.left_over()):
         typer.echo(f"# warning: {warning}")
     typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

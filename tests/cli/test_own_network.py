@@ -160,6 +160,10 @@ def test_a_run_works_from_any_folder(place, call, write, monkeypatch):
     assert (ended.code, ended.err) == (0, "")
     sys.path.remove(str(place / "inner"))
     write(PLAIN, place / "inner")
+    ended = call("train", "inner/run/config.toml", pictures, "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    sys.path.remove(str(place / "inner"))
+    write(PLAIN, place / "inner")
     assert call("train", "--resume", "inner/run", "train.epochs=2").code == 0
     sys.path.remove(str(place / "inner"))
     write(PLAIN, place / "inner")

@@ -159,8 +159,8 @@ def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_
     before = max(path.name for path in (out / "checkpoints").glob("step-*"))
     with processes(["--resume", str(out)], 2) as two:
         wait_for(int(before[5:]) + 8, out, two)
-        two[0].send_signal(signal.SIGINT)
-        assert [code for code, _ in ended(two)] == [130, 143]
+        two[0].send_signal(signal.SIGTERM)
+        assert [code for code, _ in ended(two)] == [143, 143]
 
 
 @pytest.mark.long

@@ -118,6 +118,10 @@ def test_without_such_a_folder_a_holdout_is_asked_for(pets: Path) -> None:
         load(pets / "train")
     found = load(pets / "train", holdout=3)
     assert (len(found.train), len(found.validation), found.validated_on) == (9, 3, "holdout")
+    whole = data.to_evaluate(DataConfig.model_validate({"dir": str(pets / "train")}))
+    assert (len(whole.train), len(whole.validation)) == (12, 12)
+    divided = data.to_evaluate(DataConfig.model_validate({"dir": str(pets / "train"), "holdout": 3}))
+    assert (len(divided.validation), divided.sha256) == (3, found.sha256)
     assert sorted(found.validation.labels) == [0, 1, 2]
 
 

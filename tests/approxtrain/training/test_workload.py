@@ -36,6 +36,22 @@ def test_a_class_without_an_image_to_validate_on_is_named(configure):
 
 
 @pytest.mark.parametrize(
+    ("images", "batch", "said"),
+    [
+        (180, 128, "takes 128 of the 180 training images, others each time. With train.batch_size=90 it takes 180."),
+        (100, 60, "takes 60 of the 100 training images, others each time. With train.batch_size=50 it takes 100."),
+        (45_000, 128, None),
+        (128, 128, None),
+    ],
+)
+def test_a_batch_that_leaves_many_images_out_is_warned_of(images, batch, said, configure):
+    work = Workload.of(configure({"name": "full"}))
+    work = replace(work, config=configure({"name": "full"}, batch_size=batch))
+    some = replace(work, dataset=replace(work.dataset, train=range(images)))
+    assert list(some.left_over()) == ([f"train.batch_size={batch}: an epoch {said}"] if said else [])
+
+
+@pytest.mark.parametrize(
     ("count", "said"),
     [
         (1, "1 broken image is left out: a0"),
