@@ -25,6 +25,7 @@ CODES = {
     errors.LockedError: 7,
     errors.VerificationError: 8,
     errors.MemoryShortError: 9,
+    errors.LostError: 75,
 }
 
 
