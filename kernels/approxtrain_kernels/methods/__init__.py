@@ -1,15 +1,21 @@
-"""The methods there are: every file of this folder with a class derived from `Method` is one. Imports no jax."""
+"""The methods there are: every file of this folder with a class derived from `Method` is one, and so is every such
+class that an installed package names as an entry point of the group `approxtrain.methods`. Imports no jax.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Container
 from dataclasses import fields
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from approxtrain_kernels.method import Method
+
+GROUP = "approxtrain.methods"
 
 
 @cache
@@ -21,7 +27,23 @@ def all_methods() -> dict[str, type[Method]]:
         for item in vars(file).values():
             if isinstance(item, type) and issubclass(item, Method) and item.__module__ == file.__name__:
                 classes[item.name] = item
+    for point in entry_points(group=GROUP):
+        classes |= _installed(point, classes)
     return dict(sorted(classes.items(), key=lambda pair: (pair[0] != "full", pair[0])))
+
+
+def _installed(point: EntryPoint, known: Container[str]) -> dict[str, type[Method]]:
+    """The method of another package, by its name. ValueError where it is none, or has the name of a known one."""
+    where = f"the entry point `{point.name} = {point.value}` of {GROUP}, of {point.dist.name if point.dist else '?'},"
+    try:
+        found = point.load()
+    except Exception as error:
+        raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ValueError(f"{where} is no class derived from approxtrain_kernels.Method.")
+    if found.name in known:
+        raise ValueError(f"{where} is called {found.name!r}, as another method is: give it another `name`.")
+    return {found.name: found}
 
 
 def make(name: str, **params: Any) -> Method:
