@@ -80,6 +80,14 @@ class LostError(ApproxtrainError):
     exit_code = 75
 
 
+class RefusedError(ApproxtrainError):
+    """What the first process of a run told the others, and ends with as well."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(f"Process 0: {message}")
+        self.exit_code = exit_code
+
+
 class InterruptedRun(ApproxtrainError):
     """A signal ended the run after its state was saved. The exit code is 128 + the signal's number, as in a shell."""
 

@@ -28,7 +28,7 @@ TYPES = {
 
 USUAL = {
     **dict.fromkeys(("lr", "eta", "step_size"), "learning_rate"),
-    **dict.fromkeys(("wd", "decay_rate"), "weight_decay"),
+    "wd": "weight_decay",
     **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
 }
 """What other programs call a key, too far from ours to be found by its letters."""

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from approxtrain.data import prepare, shapes, store
-from approxtrain.data.dataset import Arrays, Dataset, ImageSet, Split
+from approxtrain.data.dataset import Arrays, Dataset, ImageSet, Split, take
 from approxtrain.data.pictures import UNREADABLE
 from approxtrain.data.prepare import DataConfig
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.models.target import imported, in_own_code, place
 
-__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "tested", "to_evaluate", "train_size"]
+__all__ = ["Arrays", "Dataset", "ImageSet", "Split", "load", "shape", "tested", "train_size", "undivided"]
 
 
 def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
@@ -38,17 +38,18 @@ def load(config: DataConfig, dataset: Dataset | None = None) -> ImageSet:
     return prepare.prepare(dataset, config, getattr(dataset, "name", fallback))
 
 
-def to_evaluate(config: DataConfig) -> ImageSet:
-    """As `load`; of a set that is not divided, such as a folder of classes, all images are there to validate on."""
+def undivided(config: DataConfig) -> ImageSet | None:
+    """Of a set that is not divided, such as a folder of classes: all images to validate on, and one to train on."""
     with _explained(config):
         found = _find(config)
-        if getattr(found, "validation", None) or config.holdout:
-            return prepare.prepare(found, config, config.name)
-        return prepare.prepare(_Undivided(found.class_names, found.train, found.train), config, config.name)
+        if getattr(found, "validation", None):
+            return None
+        first = take(found.train, np.arange(1))
+        return prepare.prepare(_Undivided(found.class_names, first, found.train), config, config.name)
 
 
 class _Undivided(NamedTuple):
-    """A set that validates on all of its images."""
+    """A set that validates on nearly all that it has."""
 
     class_names: Sequence[str]
     train: Split

@@ -97,7 +97,8 @@ def default_path(*parts: str, seed: int, seeds: int = 1, root: Path = Path("runs
 
 def _refuse_content(path: Path) -> None:
     beginnings = (LOCK, disk.unfinished(path / CONFIG).name)  # of a run that was killed before it was one
-    if any(entry.name not in beginnings for entry in path.iterdir()):
+    others = (entry.name for entry in path.iterdir() if entry.name not in beginnings)
+    if any(not re.fullmatch(r"process-\d+\.log", name) for name in others):  # logs of several that failed to start
         raise ConfigError(
             f"`{path}` is not empty, and a new run writes over nothing. To go on with the run in it: "
             f"`approxtrain train --resume {quote(str(path))}`. To start a new one: another --out."

@@ -100,14 +100,12 @@ class Run:
             start = int(state.step)
             with told(self.listener, self.workload, start):
                 summary = saving.summary_of(self.folder, start) if start == self.workload.total_steps else None
-                if summary is not None:
-                    return summary
+                if self.team.agreed(summary is not None):
+                    return summary or {}
                 statistics = self.replicas.not_synchronised(self.task)
                 for warning in (*self.workload.warnings(self.dispatch.mode), *statistics):
                     self.listener.warn(warning)
-                if self.team.agreed(
-                    written is None
-                ):  # rows without a checkpoint are then always a loss, never a run killed early
+                if self.team.agreed(written is None):  # rows without a checkpoint are always a loss
                     self._save(state, rows)
                 self._epochs(state, rows, interruption)
                 return self._summary(start) if self.team.is_first else {}

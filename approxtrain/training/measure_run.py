@@ -33,7 +33,12 @@ def measure(
         raise ConfigError(f"`{wrong[0]}`: only keys of [data] may be changed, such as data.dir=FOLDER.")
     run = load_run(folder, which=which, seed=seed)
     settings = configuration.load(str((folder / "config.toml").absolute()), overrides)
-    dataset = data.to_evaluate(settings.data)
+    given = {text.partition("=")[0].strip() for text in overrides}
+    dataset = None
+    if split == "validation" and "data.dir" in given and "data.holdout" not in given:
+        # what the run had set aside, or left out, was of its own images
+        dataset = data.undivided(settings.data.model_copy(update={"holdout": 0, "limit": None}))
+    dataset = dataset or data.load(settings.data)
     if split == "test":  # which may be others than those that are validated on
         dataset = data.tested(dataset, settings.data)
     if tuple(dataset.class_names) != run.class_names or dataset.image_shape != run.image_shape:

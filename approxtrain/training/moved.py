@@ -62,6 +62,10 @@ def hold_skipped(
     """
     names = by_path(new[0])
     paths = {name: name.removesuffix("/value") for name in names}  # as nnx.State has its leaves
+    if missing := [layer.path for layer in layers if f"{layer.path}/kernel" not in paths.values()]:
+        raise ValueError(
+            f"the parameters have no `{missing[0]}/kernel`, though the model has that layer: give its own."
+        )
     held = _held(layers, columns, set(paths.values()), index, frozen_prefix=False)
     return hold({name: held[path] for name, path in paths.items() if path in held}, new, old)
 

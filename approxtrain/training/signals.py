@@ -65,18 +65,22 @@ class TeamInterruption(Interruption):
 
     def __init__(self, team: Team) -> None:
         super().__init__()
-        self._team = team
+        self._team, self._calls = team, 0
 
     def __enter__(self) -> Self:
         return self
 
     def due(self, step: int) -> bool:
-        if self._team.stops(step):
+        self._calls += 1  # and not steps: jax meets at the next number, which a call of several steps would leave out
+        if self._team.stops(self._calls):
             self.signal_number = signal.SIGTERM
         return self.signal_number is not None
 
     def end_run(self, step: int, folder: Path) -> None:
-        if self.signal_number is not None and not self._team.is_first:
+        if self.signal_number is None:
+            return
+        self._team.agreed(step)  # nobody leaves before the first process has saved: jax would end it in the middle
+        if not self._team.is_first:
             raise InterruptedRun(self.signal_number, f"Stopped with the others after step {step}.")
         super().end_run(step, folder)
 

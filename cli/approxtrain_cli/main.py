@@ -36,6 +36,7 @@ from approxtrain_cli import (
     train,
     worth,
 )
+from approxtrain_kernels.methods import PluginError
 
 app = typer.Typer(
     name="approxtrain",
@@ -89,6 +90,8 @@ def _known(error: Exception) -> ApproxtrainError | None:
     """What is a user's or the machine's to mend, in words; None of a fault of the program."""
     if isinstance(error, ApproxtrainError):
         return error
+    if isinstance(error, PluginError):
+        return ConfigError(str(error))
     if isinstance(error, OSError):
         return None if error.filename is None else _of_path(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter is XLA's

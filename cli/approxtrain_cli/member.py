@@ -10,16 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from approxtrain.errors import ConfigError, DivergedError, InterruptedRun, LostError, VerificationError
+from approxtrain.errors import ConfigError, InterruptedRun, LostError
 from approxtrain.run.team import watch
 from approxtrain.run.team.join import Place, join, place
 from approxtrain.run.team.team import Team
 from approxtrain_cli import output
 
-EVERYWHERE = (InterruptedRun, DivergedError, VerificationError)
-"""What ends a run in all of its processes alike, so that the first one's word is enough."""
 GRACE = 1.5
-"""Seconds that the first process waits before it ends with such an error, so that the others can end by themselves."""
+"""Seconds that the first process waits before it ends with an error, so that others that have the same can tell it."""
 _OF_PARTNERS = ("Gloo", "NCCL", "collective", "oordination", "eartbeat", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier")
 
 
@@ -43,9 +41,7 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
     try:
         team = join(where if isinstance(where, Place) else None)
         work(team, log)
-    except EVERYWHERE:
-        if team is not None and team.is_first:
-            time.sleep(GRACE)
+    except InterruptedRun:
         raise
     except Exception as error:
         log.speak()
@@ -54,6 +50,8 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
                 "Another process of the run was lost, or does not answer. What was saved stays: start all processes "
                 f"again with --resume DIR. ({str(error).partition(chr(10))[0]})"
             ) from error
+        if team is not None and team.is_first:
+            time.sleep(GRACE)
         raise
     import jax
 
@@ -73,7 +71,7 @@ def _is_of_partners(error: Exception) -> bool:
 
 
 class Log:
-    """What jax's runtime prints goes to a file, and Python's own output to where it went, until `show` says other."""
+    """What jax's runtime prints goes to a file, and Python's own output to where it went, until `keep` says other."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ApproxtrainError, ConfigError, RefusedError
 from approxtrain.run.team import watch
 from approxtrain_cli import output
 
@@ -81,19 +81,27 @@ def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None
     import jax
 
     from approxtrain.config import Config, plain
+    from approxtrain.models.target import look_in
     from approxtrain.run.folder import RunFolder
 
     with ExitStack() as stack:
+        config = folder = dataset = refused = None
+        told: dict[str, Any] = {}
         if team.is_first:
-            config, folder, dataset = _opened([*arguments, f"parallel.devices={jax.device_count()}"], out, resume)
-            stack.enter_context(folder)
-            place, _ = team.agreed((str(folder.path.absolute()), plain(config)))
-        else:
-            place, table = team.agreed(("", {}))
-            config, dataset = Config.model_validate(table | {"train": table["train"] | {"trackers": []}}), None
-            folder = RunFolder.create(Path(stack.enter_context(TemporaryDirectory())) / "run")
-            stack.enter_context(folder)
-        log.keep(Path(place) / f"process-{team.number}.log", everything=not team.is_first)
+            try:
+                config, folder, dataset = _opened([*arguments, f"parallel.devices={jax.device_count()}"], out, resume)
+                stack.enter_context(folder)
+                told = {"folder": str(folder.path.absolute()), "config": plain(config), "code": _code_of(arguments)}
+            except ApproxtrainError as error:
+                refused, told = error, {"refused": str(error), "exit_code": error.exit_code}
+        told = team.agreed(told)
+        if "refused" in told:
+            raise refused or RefusedError(told["refused"], told["exit_code"])
+        log.keep(Path(told["folder"]) / f"process-{team.number}.log", everything=not team.is_first)
+        if config is None or folder is None:
+            look_in(told["code"])
+            config = Config.model_validate(told["config"] | {"train": told["config"]["train"] | {"trackers": []}})
+            folder = stack.enter_context(RunFolder.create(Path(stack.enter_context(TemporaryDirectory())) / "run"))
         _run(config, folder, dataset, team)
 
 
@@ -119,14 +127,20 @@ def _loaded(arguments: list[str]) -> Config:
     """The configuration; that of a run's folder comes with where the run had found the user's own code."""
     from approxtrain.config import load, split
     from approxtrain.models.target import look_in
+
+    look_in(_code_of(arguments))
+    return load(*split(arguments))
+
+
+def _code_of(arguments: list[str]) -> list[str]:
+    """The folders of the user's own code, where the configuration is that of a run."""
+    from approxtrain.config import split
     from approxtrain.run import facts
     from approxtrain.run.folder import CHECKPOINTS, CONFIG
 
-    source, overrides = split(arguments)
-    if source is not None and Path(source).name == CONFIG:
-        before = facts.latest(Path(source).parent / CHECKPOINTS)
-        look_in(known["folder"] for known in ((before and before.origins) or {}).values() if "folder" in known)
-    return load(source, overrides)
+    source, _ = split(arguments)
+    before = facts.latest(Path(source).parent / CHECKPOINTS) if source and Path(source).name == CONFIG else None
+    return [known["folder"] for known in ((before and before.origins) or {}).values() if "folder" in known]
 
 
 def _new(config: Config, out: Path | None) -> tuple[Config, RunFolder, ImageSet]:

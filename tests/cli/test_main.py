@@ -48,7 +48,7 @@ def failing(monkeypatch):
 
 def test_every_kind_of_error_has_its_exit_code():
     assert {kind: kind.exit_code for kind in errors.ApproxtrainError.__subclasses__() if kind in CODES} == CODES
-    assert set(errors.ApproxtrainError.__subclasses__()) == {*CODES, errors.InterruptedRun}
+    assert set(errors.ApproxtrainError.__subclasses__()) == {*CODES, errors.InterruptedRun, errors.RefusedError}
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", None))

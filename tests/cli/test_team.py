@@ -164,6 +164,32 @@ def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_
 
 
 @pytest.mark.long
+def test_several_steps_a_call_are_stopped_as_well_and_a_run_that_is_over_stays_so(tmp_path):
+    out = tmp_path / "run"
+    chunked = [*TINY, 'schedule={ name = "full" }', "train.trackers=[]", "train.chunk=4", "train.epochs=4000"]
+    with processes([*chunked, "--out", str(out)], 2) as two:
+        wait_for(8, out, two)
+        two[0].send_signal(signal.SIGTERM)
+        assert [code for code, _ in ended(two)] == [143, 143]
+    whole = tmp_path / "whole"
+    with processes([*chunked, "train.epochs=1", "--out", str(whole)], 2) as two:
+        assert [code for code, _ in ended(two)] == [0, 0]
+    with processes(["--resume", str(whole)], 2) as two:
+        assert [code for code, _ in ended(two)] == [0, 0]
+
+
+@pytest.mark.long
+def test_what_the_first_process_refuses_ends_all_with_its_code_and_words(tmp_path):
+    with processes(
+        [*RUN, "train.epochs=1", "data.dir=nowhere", "data.name=mine", "--out", str(tmp_path / "run")], 2
+    ) as two:
+        (first, said), (second, other) = ended(two)
+    assert (first, second) == (3, 3), said + other
+    assert "nowhere" in said
+    assert "Process 0: " in other
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 4])
 def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"

@@ -160,7 +160,7 @@ def test_a_resumed_run_refuses_every_change_that_would_make_it_another(call, cop
     assert ended.err.startswith("error: 3 problems in the configuration:\n")
     assert "train.seed: it was 0 and cannot become 1" in ended.err
     assert "optimizer.decay: it was " in ended.err
-    assert "train.epochs: it was 2 and can only grow, not become 1." in ended.err
+    assert "train.epochs: it was 2 and can only grow, not become 1: what was" in ended.err
     assert content(copy) == before
 
 

@@ -12,8 +12,9 @@ from approxtrain.run.team.team import Team
 
 HEARTBEAT = 10
 """Seconds without a sign of life after which a process counts as lost."""
-STUCK = 20
-"""Seconds after which a sum over processes counts as stuck, on a CPU."""
+STUCK = 600
+"""Seconds after which a sum over processes counts as stuck, on a CPU: longer than one waits for another that reads its
+images, compiles, or writes a checkpoint. Who has gone is found by heartbeats."""
 START = 300
 """Seconds that the processes have for finding each other."""
 
@@ -67,23 +68,31 @@ def join(where: Place | None) -> Team:
             initialization_timeout=START,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        if where is None:
-            raise ConfigError(
-                f"--distributed: jax finds no cluster that it knows ({found(os.environ)}): {reason} Give "
-                "--coordinator HOST:PORT, --num-processes P and --process-id I."
-            ) from None
+    except ValueError as error:
         raise ConfigError(
-            f"Process {where.number} of {where.count} could not meet the others at {where.coordinator}: {reason} All "
-            "of them must be started within "
-            f"{START // 60} minutes, with the same coordinator, which process 0 must be able to listen at."
+            f"jax finds no cluster that it knows ({found(os.environ)}): {_first_line(error)} Give --coordinator "
+            "HOST:PORT, --num-processes P and --process-id I."
         ) from None
+    except RuntimeError as error:
+        which = f"Process {where.number} of {where.count}" if where else f"This process ({found(os.environ)})"
+        raise ConfigError(
+            f"{which} could not meet the others{f' at {where.coordinator}' if where else ''}: {_first_line(error)} All "
+            f"of them must be started within {START // 60} minutes, with the same coordinator, which process 0 must be "
+            "able to listen at."
+        ) from None
+    from jax.experimental import multihost_utils
+
+    # a signal before any process has said where it is would be lost
+    multihost_utils.reached_preemption_sync_point(0)
     return Team(jax.process_index(), jax.process_count())
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def set_up_for_failure() -> None:
-    """On a CPU jax waits 30 minutes for a process that is alive and does not answer."""
+    """On a CPU jax waits 30 minutes for a process that is alive and gets nowhere."""
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_collective_timeout_seconds" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_timeout_seconds={STUCK}".strip()

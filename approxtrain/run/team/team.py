@@ -44,14 +44,14 @@ class Team:
         back = [bits.view(array.dtype).reshape(array.shape) for bits, array in zip(sent, arrays, strict=True)]
         return jax.tree.unflatten(structure, back)
 
-    def stops(self, step: int) -> bool:
-        """Whether all stop after `step` steps: some have been sent SIGTERM, and this is the step that none has passed.
+    def stops(self, call: int) -> bool:
+        """Whether all stop here: one has been sent SIGTERM, and no process has come past this call.
 
-        To be asked after each step, by a team of several, whose processes leave SIGTERM to jax.
+        Calls are numbered from 1, without gaps, by a team of several, whose processes leave SIGTERM to jax.
         """
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        return multihost_utils.reached_preemption_sync_point(call)
 
 
 ALONE = Team()

@@ -58,7 +58,10 @@ def watched(command: Sequence[str], tell: Callable[[str], None]) -> int:
 def ended_by(number: int) -> str:
     """A sentence on a child that a signal has ended."""
     if number == signal.SIGABRT:
-        return "Another process of the run was lost, or does not answer: killed, out of memory, or cut off."
+        return (
+            "Another process of the run was lost, or does not answer (killed, out of memory, cut off), or jax has "
+            "stopped this one: process-I.log says which."
+        )
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     more = ": perhaps the machine had no memory left" if number == signal.SIGKILL else ""
     return f"The process was ended by {name}{more}."

@@ -16,6 +16,11 @@ from typing import Any
 from approxtrain_kernels.method import Method
 
 GROUP = "approxtrain.methods"
+MEND = "Mend that package, or uninstall it."
+
+
+class PluginError(ValueError):
+    """What an installed package names as a method is none."""
 
 
 @cache
@@ -33,16 +38,16 @@ def all_methods() -> dict[str, type[Method]]:
 
 
 def _installed(point: EntryPoint, known: Container[str]) -> dict[str, type[Method]]:
-    """The method of another package, by its name. ValueError where it is none, or has the name of a known one."""
+    """The method of another package, by its name. PluginError where it is none, or has the name of a known one."""
     where = f"the entry point `{point.name} = {point.value}` of {GROUP}, of {point.dist.name if point.dist else '?'},"
     try:
         found = point.load()
     except Exception as error:
-        raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}.") from error
+        raise PluginError(f"{where} cannot be imported: {type(error).__name__}: {error}. {MEND}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ValueError(f"{where} is no class derived from approxtrain_kernels.Method.")
+        raise PluginError(f"{where} is no class derived from approxtrain_kernels.Method. {MEND}")
     if found.name in known:
-        raise ValueError(f"{where} is called {found.name!r}, as another method is: give it another `name`.")
+        raise PluginError(f"{where} is called {found.name!r}, as another method is: give it another `name`.")
     return {found.name: found}
 
 
