@@ -72,17 +72,26 @@ def test_the_folder_to_validate_on_may_have_other_names(pets: Path, split: str, 
 
 
 def test_a_folder_that_does_not_exist_is_called_so(tmp_path: Path) -> None:
-    whole = data.undivided(DataConfig.model_validate({"dir": str(pets / "train")}))
-    assert whole
-    assert (len(whole.train), len(whole.validation)) == (1, 12)
+    for more in ({}, {"name": "cifar10"}):
+        with pytest.raises(
+            DataError, match=r"in `.*nowhere`, because it does not exist: correct data\.dir=PATH"
+        ) as error:
+            load(tmp_path / "nowhere", **more)
+        assert "import" not in str(error.value)
 
 
 def test_the_test_images_are_those_of_test_whatever_is_validated_on(pets: Path) -> None:
     fill(pets / "test", 1, first=200)
-    whole = data.undivided(DataConfig.model_validate({"dir": str(pets / "train")}))
-    assert whole
-    assert (len(whole.train), len(whole.validation)) == (1, 12)
-    assert data.undivided(DataConfig.model_validate({"dir": str(pets)})) is None
+    for more in ({}, {"holdout": 3}, {"stream": True}):
+        config = DataConfig.model_validate({"dir": str(pets), **more})
+        found = data.load(config)
+        assert found.validated_on == ("holdout" if "holdout" in more else "validation")
+        tested = data.tested(found, config)
+        assert [tested.validation[number][0][0, 0, 0] for number in range(3)] == [200, 201, 202]
+        assert (tested.validated_on, tested.sha256, len(tested.validation)) == ("test", found.sha256, 3)
+    (pets / "val").rename(pets / "elsewhere")
+    found = load(pets)
+    assert data.tested(found, DataConfig.model_validate({"dir": str(pets)})) is found
 
 
 def test_without_test_images_there_are_none_to_evaluate(pets: Path) -> None:
@@ -109,9 +118,9 @@ def test_without_such_a_folder_a_holdout_is_asked_for(pets: Path) -> None:
         load(pets / "train")
     found = load(pets / "train", holdout=3)
     assert (len(found.train), len(found.validation), found.validated_on) == (9, 3, "holdout")
-    for more in ({}, {"holdout": 3, "limit": 2}):
-        whole = data.all_of(DataConfig.model_validate({"dir": str(pets / "train"), **more}))
-        assert (len(whole.train), len(whole.validation)) == (1, 12)
+    whole = data.undivided(DataConfig.model_validate({"dir": str(pets / "train")}))
+    assert whole
+    assert (len(whole.train), len(whole.validation)) == (1, 12)
     assert sorted(found.validation.labels) == [0, 1, 2]
 
 
