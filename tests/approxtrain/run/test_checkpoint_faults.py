@@ -81,7 +81,7 @@ def _one_weight_wrong(array: np.ndarray) -> np.ndarray:
 
 
 def _zeros_of_the_other_sign(array: np.ndarray) -> np.ndarray:
-    return -array if array.dtype == np.float32 else array
+    return np.where(array == 0, -array, array)
 
 
 @pytest.mark.parametrize("spoil", [_one_weight_wrong, _zeros_of_the_other_sign])

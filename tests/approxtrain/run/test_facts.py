@@ -61,12 +61,18 @@ def test_one_that_is_missing_is_named(name: str):
 HARMFUL = {
     "best.step": {"best": {"step": "1", "accuracy": 0.5}},
     "images.image_shape": {"images": META["images"] | {"image_shape": [4, 4]}},
-    "config": {"config": {}},
+    "config": {"config": {"train": {"epochs": "2"}}},
     "data: .*has no sha256": {"data": {"name": "pictures"}},
     "origins": {"origins": {"model.target": ["/tmp"]}},
     "chunk": {"chunk": 0},
     "rows": {"rows": [1, 2, 3]},
 }
+
+
+@pytest.mark.parametrize("what", HARMFUL)
+def test_what_means_harm_is_named(what: str):
+    with pytest.raises(CheckpointError, match=what):
+        facts.of_meta(META | HARMFUL[what], Path("run"))
 
 
 @pytest.fixture(scope="module")

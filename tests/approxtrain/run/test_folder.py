@@ -48,9 +48,14 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_as_it_is(tmp_path: Pat
 
 def test_what_a_run_leaves_that_was_killed_before_it_had_a_configuration_is_nothing(tmp_path: Path) -> None:
     disk.unfinished(tmp_path / CONFIG).write_text("[model")
+    (tmp_path / "process-1.log").write_text("of several processes, one of which had other images")
+    (tmp_path / "process-my.log").write_text("somebody's own")
+    with pytest.raises(ConfigError, match="is not empty"):
+        RunFolder.create(tmp_path)
+    (tmp_path / "process-my.log").unlink()
     with RunFolder.create(tmp_path) as folder:
         disk.write(folder.config, "")
-        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.toml", "run.lock"]
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.toml", "process-1.log", "run.lock"]
 
 
 def test_the_way_to_go_on_is_quoted_for_a_shell(tmp_path: Path) -> None:
