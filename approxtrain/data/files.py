@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from approxtrain.data import pictures
 from approxtrain.data.image_folder import ENDINGS
@@ -28,7 +27,7 @@ def image_files(paths: Iterable[Path]) -> Iterator[Path]:
 def read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """The picture as uint8 `[H, W, C]` of this shape, resized by its shorter side and cut to its middle. DataError."""
     try:
-        with Image.open(path) as picture:
+        with pictures.opened(path) as picture:
             wanted = picture.convert("L") if shape[2] == 1 else picture
             return pictures.fit(pictures.decode(wanted, shape[2], f"`{path}`"), shape[:2])
     except pictures.UNREADABLE as error:

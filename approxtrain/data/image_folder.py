@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from approxtrain.data import pictures
 from approxtrain.errors import DataError
@@ -35,7 +34,7 @@ class Files:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        with Image.open(self.paths[index]) as picture:
+        with pictures.opened(self.paths[index]) as picture:
             return pictures.decode(picture, self.channels, self.place(index)), int(self.labels[index])
 
     def place(self, index: int, where: str = "") -> str:
@@ -119,7 +118,7 @@ def _channels(files: list[Path]) -> int:
     """1 where a sample, evenly spaced, has no colours."""
     for file in files[:: -(-len(files) // _SAMPLE)]:
         try:
-            with Image.open(file) as picture:
+            with pictures.opened(file) as picture:
                 if picture.mode not in pictures.GRAY:
                     return 3
         except pictures.UNREADABLE:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,21 @@ COLOURED = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What Pillow raises on a damaged file; also on one that would fill the memory, by its own limit."""
+
+
+class _Bounded(io.BufferedReader):
+    """A file that makes no room for what it does not have: a length in a damaged PNG may be of gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, to be decoded inside. UNREADABLE where it is none; a device is none."""
+    with _Bounded(io.FileIO(path)) as file, Image.open(file) as picture:
+        yield picture
 
 
 def decode(picture: Image.Image, channels: int, what: str) -> np.ndarray:

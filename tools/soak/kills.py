@@ -46,8 +46,8 @@ def chain(seed: int, kills: int, work: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     found = {"kills": 0, "kills_in_a_save": 0, "tracebacks": 0, "hangs": 0, "bytes_lost": 0, "lost": []}
     step = -1
-    for number in range(kills + 1):
-        last = number == kills
+    for number in range(3 * kills + 1):  # a run that is done before it can be killed counts for none
+        last = found["kills"] == kills or number == 3 * kills
         before = _unfinished(folder)
         ended = _launch(variant, folder, draw, None if last else seconds)
         found["tracebacks"] += "Traceback" in ended.said
@@ -62,6 +62,8 @@ def chain(seed: int, kills: int, work: Path) -> dict[str, Any]:
         if ended.code == 0 and not last:  # it was done before it could be killed: another one
             shutil.rmtree(folder)
             step = -1
+        if last:
+            break
     found["bytes_lost"] += _compare(folder, whole, found["lost"])
     if not found["lost"]:
         shutil.rmtree(folder)

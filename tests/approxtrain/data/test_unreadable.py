@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
+import tracemalloc
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from approxtrain import data
 from approxtrain.config import DataConfig
-from approxtrain.data import fetch, store
+from approxtrain.data import fetch, files, store
 from approxtrain.errors import ConfigError, DataError
 
 LONG = "a" * 300
@@ -97,3 +103,25 @@ def test_a_manifest_nested_without_end_is_called_damaged(tmp_path: Path, tiny) -
     (folder / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="is damaged"):
         store.verify("mine", folder)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_a_picture_that_claims_gigabytes_makes_no_room_for_them(tmp_path: Path, kind: str) -> None:
+    """Each four bytes of it say so in turn; what `make soak` found in the length of a PNG's chunk."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((12, 9, 3), np.uint8)).save(file, kind)
+    whole, path = file.getvalue(), tmp_path / "picture"
+    tracemalloc.start()
+    try:
+        for at in range(0, min(len(whole), 200), 3):
+            path.write_bytes(whole[:at] + b"\xed\xed\xed\xed" + whole[at + 4 :])
+            with contextlib.suppress(DataError), warnings.catch_warnings(action="ignore"):
+                files.read(path, (32, 32, 3))
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_device_is_no_picture() -> None:
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        files.read(Path("/dev/zero"), (32, 32, 3))
