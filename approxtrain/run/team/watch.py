@@ -21,13 +21,14 @@ from types import FrameType
 
 LOST = 75
 MEMBER = "APPROXTRAIN_TEAM_MEMBER"
-"""Set in the environment of the child."""
+"""Set in the environment of the child, and to be inherited by nobody else."""
+_PARENT = os.environ.pop(MEMBER, None)
 _PR_SET_PDEATHSIG = 1
 
 
 def is_member() -> bool:
     """Whether this process is such a child."""
-    return MEMBER in os.environ
+    return _PARENT is not None
 
 
 def watched(command: Sequence[str], tell: Callable[[str], None]) -> int:
@@ -69,8 +70,8 @@ def ended_by(number: int) -> str:
 
 def end_with_parent() -> None:
     """Of the child: be killed when the parent is. Linux alone can."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or _PARENT is None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[MEMBER]):  # it has ended already
+    if os.getppid() != int(_PARENT):  # it has ended already
         os._exit(LOST)
