@@ -187,7 +187,8 @@ def rows() -> Iterator[tuple[str, ...]]:
 
 def page() -> str:
     head, *body = (f"| {' | '.join(row)} |" for row in rows())
-    return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body]) + "\n"
+    picture = ["", f"![Accuracy over time]({PICTURE.name})"] if any(map(accuracies, ARMS)) else []
+    return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body, *picture]) + "\n"
 
 
 def draw() -> bytes:
@@ -230,7 +231,8 @@ def main(arguments: Sequence[str]) -> None:
             text = PAGE.read_text("utf-8")
             before, after = text.partition(BEGIN)[0], text.partition(END)[2]
             PAGE.write_text(before + BEGIN + page() + END + after, "utf-8")
-            PICTURE.write_bytes(draw())
+            if PICTURE.name in page():
+                PICTURE.write_bytes(draw())
         case _:
             sys.exit(str(__doc__))
 

@@ -108,3 +108,10 @@ def test_a_process_that_ends_by_itself_is_a_loss(tmp_path: Path) -> None:
 def test_a_unit_of_each_kind_is_done(tmp_path: Path, name: str) -> None:
     found = soak._apart(name, Size(cuts=1), tmp_path)
     assert (found["lost"], found["tracebacks"], found["hangs"], found["bytes_lost"]) == ([], 0, 0, 0)
+
+
+def test_a_traceback_tells_nothing_of_where_the_program_lay():
+    lost = f'File "{sys.prefix}/lib/a.py", line 1\nFile "{units.ROOT}/tools/soak/inputs.py", line 2'
+    unit = {"unit": "kills 0 1", "part": "kills", "tracebacks": 1, "hangs": 0, "bytes_lost": 0, "lost": [lost]}
+    found = units.together([unit | {"seconds": 1.0, "peak_memory_mb": 1.0}], units.Size())
+    assert found["lost"] == ['File "lib/a.py", line 1\nFile "tools/soak/inputs.py", line 2']

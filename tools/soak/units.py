@@ -6,12 +6,14 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+ROOT = Path(__file__).resolve().parents[2]
 CHAIN, CHUNK = 5, 10_000
 """Kills of one run, and inputs of one reader, in a unit."""
 SLOWEST = 10.0
@@ -155,7 +157,7 @@ def together(done: list[dict[str, Any]], size: Size) -> dict[str, Any]:
     totals = {name: sum(each[name] for each in done) for name in ("bytes_lost", "tracebacks", "hangs")}
     totals |= {
         "seconds": sum(each["seconds"] for each in done),
-        "lost": [text for each in done for text in each["lost"]],
+        "lost": [_without_places(text) for each in done for text in each["lost"]],
     }
     totals["peak_memory_mb"] = max((each["peak_memory_mb"] for each in done), default=0)
     of = {part: [each for each in done if each["part"] == part] for part in _DO}
@@ -190,6 +192,13 @@ def together(done: list[dict[str, Any]], size: Size) -> dict[str, Any]:
             None,
         ),
     }
+
+
+def _without_places(text: str) -> str:
+    """A traceback that tells nothing of where the program and its Python lay on the machine."""
+    for place in (sys.prefix, sys.base_prefix, str(ROOT)):
+        text = text.replace(f"{place}/", "")
+    return text
 
 
 def _ended(unit: dict[str, Any]) -> dict[str, int]:
