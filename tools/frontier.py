@@ -1,8 +1,8 @@
 """The evidence of docs/frontier.md: schedules against exact training at equal time, arm by arm and seed by seed.
 
-python tools/frontier.py train DIR --seeds 4   # trains what is missing in results/frontier/; kill it, and it goes on
-python tools/frontier.py time DIR              # times a step of each column, interleaved; the machine must be quiet
-python tools/frontier.py page                  # writes the table and the picture of docs/frontier.md
+python tools/frontier.py train DIR --seeds 0 1 2   # trains what is missing in results/frontier/; kill it, and it goes on
+python tools/frontier.py time DIR                  # times a step of each column, interleaved; the machine must be quiet
+python tools/frontier.py page                      # writes the table and the picture of docs/frontier.md
 
 DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 """
@@ -65,20 +65,20 @@ class Arm(NamedTuple):
 ARMS = {
     "exact4": Arm("exact"),
     "exact3": Arm("exact, 3 epochs", epochs=3),
-    "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
     "prefix80": Arm("the prefix from 3 to 80 %", schedule=f"{{ frozen_prefix = true, rules = [{PREFIX}, {MOST} }}] }}"),
+    "exact2": Arm("exact, 2 epochs", epochs=2),
     "both": Arm(
         "the prefix from 3 to 80 %, and images of 24 pixels",
         schedule=f"{{ frozen_prefix = true, {SMALL}, rules = [{PREFIX}, {MOST} }}] }}",
     ),
-    "exact2": Arm("exact, 2 epochs", epochs=2),
-    "corrected": Arm("corrected, layers 2 to 19", schedule=f"{{ rules = [{CORRECTED} }}] }}"),
+    "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
+    "resnet14": Arm("exact ResNet-14", network="resnet14"),
     "pooled": Arm("pooled, layers 2 to 19", schedule=f"{{ rules = [{POOLED} }}] }}"),
     "prefix": Arm(
         "frozen prefix, layers 1 to 7 at every second step",
         schedule=f"{{ frozen_prefix = true, rules = [{PREFIX} }}] }}",
     ),
-    "resnet14": Arm("exact ResNet-14", network="resnet14"),
+    "corrected": Arm("corrected, layers 2 to 19", schedule=f"{{ rules = [{CORRECTED} }}] }}"),
 }
 """In the order in which they are trained for each seed."""
 
@@ -89,10 +89,10 @@ def refuse_changed_files() -> None:
         sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
 
 
-def train(folder: str, seeds: int) -> None:
+def train(folder: str, seeds: Sequence[int]) -> None:
     """What is missing, seed by seed; each run is one JSON in results/frontier/."""
     refuse_changed_files()
-    for seed in range(seeds):
+    for seed in seeds:
         for name, arm in ARMS.items():
             target, run = RESULTS / f"{name}-seed{seed}.json", ROOT / f"runs/frontier/{name}-seed{seed}"
             if target.exists():
@@ -223,8 +223,8 @@ def draw() -> bytes:
 
 def main(arguments: Sequence[str]) -> None:
     match arguments:
-        case ["train", folder, "--seeds", seeds]:
-            train(folder, int(seeds))
+        case ["train", folder, "--seeds", *seeds]:
+            train(folder, [int(seed) for seed in seeds])
         case ["time", folder]:
             time(folder)
         case ["page"]:
