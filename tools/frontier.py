@@ -1,6 +1,6 @@
 """The evidence of docs/frontier.md: schedules against exact training at equal time, arm by arm and seed by seed.
 
-python tools/frontier.py train DIR --seeds 0 1 2   # trains what is missing in results/frontier/; kill it, and it goes on
+python tools/frontier.py train DIR --seeds 0 1 2   # trains what results/frontier/ lacks; goes on where it was killed
 python tools/frontier.py time DIR                  # times a step of each column, interleaved; the machine must be quiet
 python tools/frontier.py page                      # writes the table and the picture of docs/frontier.md
 
