@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +56,13 @@ class Bench(NamedTuple):
 
     def gradient(self) -> tuple[dict[str, np.ndarray], TrainState]:
         """Of the first step, by parameter; and the state after it."""
-        state, _, _ = self.run(1)
+        return self.gradient_at(0)
+
+    def gradient_at(self, step: int) -> tuple[dict[str, np.ndarray], TrainState]:
+        """The same, as if the first step had this number."""
+        begun = self.state._replace(step=self.dispatch.replicas.place(jnp.int32(step)))
+        state, _ = self.dispatch(step, jax.tree.map(jnp.copy, begun), self.images, self.order)
+        self.dispatch.replicas.refuse_unless_equal(state)
         before, after = by_path(self.state.params), by_path(state.params)
         return {name: (np.asarray(before[name]) - np.asarray(after[name])) / 1024 for name in before}, state
 
@@ -71,7 +79,7 @@ def bench(schedule: dict[str, Any], devices: int, *, network: str = "Small", **t
     model = Model("small", "", f"tests.networks:{network}", image_shape=(8, 8, 3))
     keys, replicas = Keys.of([0]), Replicas.of(config)
     task, state = set_up(model, config, len(labels) // BATCH, keys.init)
-    table = Schedule.from_config(config.schedule, model.layers, len(labels) // BATCH)
+    table = Schedule.from_config(config.schedule, model.layers, len(labels) // BATCH, None, replicas.count)
     images = Images(*map(jnp.asarray, (pixels, labels, *channel_statistics(pixels))))
     order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
     dispatch = Dispatch(task, table, keys, config.train, mode="host", replicas=replicas)
@@ -84,3 +92,14 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
     for name, right in expected.items():
         largest = np.abs(np.asarray(right)).max()
         np.testing.assert_allclose(found[name], right, rtol=0, atol=tolerance * max(largest, 1e-6), err_msg=name)
+
+
+def collectives(text: str) -> dict[str, int]:
+    """Bytes that come out of each kind of collective in a compiled program."""
+    found: dict[str, int] = {}
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
+        sizes = [prod(map(int, size.split(","))) if size else 1 for size in re.findall(r"\w+\[([\d,]*)\]", shapes)]
+        assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
+        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
+    return found

@@ -224,6 +224,9 @@ class ParallelConfig(Section):
     """Devices of this machine that share each batch of `train.batch_size` images, which they must divide."""
     batch_norm: Literal["synchronised", "replica"] = "synchronised"
     """Whose images batch norm normalises by: those of the whole batch, or of each device by itself."""
+    mean: Literal["contributors", "paper"] = "contributors"
+    """What a weight gradient that only some devices compute is divided by: their number, or, as in the paper, that of
+    all devices, which makes the step shorter."""
 
 
 class Config(Section):

@@ -113,8 +113,9 @@ def plain(config: Config) -> dict[str, Any]:
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
     old, new, epochs = dict(flat(_spelled_out(before))), dict(flat(_spelled_out(after))), "train.epochs"
-    # batch norm of each device by itself depends on how many there are
-    fixed = {"parallel.devices"} if new.get("parallel.batch_norm") == "replica" else set()
+    # batch norm of each device by itself, and rules for some of the devices, depend on how many there are
+    by_number = any("replicas" in rule for rule in after.get("schedule", {}).get("rules", ()))
+    fixed = {"parallel.devices"} if by_number or new.get("parallel.batch_norm") == "replica" else set()
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
         f"{', '.join(RESUMABLE)}. For another run, start one with another --out."

@@ -26,19 +26,23 @@ from flax import nnx
 
 from approxtrain.models.layer import ConvLayer
 from approxtrain_kernels import Method, conv
+from approxtrain_kernels.by_replica import ByReplica
 
 M = TypeVar("M", bound=nnx.Module)
-_KEY: ContextVar[jax.Array | None] = ContextVar("key of the methods that draw", default=None)
+_GIVEN: ContextVar[tuple[jax.Array | None, jax.Array | None]] = ContextVar("key and places", default=(None, None))
 
 
 @contextmanager
-def drawing(key: jax.Array) -> Iterator[None]:
-    """Random numbers for what is traced inside: each layer folds its number into `key`, which is new in each step."""
-    token = _KEY.set(key)
+def drawing(key: jax.Array, places: jax.Array | None = None) -> Iterator[None]:
+    """Random numbers for what is traced inside: each layer folds its number into `key`, which is new in each step.
+
+    `places`: where replicas run different methods, one's own of each layer, int32 `[layers]` (`Schedule.places`).
+    """
+    token = _GIVEN.set((key, places))
     try:
         yield
     finally:
-        _KEY.reset(token)
+        _GIVEN.reset(token)
 
 
 def approximate(model: M, layers: Sequence[ConvLayer], column: Sequence[Method]) -> M:
@@ -74,7 +78,7 @@ class Convolution:
     method: Method
 
     def __call__(self, x: jax.Array, w: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
-        return conv(x, w, strides=strides, padding=padding, method=self.method, key=_key_of(self.number, self.method))
+        return conv(x, w, strides=strides, padding=padding, method=self.method, key=_given_to(self.number, self.method))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Product:
 
     def __call__(self, x: jax.Array, w: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
         image, kernel = as_convolution(x.shape, w.shape)
-        y = conv(x.reshape(image), w.reshape(kernel), method=self.method, key=_key_of(self.number, self.method))
+        y = conv(x.reshape(image), w.reshape(kernel), method=self.method, key=_given_to(self.number, self.method))
         return y.reshape(*x.shape[:-1], w.shape[-1])
 
 
@@ -95,10 +99,23 @@ def as_convolution(x: tuple[int, ...], w: tuple[int, ...]) -> tuple[tuple[int, .
     return (x[0], x[1], 1 if len(x) == 3 else x[2], x[-1]), (1, 1, *w)
 
 
+def _given_to(number: int, method: Method) -> Any:
+    """The key of a layer whose method draws, and its place before it where replicas run different ones."""
+    if not isinstance(method, ByReplica):
+        return _key_of(number, method)
+    _, places = _GIVEN.get()
+    if places is None:
+        raise ValueError(
+            f"layer {number} is under other methods on other replicas ({method.label}): call the model inside of "
+            "`with approxtrain.drawing(key, places):`, with the places of one's own replica in this step."
+        )
+    return places[number - 1], _key_of(number, method)
+
+
 def _key_of(number: int, method: Method) -> jax.Array | None:
     if "key" not in method.needs:
         return None
-    key = _KEY.get()
+    key, _ = _GIVEN.get()
     if key is None:
         raise ValueError(
             f"layer {number} is under {method.label}, which draws numbers: call the model inside of "

@@ -113,6 +113,16 @@ class EpochRange(Section):
     to: Epoch | None = None
 
 
+class ReplicaRange(Section):
+    """Replicas start, start + every, … below stop, numbered from 0; with each step that the rule is for, `rotate`
+    further round."""
+
+    start: Step = 0
+    stop: Count | None = None
+    every: Count = 1
+    rotate: Step = 0
+
+
 class MethodTable(Section):
     """A method with its parameters."""
 
@@ -138,6 +148,8 @@ class Rule(MethodTable):
     """{ start, stop, every } of global steps from 0, stop exclusive."""
     epochs: EpochRange | None = None
     """{ from, to } of epochs from 1, both inclusive, or shares of the run: { from = "3%", to = "80%" }."""
+    replicas: ReplicaRange | None = None
+    """{ start, stop, every, rotate } of the devices that share each batch (`parallel.devices`), stop exclusive."""
     order: Annotated[int, Field(strict=True)] = 0
     """Where rules meet, the higher order wins."""
 

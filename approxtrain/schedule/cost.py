@@ -9,7 +9,8 @@ where what a method replaces counts as nothing: the wgrad of every cell but `ful
 A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
 methods. Smaller images (`image_sizes.py`) make all three passes cheaper. That is `largest_speed_up`;
 `speed_up_with_methods` counts what the methods compute as well. Norms, linear
-layers and the optimiser would make both smaller.
+layers and the optimiser would make both smaller. Where replicas differ all of these are means over them; what each
+has to do, and how long the others wait for the slowest, is in `load.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.schedule import Schedule
+from approxtrain_kernels.by_replica import ByReplica
+from approxtrain_kernels.method import Method
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,34 @@ def cost(
         seen = layers if size is None else (resized or {})[size]
         exact += steps * sum(layer_flops(seen, batch))
         shapes = [replace(layer.shape, batch=batch) for layer in seen]
-        # The dgrad of the layer above the prefix would go into the prefix, where nobody reads it.
-        without_dgrad = prefix(column) + 1 if schedule.frozen_prefix else 1
-        for number, (shape, method) in enumerate(zip(shapes, column, strict=True), start=1):
-            if method.name != "full":
-                replaced += steps * shape.flops
-                spent += steps * method.flops(shape)
-            if 1 < number <= without_dgrad:
-                dgrad_saved += steps * shape.flops
-            elif number > 1 and not method.exact_dgrad:
-                dgrad_replaced += steps * shape.flops
-                spent += steps * method.dgrad_flops(shape)
+        dgrads = dgrads_of(column, frozen_prefix=schedule.frozen_prefix)
+        for shape, method, dgrad in zip(shapes, column, dgrads, strict=True):
+            for one, share in shares_of(method):
+                if one.name != "full":
+                    replaced += steps * share * shape.flops
+                    spent += steps * share * one.flops(shape)
+                if dgrad == "needed" and not one.exact_dgrad:
+                    dgrad_replaced += steps * share * shape.flops
+                    spent += steps * share * one.dgrad_flops(shape)
+            dgrad_saved += steps * shape.flops if dgrad == "saved" else 0
     dense = float(sum(layer_flops(layers, batch)) * (stop - first))
     wgrad = float(sum(batch * layer.shape.flops for layer in layers) * (stop - first))
     return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced, dense - exact)
+
+
+def dgrads_of(column: Sequence[Method], *, frozen_prefix: bool) -> list[str]:
+    """Of each layer whether its dgrad is "needed", "saved" by the frozen prefix, or "none", as of the first."""
+    # The dgrad of the layer above the prefix would go into the prefix, where nobody reads it.
+    without = prefix(column) + 1 if frozen_prefix else 1
+    numbers = range(1, len(column) + 1)
+    return ["none" if number == 1 else "saved" if number <= without else "needed" for number in numbers]
+
+
+def shares_of(method: Method) -> list[tuple[Method, float]]:
+    """The methods of a layer, each with its share of the replicas."""
+    if not isinstance(method, ByReplica):
+        return [(method, 1)]
+    return [(member, count / method.replicas) for member, count in method.members]
 
 
 def phase_costs(
@@ -129,5 +146,5 @@ def phase_costs(
 ) -> tuple[Cost, ...]:
     """For each phase the cost of one of its periods; the last is what a long run tends to."""
     return tuple(
-        cost(schedule, layers, batch, first, first + mask.shape[1], resized) for first, mask in schedule.phases
+        cost(schedule, layers, batch, first, first + mask.shape[-1], resized) for first, mask in schedule.phases
     )

@@ -62,7 +62,7 @@ def split(phases: Phases, windows: Sequence[Window]) -> tuple[Phases, Sizes]:
     cut = []
     for border in sorted(borders | {*starts}):
         first, mask = phases[bisect_right(starts, border) - 1]
-        cut.append((border, np.roll(mask, -((border - first) % mask.shape[1]), axis=1)))
+        cut.append((border, np.roll(mask, -((border - first) % mask.shape[-1]), axis=-1)))
     return tuple(cut), tuple(_size_at(windows, first) for first, _ in cut)
 
 

@@ -1,7 +1,8 @@
 """From stamps to phases: the smallest list of periodic masks that says the same.
 
-A phase is a first step f and a mask [layers, P]. It holds until the next phase begins, and step s has the
-mask's column (s − f) mod P. The methods of a mask are numbers into a list of cells, of which 0 is `full`.
+A phase is a first step f and a mask [layers, P], or [replicas, layers, P] where replicas differ. It holds until the
+next phase begins, and step s has the mask's column (s − f) mod P. The methods of a mask are numbers into a list of
+cells, of which 0 is `full`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
 
 MAX_STEPS = 100_000
-"""Steps that are tabulated, those of all masks together, so that the table on the device stays below a megabyte."""
+"""Steps that are tabulated, those of all masks together, so that the table on the device stays below a megabyte; where
+replicas differ those of all of them together, so that it stays below one for ten layers."""
 MAX_OVERLAPS = 1_000_000
 """Stamps that are looked at, those of all phases together: a second or two."""
 
@@ -35,25 +37,30 @@ class _Piece:
 
     @property
     def period(self) -> int:
-        return self.mask.shape[1]
+        return self.mask.shape[-1]
 
     def steps(self, begin: int, count: int) -> np.ndarray:
         """The mask's columns at the steps begin, …, begin + count − 1, as if it held there."""
-        return self.mask[:, (np.arange(begin, begin + count) - self.first) % self.period]
+        return self.mask[..., (np.arange(begin, begin + count) - self.first) % self.period]
 
 
-def phases_of(stamps: Sequence[Stamp], layers: int) -> tuple[tuple[Method, ...], Phases]:
+def phases_of(stamps: Sequence[Stamp], layers: int, replicas: int = 1) -> tuple[tuple[Method, ...], Phases]:
     """The methods in order of first use, and the phases. ValueError if there is too much to tabulate."""
     cells = list(dict.fromkeys([make("full"), *(stamp.method for stamp in stamps)]))
     number = {method: index for index, method in enumerate(cells)}
     merged: list[_Piece] = []
-    left = MAX_STEPS
+    replicas = replicas if any(stamp.choice.numbers != tuple(range(replicas)) for stamp in stamps) else 1
+    left = most = MAX_STEPS // replicas
     for first, stop, active in _between_borders(stamps):
-        length, repeats = _length(first, stop, active, left)
+        length, repeats = _length(first, stop, active, left, most)
         left -= length
-        mask = np.zeros((layers, length), np.int16)
+        mask = np.zeros((replicas, layers, length), np.int16)
         for stamp in active:
-            mask[list(stamp.layers), stamp.next_use(first) - first :: stamp.every] = number[stamp.method]
+            begin = stamp.next_use(first)
+            for use in range(begin, min(begin + stamp.period, first + length), stamp.every):
+                chosen = stamp.replicas(use) if replicas > 1 else [0]
+                mask[np.ix_(chosen, stamp.layers, range(use - first, length, stamp.period))] = number[stamp.method]
+        mask = mask if replicas > 1 else mask[0]
         merged.append(_Piece(first, stop, _shortest(mask) if repeats else mask))
         while len(merged) > 1 and (joined := _join(*merged[-2:])):
             merged[-2:] = [joined]
@@ -82,9 +89,9 @@ def _between_borders(stamps: Sequence[Stamp]) -> Iterator[tuple[int, int | None,
         yield first, stop, [ranked[rank] for rank in active]
 
 
-def _length(first: int, stop: int | None, active: Sequence[Stamp], left: int) -> tuple[int, bool]:
+def _length(first: int, stop: int | None, active: Sequence[Stamp], left: int, most: int) -> tuple[int, bool]:
     """Steps of the mask between two borders, and whether they are a period: else all, where those are fewer."""
-    span, period, periods = None if stop is None else stop - first, 1, sorted({stamp.every for stamp in active})
+    span, period, periods = None if stop is None else stop - first, 1, sorted({stamp.period for stamp in active})
     for every in periods:
         period = lcm(period, every)
         if period > max(left, span or 0):  # it only grows
@@ -96,7 +103,7 @@ def _length(first: int, stop: int | None, active: Sequence[Stamp], left: int) ->
         together = f"every {lcm(*periods):,} steps" if few else f"every {period:,} steps or more"
         raise ValueError(
             f"from step {first} on, rules that repeat every {listed} steps repeat together only {together}, and of "
-            f"the {MAX_STEPS:,} that are tabulated in all, {left:,} are left. Choose values of `every` that divide "
+            f"the {most:,} that are tabulated in all, {left:,} are left. Choose values of `every` that divide "
             "each other, or bound the rules with `steps.stop` or `epochs`."
         )
     return length, length == period
@@ -104,9 +111,9 @@ def _length(first: int, stop: int | None, active: Sequence[Stamp], left: int) ->
 
 def _shortest(mask: np.ndarray) -> np.ndarray:
     """A mask that repeats, as far as it does so for the first time."""
-    period = mask.shape[1]
+    period = mask.shape[-1]
     divisors = (p for p in range(1, period + 1) if period % p == 0)
-    return mask[:, : next(p for p in divisors if np.array_equal(mask[:, p:], mask[:, :-p]))]
+    return mask[..., : next(p for p in divisors if np.array_equal(mask[..., p:], mask[..., :-p]))]
 
 
 def _join(a: _Piece, b: _Piece) -> _Piece | None:

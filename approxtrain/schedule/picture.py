@@ -18,14 +18,20 @@ FORMATS = (".png", ".svg", ".pdf")
 MOST_COLUMNS = 32
 """Columns drawn of one phase: a longer period is drawn as runs of equal steps, cut if these are too many."""
 
+MOST_PANELS = 16
+"""Phases, or phases of replicas, that are drawn."""
+
 # All in inches.
 ROW, CELL, SMALLEST_PHASE, WIDEST_BODY, GAP = 0.26, 1.0, 1.6, 14.0, 0.25
 MARGIN, SHAPE, SHARES, HEAD, PHASE_HEAD, FOOT = 0.2, 1.45, 1.4, 1.05, 0.3, 0.5
 CHARACTER = 0.068
 
 
-def draw(summary: Summary, path: Path) -> None:
-    """Write the image; the ending of `path` says its format. Raises ConfigError for other endings."""
+def draw(summary: Summary, path: Path, *, replicas: bool = False) -> None:
+    """Write the image; the ending of `path` says its format. Raises ConfigError for other endings.
+
+    `replicas`: a panel for each of those that differ.
+    """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--image: {path.name!r} must end in {', '.join(FORMATS)}; the ending says the format.")
     if not summary.model.layers:
@@ -33,12 +39,15 @@ def draw(summary: Summary, path: Path) -> None:
     from matplotlib.figure import Figure
 
     layers = summary.model.layers
-    spans = [phase.spans(MOST_COLUMNS)[:MOST_COLUMNS] for phase in summary.phases]
+    alone = summary.replica_groups if replicas else [("", summary)]
+    views = [(name, phase) for name, each in alone for phase in each.phases][:MOST_PANELS]
+    spans = [phase.spans(MOST_COLUMNS)[:MOST_COLUMNS] for _, phase in views]
     cell = min(CELL, WIDEST_BODY / sum(map(len, spans)))
     widths = [max(SMALLEST_PHASE, cell * len(part)) for part in spans]
     left = MARGIN + 0.25 + SHAPE + CHARACTER * max(len(layer.path) for layer in layers)
     width = max(left + sum(widths) + GAP * len(widths) + SHARES, 7)
-    height = HEAD + PHASE_HEAD * (len(spans) > 1) + ROW * len(layers) + FOOT
+    headings = (len(summary.phases) > 1) + (len(alone) > 1)
+    height = HEAD + PHASE_HEAD * headings + ROW * len(layers) + FOOT
     figure = Figure(figsize=(width, height), dpi=160)
 
     def panel(at: float, wide: float) -> Axes:
@@ -46,18 +55,20 @@ def draw(summary: Summary, path: Path) -> None:
         return figure.add_axes(box, ylim=(len(layers), 0))
 
     _layer_names(panel(MARGIN, left - MARGIN), summary, left - MARGIN)
-    for phase, part, wide in zip(summary.phases, spans, widths, strict=True):
-        _phase(panel(left, wide), summary, phase, part, wide / len(part))
+    for (name, phase), part, wide in zip(views, spans, widths, strict=True):
+        _phase(panel(left, wide), summary, phase, part, wide / len(part), name)
         left += wide + GAP
     _layer_shares(panel(left, SHARES - 0.7), summary)
-    _words(figure, summary, cell)
+    _words(figure, summary, cell, apart=len(alone) > 1)
     try:
         figure.savefig(path)
     except OSError as error:
         raise DiskError(f"the image {str(path)!r} cannot be written: {error.strerror}.") from error
 
 
-def _phase(axes: Axes, summary: Summary, phase: PhaseView, spans: list[tuple[int, int]], inches: float) -> None:
+def _phase(
+    axes: Axes, summary: Summary, phase: PhaseView, spans: list[tuple[int, int]], inches: float, name: str
+) -> None:
     """The cells of one phase, a column of `inches` for each span, with the method's name where it fits."""
     from matplotlib.colors import ListedColormap
 
@@ -77,7 +88,8 @@ def _phase(axes: Axes, summary: Summary, phase: PhaseView, spans: list[tuple[int
     axes.set_yticks([])
     axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8, pad=2)
     axes.spines[:].set_visible(False)
-    axes.set_title(_heading(summary, phase, spans), fontsize=8, color="#555555", pad=6)
+    heading = [name, *_heading(summary, phase, spans)]
+    axes.set_title("\n".join(filter(None, heading)), fontsize=8, color="#555555", pad=6)
 
 
 def _word(summary: Summary, key: Key, inches: float) -> str:
@@ -85,14 +97,14 @@ def _word(summary: Summary, key: Key, inches: float) -> str:
     return key.label if all(len(k.label) * CHARACTER < inches for k in summary.keys) else key.letter
 
 
-def _heading(summary: Summary, phase: PhaseView, spans: list[tuple[int, int]]) -> str:
-    """The title of a phase: its steps and epochs, and its period."""
+def _heading(summary: Summary, phase: PhaseView, spans: list[tuple[int, int]]) -> list[str]:
+    """The title of a phase, by lines: its steps and epochs, and its period."""
     when = "" if len(summary.phases) == 1 else summary.when(phase).replace(" (", "\n(")
     if phase.period == 1:
-        return when
+        return [when]
     cut = spans[-1][1] + 1
     period = f"repeating every {phase.period} steps" if phase.repeats else f"{phase.period} steps"
-    return f"{when}\n{period}" + (f", the first {cut} drawn" if cut < phase.period else "")
+    return [when, period + (f", the first {cut} drawn" if cut < phase.period else "")]
 
 
 def _layer_names(axes: Axes, summary: Summary, inches: float) -> None:
@@ -119,8 +131,9 @@ def _layer_shares(axes: Axes, summary: Summary) -> None:
     axes.set_title("share of FLOPs", loc="left", fontsize=8, color="#555555", pad=4)
 
 
-def _words(figure: Figure, summary: Summary, cell: float) -> None:
-    """Title, the figures under it, and the legend, with letters where `cell` inches are too few for names."""
+def _words(figure: Figure, summary: Summary, cell: float, *, apart: bool) -> None:
+    """Title, the figures under it, and the legend, with letters where `cell` inches are too few for names; where
+    replicas are drawn `apart`, without what they are together."""
     from matplotlib.patches import Patch
 
     width, height = figure.get_size_inches()
@@ -135,9 +148,8 @@ def _words(figure: Figure, summary: Summary, cell: float) -> None:
     title = f"{summary.model.name}: {summary.config.title}"
     figure.text(MARGIN / width, 1 - 0.3 / height, title, size=13, weight="bold")
     figure.text(MARGIN / width, 1 - 0.54 / height, "  ·  ".join(facts), size=9, color="#333333")
-    words = [
-        key.label if _word(summary, key, cell) == key.label else f"{key.letter} = {key.label}" for key in summary.keys
-    ]
-    patches = [Patch(facecolor=key.colour, label=word) for key, word in zip(summary.keys, words, strict=True)]
+    keys = summary.keys[: len(summary.schedule.cells)] if apart else summary.keys
+    words = [key.label if _word(summary, key, cell) == key.label else f"{key.letter} = {key.label}" for key in keys]
+    patches = [Patch(facecolor=key.colour, label=word) for key, word in zip(keys, words, strict=True)]
     corner: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (MARGIN / width, 0.02 / height)}
     figure.legend(handles=patches, ncols=8, frameon=False, fontsize=9, borderaxespad=0, borderpad=0.3, **corner)

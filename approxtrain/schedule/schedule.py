@@ -22,12 +22,13 @@ from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.image_sizes import Sizes, split, windows_of
 from approxtrain.schedule.phases import phases_of
+from approxtrain.schedule.replicas import Cell, columns, method_of, places_of
 from approxtrain.schedule.stamps import Calendar, resolve
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
-_Entry = tuple[tuple[int, ...], int | None, tuple[int, ...]]
+_Entry = tuple[tuple[Cell, ...], int | None, tuple[int, ...]]
 """A column's cells, the size of its images, how far it moves each layer."""
 
 
@@ -35,12 +36,17 @@ class IndexTable(NamedTuple):
     """`Schedule.index` as int32 arrays, for a compiled program: with p the last phase where starts[p] ≤ step,
 
     index = table[offsets[p] + (step − starts[p]) mod periods[p]]
+
+    and the places of its replicas, by the same entry: `places[of_places[entry]]`.
     """
 
     starts: np.ndarray
     periods: np.ndarray
     offsets: np.ndarray
     table: np.ndarray
+    of_places: np.ndarray
+    places: np.ndarray
+    """int8 `[distinct, layers, replicas]`: of each layer, which of its column's methods a replica runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,8 @@ class Schedule:
     cells: tuple[Method, ...]
     """The distinct methods with their parameters; 0 is `full`."""
     phases: tuple[tuple[int, np.ndarray], ...]
-    """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period."""
+    """First step f and int8 mask [layers, period] into `cells`: step s has its column (s − f) mod period. Where
+    replicas differ, [replicas, layers, period]."""
     frozen_prefix: bool = False
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
     sizes: Sizes = ()
@@ -70,28 +77,34 @@ class Schedule:
         if starts[:1] != [0] or any(a >= b for a, b in pairwise(starts)):
             raise ValueError(f"`phases` must begin at step 0 and then later and later, not at {starts}.")
         for _, mask in self.phases:
-            fits = mask.ndim == 2 and mask.shape[0] == len(self.layers) and mask.shape[1] > 0
+            shape = (*self.phases[0][1].shape[:-2], len(self.layers))  # all masks have as many replicas, or none
+            fits = mask.ndim in (2, 3) and mask.shape[:-1] == shape and mask.shape[-1] > 0
             if not fits or mask.dtype != np.int8 or mask.min(initial=0) < 0 or mask.max(initial=0) >= len(self.cells):
-                raise ValueError("a mask must be int8 [layers, period] of indices into `cells`.")
+                raise ValueError("a mask must be int8 [layers, period] of indices into `cells`, or [replicas, …] each.")
             mask.flags.writeable = False
 
     @classmethod
     def from_config(
-        cls, config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int, epochs: int | None = None
+        cls,
+        config: ScheduleConfig,
+        layers: Sequence[ConvLayer],
+        steps_per_epoch: int,
+        epochs: int | None = None,
+        replicas: int = 1,
     ) -> Schedule:
         """The schedule of a `[schedule]` section for a model. ConfigError with everything that is wrong.
 
-        `epochs` of the run: only where the section has shares of it ("80%").
+        `epochs` of the run: only where the section has shares of it ("80%"). `replicas` share each batch.
         """
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
-        stamps, problems = resolve(config, layers, steps_per_epoch, epochs)
+        stamps, problems = resolve(config, layers, steps_per_epoch, epochs, replicas)
         known = epochs is not None or not config.knows_its_end
         windows, wrong = windows_of(config.image_sizes, Calendar(steps_per_epoch, epochs)) if known else ([], [])
         if problems := problems + wrong:
             raise ConfigError(problems)
         try:
-            cells, phases = phases_of(stamps, len(layers))
+            cells, phases = phases_of(stamps, len(layers), replicas)
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
         phases, sizes = split(phases, windows)
@@ -125,7 +138,7 @@ class Schedule:
         """The same until step `step`, and then every layer exact."""
         borders = sorted({step, *(first for first in self._starts if first > step)})
         before = [(phase, size) for phase, size in zip(self.phases, self.sizes, strict=True) if phase[0] < step]
-        exact = np.zeros((len(self.layers), 1), np.int8)
+        exact = np.zeros((*self.phases[0][1].shape[:-1], 1), np.int8)
         after = [((first, exact), self.sizes[bisect_right(self._starts, first) - 1]) for first in borders]
         phases, sizes = zip(*before, *after, strict=True)
         return replace(self, phases=phases, sizes=sizes)
@@ -136,34 +149,60 @@ class Schedule:
 
     def index(self, step: int) -> int:
         """The index of `column(step)` in `columns`."""
+        return int(self.index_table.table[self._entry(step)])
+
+    def _entry(self, step: int) -> int:
         if step < 0:
             raise ValueError(f"`step` (={step}) must not be negative.")
-        starts, periods, offsets, table = self.index_table
+        starts, periods, offsets, *_ = self.index_table
         phase = bisect_right(self._starts, step) - 1
-        return int(table[int(offsets[phase]) + (step - int(starts[phase])) % int(periods[phase])])
+        return int(offsets[phase]) + (step - int(starts[phase])) % int(periods[phase])
 
     def visits(self, first: int, stop: int) -> np.ndarray:
-        """How often each layer uses each cell in the steps first ≤ s < stop: int64 [layers, cells], exact."""
+        """How often each layer uses each cell in the steps first ≤ s < stop, where replicas differ on all of them
+        together: int64 [layers, cells], exact."""
         total = np.zeros((len(self.layers), len(self.cells)), np.int64)
         for (column, *_), count in zip(self._distinct, self.column_visits(first, stop).tolist(), strict=True):
-            total[np.arange(len(column)), column] += count
+            for row, cell in zip(total, column, strict=True):
+                for number, replicas in ((cell, self.replicas),) if isinstance(cell, int) else cell:
+                    row[number] += count * replicas
         return total
+
+    @property
+    def replicas(self) -> int:
+        """How many there are where they differ; else 1, however many run the schedule."""
+        mask = self.phases[0][1]
+        return len(mask) if mask.ndim == 3 else 1
+
+    def of_replica(self, replica: int) -> Schedule:
+        """What one replica runs."""
+        alone = tuple((first, mask[replica]) for first, mask in self.phases) if self.replicas > 1 else self.phases
+        return replace(self, phases=alone)
+
+    def places(self, step: int) -> np.ndarray:
+        """int8 `[layers, replicas]`: which of the methods that its column has for a layer a replica runs at `step`."""
+        return self.index_table.places[int(self.index_table.of_places[self._entry(step)])]
 
     def column_visits(self, first: int, stop: int) -> np.ndarray:
         """How often each of `columns` is used in the steps first ≤ s < stop: int64 [columns], exact."""
-        _, _, offsets, table = self.index_table
         total = np.zeros(len(self._distinct), np.int64)
+        np.add.at(total, self.index_table.table, self.entry_visits(first, stop))
+        return total
+
+    def entry_visits(self, first: int, stop: int) -> np.ndarray:
+        """How often each entry of `index_table.table` is used in the steps first ≤ s < stop: int64, exact."""
+        offsets, total = self.index_table.offsets, np.zeros(len(self.index_table.table), np.int64)
         last = bisect_left(self._starts, stop)
         for number in range(max(bisect_right(self._starts, first) - 1, 0), last):
             (start, mask), offset = self.phases[number], int(offsets[number])
             begin, end = max(start, first), stop if number + 1 == last else self._starts[number + 1]
-            period = mask.shape[1]
+            period = mask.shape[-1]
             if begin >= end:
                 continue
             rounds, rest = divmod(end - begin, period)
             times = np.full(period, rounds, np.int64)
             times[(np.arange(begin, begin + rest) - start) % period] += 1
-            np.add.at(total, table[offset : offset + period], times)
+            total[offset : offset + period] += times
         return total
 
     def shares(self, steps: int) -> dict[str, float]:
@@ -175,7 +214,7 @@ class Schedule:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The distinct columns in order of first use: the steps that have to be compiled."""
-        return tuple(tuple(self.cells[number] for number in column) for column, *_ in self._distinct)
+        return tuple(tuple(method_of(cell, self.cells) for cell in column) for column, *_ in self._distinct)
 
     @cached_property
     def column_sizes(self) -> Sizes:
@@ -203,20 +242,26 @@ class Schedule:
     @property
     def _in_order(self) -> Iterator[_Entry]:
         """Columns of all masks, with the size of the images and what each layer catches up."""
-        updated = np.array([cell.updates_weight for cell in self.cells])
+        updates = np.array([cell.updates_weight for cell in self.cells])
         for (_, mask), size in zip(self.phases, self.sizes, strict=True):
-            factors = steps_since_update(updated[mask]) if self.catch_up else np.ones_like(mask)
-            for column, of_column in zip(mask.T.tolist(), factors.T.tolist(), strict=True):
-                yield tuple(column), size, tuple(of_column)
+            updated = np.any(updates[mask].reshape(-1, *mask.shape[-2:]), axis=0)  # by some replica
+            factors = steps_since_update(updated) if self.catch_up else np.ones_like(updated, int)
+            for column, of_column in zip(columns(mask), factors.T.tolist(), strict=True):
+                yield column, size, tuple(of_column)
 
     @cached_property
     def index_table(self) -> IndexTable:
         """The arrays from which a compiled program finds `index(step)`."""
         number = {column: index for index, column in enumerate(self._distinct)}
-        periods = [mask.shape[1] for _, mask in self.phases]
+        periods = [mask.shape[-1] for _, mask in self.phases]
         offsets = np.concatenate([[0], np.cumsum(periods)[:-1]])
         table = [number[column] for column in self._in_order]
-        return IndexTable(*(np.asarray(values, np.int32) for values in (self._starts, periods, offsets, table)))
+        distinct, of_places = np.zeros((1, len(self.layers), 1), np.int8), np.zeros(len(table))
+        if self.replicas > 1:
+            of_each = np.concatenate([places_of(mask) for _, mask in self.phases])
+            distinct, of_places = np.unique(of_each, axis=0, return_inverse=True)
+        arrays = (self._starts, periods, offsets, table, of_places.reshape(-1))
+        return IndexTable(*(np.asarray(values, np.int32) for values in arrays), places=distinct)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self._value == other._value

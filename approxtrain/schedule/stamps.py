@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from itertools import groupby
-from math import ceil, gcd
+from math import ceil, gcd, lcm
 from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
 from approxtrain.schedule.named_schedules import named
+from approxtrain.schedule.replicas import ALONE, Choice, choose
 from approxtrain_kernels.method import Method
 
 MOST_CONFLICTS = 20
@@ -26,7 +27,8 @@ MAX_RIVALS = 1_000_000
 
 @dataclass(frozen=True)
 class Stamp:
-    """`method` for `layers` (counted from 0) at the steps of begin ≤ s < stop with s ≡ anchor (mod every)."""
+    """`method` for `layers` (counted from 0) at the steps of begin ≤ s < stop with s ≡ anchor (mod every), on the
+    replicas of `choice`."""
 
     where: str
     """The part of the configuration that it comes from, for messages: "schedule.rules.0"."""
@@ -37,6 +39,16 @@ class Stamp:
     anchor: int
     method: Method
     order: int = 0
+    choice: Choice = ALONE
+
+    @property
+    def period(self) -> int:
+        """Steps after which it says the same again."""
+        return self.every * self.choice.period
+
+    def replicas(self, step: int) -> list[int]:
+        """Those that it is for at a step at which it is used."""
+        return self.choice.at((step - self.anchor) // self.every)
 
     def spans(self, step: int) -> bool:
         """Whether begin ≤ step < stop, where the method is used at one step in `every`."""
@@ -67,7 +79,11 @@ class Calendar(NamedTuple):
 
 
 def resolve(
-    config: ScheduleConfig, layers: Sequence[ConvLayer], steps_per_epoch: int, epochs: int | None = None
+    config: ScheduleConfig,
+    layers: Sequence[ConvLayer],
+    steps_per_epoch: int,
+    epochs: int | None = None,
+    replicas: int = 1,
 ) -> tuple[list[Stamp], list[str]]:
     """The stamps of a configuration, and all that is wrong with it (then some stamps are missing)."""
     if epochs is None and config.knows_its_end:
@@ -77,7 +93,7 @@ def resolve(
     entry = named()[config.name] if config.name else None
     grid = entry.grid if entry else config.grid
     if grid:
-        return _grid_stamps(config, grid, layers, end)
+        return _grid_stamps(config, grid, layers, end, replicas)
     if entry:
         cell = {"method": config.method, "params": config.params}
         rules = [("schedule.name", Rule.model_validate({**table, **cell})) for table in entry.rules]
@@ -87,8 +103,10 @@ def resolve(
     problems: list[str] = []
     for where, rule in rules:
         numbers, wrong = _select(rule, where, layers)
+        choice, not_there = choose(rule.replicas, where, replicas)
+        wrong += not_there
         steps, (begin, stop) = rule.steps or StepRange(), _window(rule, end, calendar)
-        stamp = Stamp(where, numbers, begin, stop, steps.every, steps.start, rule.build(), rule.order)
+        stamp = Stamp(where, numbers, begin, stop, steps.every, steps.start, rule.build(), rule.order, choice)
         first = stamp.next_use(begin)
         if not stamp.spans(first):
             wrong.append(
@@ -102,15 +120,16 @@ def resolve(
 
 
 def _grid_stamps(
-    config: ScheduleConfig, grid: Sequence[Sequence[str]], layers: Sequence[ConvLayer], end: int | None
+    config: ScheduleConfig, grid: Sequence[Sequence[str]], layers: Sequence[ConvLayer], end: int | None, replicas: int
 ) -> tuple[list[Stamp], list[str]]:
     """One stamp for each cell of the grid."""
+    everyone, _ = choose(None, "schedule.grid", replicas)
     if len(grid) != len(layers):
         what = f"`schedule.name`: {config.name!r} is a grid of" if config.name else "`schedule.grid`: it has"
         return [], [f"{what} {len(grid)} rows, one a layer, but the model has {describe(layers)}."]
     methods = {name: cell.build() for name, cell in config.cells.items()}
     return [
-        Stamp("schedule.grid", (row,), 0, end, len(names), step, methods.get(name) or make(name, {}))
+        Stamp("schedule.grid", (row,), 0, end, len(names), step, methods.get(name) or make(name, {}), choice=everyone)
         for row, names in enumerate(grid)
         for step, name in enumerate(names)
         if end is None or step < end
@@ -208,7 +227,7 @@ def _disagreement(a: Stamp, b: Stamp, step: int, layers: Sequence[ConvLayer]) ->
 
 
 def _first_common_step(a: Stamp, b: Stamp) -> int | None:
-    """The first step at which both are used, or None: two congruences (Chinese remainder theorem)."""
+    """The first step at which both are used on one replica, or None: two congruences (Chinese remainder theorem)."""
     divisor = gcd(a.every, b.every)
     step = a.next_use(max(a.begin, b.begin))
     rounds, rest = divmod(b.anchor - step, divisor)
@@ -216,7 +235,13 @@ def _first_common_step(a: Stamp, b: Stamp) -> int | None:
         return None
     modulus = b.every // divisor
     step += a.every * (rounds * pow(a.every // divisor, -1, modulus) % modulus)
-    return step if a.spans(step) and b.spans(step) else None
+    together = lcm(a.every, b.every)
+    for common in range(step, step + together * lcm(a.choice.period, b.choice.period), together):
+        if not (a.spans(common) and b.spans(common)):
+            return None
+        if not set(a.replicas(common)).isdisjoint(b.replicas(common)):
+            return common
+    return None
 
 
 def describe(layers: Sequence[ConvLayer]) -> str:

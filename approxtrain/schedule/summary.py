@@ -12,7 +12,10 @@ from approxtrain.models import ConvLayer, Model
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.cost import Cost, cost, layer_flops, phase_costs
 from approxtrain.schedule.frozen_prefix import prefix
+from approxtrain.schedule.load import Load, load
+from approxtrain.schedule.replicas import columns, method_of
 from approxtrain.schedule.schedule import Schedule
+from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.method import Method
 
 FULL = ("·", "#e4e4e4")
@@ -73,6 +76,8 @@ class Summary:
     batch: int
     steps_per_epoch: int
     epochs: int
+    replicas: int = 1
+    """Devices that share each batch."""
 
     @property
     def steps(self) -> int:
@@ -84,11 +89,44 @@ class Summary:
         costs = phase_costs(self.schedule, self.model.layers, self.batch, self.resized)
         ends = [*starts[1:], None]
         return tuple(
-            PhaseView(first, stop, mask, phase_cost, size)
+            PhaseView(first, stop, self._drawn(mask), phase_cost, size)
             for (first, mask), stop, phase_cost, size in zip(
                 self.schedule.phases, ends, costs, self.schedule.sizes, strict=True
             )
         )
+
+    def _drawn(self, mask: np.ndarray) -> np.ndarray:
+        """A mask `[layer, step]` into `methods`."""
+        cells = self.schedule.cells
+        number = {method: index for index, method in enumerate(self.methods)}
+        drawn = [[number[method_of(cell, cells)] for cell in column] for column in columns(mask)]
+        return np.array(drawn, np.int64).reshape(mask.shape[-1], mask.shape[-2]).T
+
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """All that stand in a column: `schedule.cells`, and what replicas run that differ."""
+        mixed = (method for column in self.schedule.columns for method in column if isinstance(method, ByReplica))
+        return tuple(dict.fromkeys((*self.schedule.cells, *mixed)))
+
+    def of_replica(self, replica: int) -> Summary:
+        """The same of what one of the replicas runs."""
+        return replace(self, schedule=self.schedule.of_replica(replica))
+
+    @property
+    def replica_groups(self) -> list[tuple[str, Summary]]:
+        """Those of the replicas that differ, by the numbers of those that do not: "replicas 0, 2"."""
+        alike: dict[Schedule, list[int]] = {}
+        for replica in range(self.schedule.replicas):
+            alike.setdefault(self.schedule.of_replica(replica), []).append(replica)
+        return [
+            (f"replica{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}", self.of_replica(numbers[0]))
+            for numbers in alike.values()
+        ]
+
+    @cached_property
+    def load(self) -> Load:
+        """What each replica has to do over the run, and sends."""
+        return load(self.schedule, self.model.layers, self.batch, self.steps, self.resized)
 
     @cached_property
     def resized(self) -> dict[int, tuple[ConvLayer, ...]]:
@@ -110,10 +148,10 @@ class Summary:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """One for each of `schedule.cells`, all letters different."""
+        """One for each of `methods`, all letters different."""
         keys: list[Key] = []
-        for method in self.schedule.cells:
-            same = sum(key.label.partition("(")[0] == method.name for key in keys)
+        for number, method in enumerate(self.methods):
+            same = sum(other.name == method.name for other in self.methods[:number])
             letter = FULL[0] if method.name == "full" else _letter(method, {key.letter for key in keys})
             keys.append(Key(method.label, letter, _colour(method, same)))
         return tuple(keys)
@@ -151,7 +189,8 @@ class Summary:
         return f"steps {phase.first}-{phase.stop - 1} ({'' if whole else 'in '}{epochs})"
 
     def as_dict(self) -> dict[str, Any]:
-        """All facts for JSON. Shares and speed-ups are fractions, a `grid` indexes `cells`; `frozen_prefix` has the
+        """All facts for JSON. Shares and speed-ups are fractions, a `grid` `[layer][step]` indexes `cells`, where
+        replicas differ `[replica][layer][step]`; `frozen_prefix` has the
         length of the prefix in each of `columns`, and what the run costs with it, `on` or not."""
         return {
             "model": self.model.name,
@@ -164,15 +203,15 @@ class Summary:
             "exact": self.model.found.exact,
             "cells": [
                 {"method": m.name, "params": m.params, **asdict(key)}
-                for m, key in zip(self.schedule.cells, self.keys, strict=True)
+                for m, key in zip(self.schedule.cells, self.keys, strict=False)
             ],
             "cell_shares": self.schedule.shares(self.steps),
             "columns": [[method.label for method in column] for column in self.schedule.columns],
             "compiled_steps": len(self.schedule.columns),
             "phases": [
                 {"first_step": p.first, "last_step": None if p.stop is None else p.stop - 1}
-                | {"period": p.period, "image_size": p.size, "grid": p.mask.tolist(), "cost": _cost(p.cost)}
-                for p in self.phases
+                | {"period": p.period, "image_size": p.size, "grid": mask.tolist(), "cost": _cost(p.cost)}
+                for p, (_, mask) in zip(self.phases, self.schedule.phases, strict=True)
             ],
             "run_cost": _cost(self.run),
             "frozen_prefix": {
@@ -181,6 +220,8 @@ class Summary:
                 "run_cost": _cost(self.with_prefix),
             },
             "saves_nothing": self.saves_nothing,
+            "replicas": self.replicas,
+            "load": asdict(self.load) | {"mean": self.load.mean},
         }
 
 
@@ -193,6 +234,9 @@ def describe_shape(layer: ConvLayer) -> str:
 
 def _letter(method: Method, taken: set[str]) -> str:
     """The method's initial; where it is taken the first digit that tells it apart, then any letter."""
+    if isinstance(method, ByReplica):  # by the member that is not exact, in small
+        other = method.members[-1][0].name
+        return next((c for c in other + "abcdefghijklmnopqrstuvwxyz" if c not in taken), "?")
     digits = [c for c in method.label if c.isdigit()]
     rest = [c for c in method.name.upper() + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + method.name if c.isalpha()]
     return next((c for c in (method.name[0].upper(), *digits, *rest) if c not in taken), "?")

@@ -36,7 +36,7 @@ from approxtrain.training.moved import factors_of, held_by
 from approxtrain.training.parallel import ONE, Replicas
 from approxtrain.training.seeds import default_form, over_seeds
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, backward, optimizer_step
-from approxtrain_kernels.replicas import own_part
+from approxtrain_kernels.replicas import own_number, own_part
 
 StepFunction = Callable[[TrainState, Images, jax.Array, Keys], tuple[TrainState, StepMetrics]]
 
@@ -124,11 +124,12 @@ class Dispatch:
         factors = [schedule.column_factors[number] for number in numbers]
         waiting, frozen_prefix = schedule.ever_frozen(model.layers), schedule.frozen_prefix
         task = self.replicas.task(self.task)
-        branches = [over_seeds(self._backward(task, number), self.seeds_by) for number in numbers]
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
             index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
+            places = own_places(schedule, state.step) if schedule.replicas > 1 else None
+            branches = [over_seeds(self._backward(task, number, places), self.seeds_by) for number in numbers]
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
             result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
             held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix)
@@ -140,14 +141,15 @@ class Dispatch:
 
         return step
 
-    def _backward(self, task: Task, number: int) -> Callable[..., Backward]:
-        """Forward and backward pass under the column of that number."""
+    def _backward(self, task: Task, number: int, places: jax.Array | None) -> Callable[..., Backward]:
+        """Forward and backward pass under the column of that number; `places` where its replicas differ."""
         return partial(
             backward,
             task,
             self.schedule.columns[number],
             frozen_prefix=self.schedule.frozen_prefix,
             image_size=self.schedule.column_sizes[number],
+            places=places,
         )
 
     def chunk_function(self, program: int, steps: int) -> StepFunction:
@@ -194,6 +196,16 @@ def steps_a_call(step_seconds: float, steps_per_epoch: int, steps_left: int) -> 
 
 def device_index(schedule: Schedule, step: jax.Array) -> jax.Array:
     """`schedule.index(step)`, computed inside a compiled program from the schedule's static table."""
-    starts, periods, offsets, table = (jnp.asarray(part) for part in schedule.index_table)
+    return jnp.asarray(schedule.index_table.table)[_entry(schedule, step)]
+
+
+def own_places(schedule: Schedule, step: jax.Array) -> jax.Array:
+    """Of `schedule.places(step)` those of the replica whose program this is: int32 `[layers]`."""
+    number = jnp.asarray(schedule.index_table.of_places)[_entry(schedule, step)]
+    return jnp.asarray(schedule.index_table.places)[number, :, own_number()].astype(jnp.int32)
+
+
+def _entry(schedule: Schedule, step: jax.Array) -> jax.Array:
+    starts, periods, offsets = (jnp.asarray(part) for part in schedule.index_table[:3])
     phase = jnp.searchsorted(starts, step, side="right") - 1
-    return table[offsets[phase] + (step - starts[phase]) % periods[phase]]
+    return offsets[phase] + (step - starts[phase]) % periods[phase]

@@ -2,8 +2,10 @@
 (`parallel.devices`).
 
     batch     the order, and the draws of crop and flip, are those of the whole batch; a replica gathers its own part
-    backward  of one's own images; batch norm's sums, where they are synchronised, are averaged on their way
-    average   of gradients, loss and statistics over the replicas: one all-reduce, outside of any conditional
+    backward  of one's own images; batch norm's sums, where they are synchronised, are averaged on their way; where the
+              schedule has other methods for other replicas, the weight gradient of that layer is a conditional
+    average   of gradients, loss and statistics over the replicas: one all-reduce, outside of any conditional; of a
+              weight gradient that some replicas do not have, over those that have it (`parallel.mean`)
     update    by every replica of its own copy, of the same numbers by the same program: the copies stay equal
 
 So the whole step is one `shard_map`, and what one device computes at the same batch is what it computes, but for
@@ -31,6 +33,7 @@ from approxtrain.schedule import Column
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training.moved import by_path, like
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState
+from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.replicas import replicated
 
 AXIS = "replica"
@@ -40,8 +43,10 @@ T = TypeVar("T")
 class Replicas:
     """The devices that share each batch; of one, every method returns what it is given."""
 
-    def __init__(self, devices: Sequence[Any], *, synchronised: bool = True) -> None:
+    def __init__(self, devices: Sequence[Any], *, synchronised: bool = True, over_all: bool = False) -> None:
         self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
+        self.over_all = over_all
+        """Whether a weight gradient that some replicas do not have is divided by the number of all of them."""
         self._here = [device for device in devices if device.process_index == jax.process_index()]
 
     @cached_property
@@ -68,7 +73,9 @@ class Replicas:
             )
             found = "is 1 device" if len(there) == 1 else f"are {len(there)} devices"
             raise ConfigError(f"`parallel.devices` (={count}): there {found} here, of the kind {kind}. {advice}")
-        return cls(there[:count], synchronised=config.parallel.batch_norm == "synchronised")
+        parallel = config.parallel
+        synchronised, over_all = parallel.batch_norm == "synchronised", parallel.mean == "paper"
+        return cls(there[:count], synchronised=synchronised, over_all=over_all)
 
     @classmethod
     def refuse_several(cls, config: Config, what: str) -> None:
@@ -123,6 +130,9 @@ class Replicas:
         if self.count == 1:
             return result
         gradient, stats, metrics = by_path(result.gradient), by_path(result.stats), result.metrics
+        for layer, method in zip(task.model.layers, column, strict=True):
+            if isinstance(method, ByReplica) and method.gives_gradient and not self.over_all:
+                gradient[f"{layer.path}/kernel"] *= self.count / method.contributors
         own = own_statistics(task) if self.synchronised else set(stats)
         sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix)
         correct = lax.psum(metrics.correct, AXIS)
@@ -197,9 +207,7 @@ def known_everywhere(task: Task, column: Column, names: Iterable[str], *, frozen
     layers = task.model.layers
     parts = tuple(f"{path}/" for path in (frozen_parts(layers, column) if frozen_prefix else ()))
     of_no_image = {
-        f"{layer.path}/kernel"
-        for layer, method in zip(layers, column, strict=True)
-        if method.needs.isdisjoint({"x", "dy"})
+        f"{layer.path}/kernel" for layer, method in zip(layers, column, strict=True) if method.known_everywhere
     }
     return {name for name in names if name in of_no_image or (parts and name.startswith(parts))}
 

@@ -141,11 +141,12 @@ def backward(
     *,
     frozen_prefix: bool = False,
     image_size: int | None = None,
+    places: jax.Array | None = None,
 ) -> Backward:
     """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
 
     `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
-    `image_size`: rows and columns that the images are brought to.
+    `image_size`: rows and columns that the images are brought to. `places`: one's own, where replicas differ.
     """
     x = x if image_size is None else resized(x, image_size)
     parts = tuple(f"{path}/" for path in (frozen_parts(task.model.layers, column) if frozen_prefix else ()))
@@ -156,7 +157,7 @@ def backward(
 
     def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
         network = task.network(like(params, free | still), stats, column)
-        with drawing(key):
+        with drawing(key, places):
             logits = forward(network, x, training=True, key=own_key(key)).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()
         correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)

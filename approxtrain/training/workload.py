@@ -52,7 +52,13 @@ class Workload:
         model = config.model.network().on(images.image_shape, len(images.class_names))
         model.check(config.train.precision)
         steps = steps_per_epoch(config, images)
-        schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs)
+        replicas = config.parallel.devices
+        schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
+        if schedule.replicas > 1 and config.train.probe_every:
+            raise ConfigError(
+                f"`train.probe_every` (={config.train.probe_every}): probes look at one device, and the schedule has "
+                "other methods on others: leave it out, or the `replicas` of the rules."
+            )
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
         return cls(config, images, model, schedule, steps)
@@ -101,7 +107,7 @@ class Workload:
 
     def _late_rules(self) -> Iterator[str]:
         schedule, epochs = self.config.schedule, self.config.train.epochs
-        stamps, _ = resolve(schedule, self.model.layers, self.steps_per_epoch, epochs)
+        stamps, _ = resolve(schedule, self.model.layers, self.steps_per_epoch, epochs, self.config.parallel.devices)
         for stamp in stamps:
             if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
                 yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."

@@ -27,6 +27,9 @@ def schedule_show(
         list[str] | None,
         typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="Preset or TOML file (default: quickstart), overrides."),
     ] = None,
+    replicas: Annotated[
+        bool, typer.Option("--replicas", help="Show what each of the devices that share a batch runs and sends.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="Draw it to a .png, .svg or .pdf as well.")
@@ -38,6 +41,7 @@ def schedule_show(
     approxtrain schedule-show resnet20-schedule1-approx
     approxtrain schedule-show resnet20-schedule1-approx schedule.name=schedule3 schedule.method=zero
     approxtrain schedule-show figure3 --image figure3.png
+    approxtrain schedule-show resnet20-full parallel.devices=4 --replicas
     """
     from approxtrain.config import load, split
 
@@ -45,13 +49,13 @@ def schedule_show(
     if image is not None:
         from approxtrain.schedule.picture import draw
 
-        draw(summary, image)
+        draw(summary, image, replicas=replicas)
     if as_json:
         print(json.dumps(summary.as_dict()))
         return
     from rich.console import Console
 
-    show(summary, Console(highlight=False))
+    show(summary, Console(highlight=False), replicas=replicas)
     if image is not None:
         print(f"image: {image}")
 
@@ -69,20 +73,21 @@ def summarise(config: Config) -> Summary:
         model = model.on(image_shape, classes or model.classes)
     elif size := config.data.image_size:
         model = model.on((size, size, model.image_shape[2]), model.classes)
-    schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs)
-    return Summary(model, config.schedule, schedule, config.train.batch_size, steps, config.train.epochs)
+    epochs, replicas = config.train.epochs, config.parallel.devices
+    schedule = Schedule.from_config(config.schedule, model.layers, steps, epochs, replicas)
+    return Summary(model, config.schedule, schedule, config.train.batch_size, steps, epochs, replicas)
 
 
-def show(summary: Summary, console: Console) -> None:
-    """Print a grid for each phase, the legend, and the figures."""
+def show(summary: Summary, console: Console, *, replicas: bool = False) -> None:
+    """Print a grid for each phase, or for each replica in it, the legend, and the figures."""
     with console.capture() as capture:
-        for line in _lines(summary, console.width):
+        for line in _lines(summary, console.width, replicas):
             console.print(line, soft_wrap=not isinstance(line, str))
     text = capture.get()
     console.file.write(text.translate(TO_ASCII) if console.options.ascii_only else text)
 
 
-def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
+def _lines(summary: Summary, width: int, replicas: bool) -> Iterator[str | Text]:
     from rich.text import Text
 
     yield Text(f"{summary.model.name}: {summary.config.title}", style="bold")
@@ -92,16 +97,24 @@ def _lines(summary: Summary, width: int) -> Iterator[str | Text]:
     yield from map(Text, summary.model.unreached)
     if not summary.model.layers:
         return
-    for phase in summary.phases:
+    apart = summary.replica_groups if replicas else []
+    for number, phase in enumerate(summary.phases):
         yield f"\n{_caption(summary, phase)}"
-        if len(summary.phases) == 1 or phase.mask.any():
+        if len(apart) > 1:
+            for name, alone in apart:
+                yield f"\n{name}"
+                yield from _grid(alone, alone.phases[number], width)
+        elif len(summary.phases) == 1 or phase.mask.any():
             yield from _grid(summary, phase, width)
         if len(summary.phases) > 1:
             saved, speed_up = phase.cost.wgrad_share_saved, phase.cost.largest_speed_up
             yield f"{saved:.1%} of the wgrad FLOPs approximated, largest possible speed-up {speed_up:.1%}"
-    legend = ((_tile(key, TILE), f" {key.label}   ") for key in summary.keys)
+    keys = summary.keys[: len(summary.schedule.cells)] if len(apart) > 1 else summary.keys
+    legend = ((_tile(key, TILE), f" {key.label}   ") for key in keys)
     yield Text.assemble("\n", *(part for entry in legend for part in entry), "\n")
     yield from _figures(summary)
+    if replicas or summary.schedule.replicas > 1:
+        yield from _shared(summary)
 
 
 def _caption(summary: Summary, phase: PhaseView) -> str:
@@ -155,6 +168,18 @@ def _layers(summary: Summary, narrow: bool) -> list[str]:
 def _tile(key: Key, width: int) -> tuple[str, str]:
     """A cell: its letter, on its colour unless it is `full`."""
     return (key.letter.center(width), "dim" if key.label == "full" else f"bold {key.ink} on {key.colour}")
+
+
+def _shared(summary: Summary) -> Iterator[str]:
+    """What each replica has to do and sends, a step."""
+    load, count = summary.load, summary.replicas
+    loads = load.of_replica if len(load.of_replica) > 1 else load.of_replica * count
+    shown = ", ".join(f"{share:.1%}" for share in loads[:8]) + (", …" if count > 8 else "")
+    yield f"replicas                      {count}, of {summary.batch // count} images each"
+    yield f"load of each                  {shown} of an exact step"
+    yield f"the slowest of each step      {load.slowest:.1%} (all wait for it; the mean is {load.mean:.1%})"
+    sent, exact = load.bytes_sent / 1e6, load.bytes_exact / 1e6
+    yield f"weight gradients sent         {sent:.3g} of {exact:.3g} MB a step, by each"
 
 
 def _figures(summary: Summary) -> Iterator[str]:

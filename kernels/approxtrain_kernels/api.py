@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from approxtrain_kernels import seam
+from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.geometry import Padding, conv_shape, pair
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make
@@ -28,7 +29,7 @@ def conv(
     strides: Sequence[int] = (1, 1),
     padding: Padding = "SAME",
     method: Method | str = "full",
-    key: jax.Array | None = None,
+    key: Any = None,
     groups: int = 1,
     dilation: Sequence[int] = (1, 1),
     **params: Any,
@@ -116,8 +117,16 @@ def _checked_method(method: Method | str, params: Mapping[str, Any]) -> Method:
     return method
 
 
-def _checked_key(method: Method, key: jax.Array | None) -> jax.Array | None:
-    """The key of a method that draws, None of all others."""
+def _checked_key(method: Method, key: Any) -> Any:
+    """The key of a method that draws, None of all others; with its place before it of a `ByReplica`."""
+    if isinstance(method, ByReplica):
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise ValueError(f"`key` (={key!r}) of {method.label} must be the replica's place and a key, or None.")
+        return key[0], _key_to_draw_with(method, key[1])
+    return _key_to_draw_with(method, key)
+
+
+def _key_to_draw_with(method: Method, key: Any) -> jax.Array | None:
     if "key" not in method.needs:
         return None
     if key is None:

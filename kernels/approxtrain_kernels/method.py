@@ -108,6 +108,11 @@ class Method:
         """False: dW is known to be zero before the step begins, so that a frozen prefix may hold the layer."""
         return bool(self.needs)
 
+    @property
+    def known_everywhere(self) -> bool:
+        """True: no image has a part in dW, so that every replica of a batch has the same."""
+        return self.needs.isdisjoint({"x", "dy"})
+
     @classmethod
     def parameters(cls) -> tuple[Field, ...]:
         """The fields that a configuration may set."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class _Replicas(NamedTuple):
     axis: str
     number: int
+    together: bool = True
+    """Whether all of them run what is traced, so that they can send each other something."""
 
 
 _REPLICAS: ContextVar[_Replicas | None] = ContextVar("the replicas that a batch is spread over", default=None)
@@ -38,6 +40,25 @@ def replicated(axis: str, count: int) -> Iterator[None]:
         _REPLICAS.reset(token)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is traced inside is run by some of the replicas only, and must not send anything."""
+    replicas = _REPLICAS.get()
+    token = _REPLICAS.set(replicas and replicas._replace(together=False))
+    try:
+        yield
+    finally:
+        _REPLICAS.reset(token)
+
+
+def own_number() -> jax.Array | int:
+    """Which of the replicas this is, from 0."""
+    from jax import lax
+
+    replicas = _REPLICAS.get()
+    return 0 if replicas is None else lax.axis_index(replicas.axis)
+
+
 def whole_batch(shape: ConvShape) -> int:
     """The images of all replicas, where `shape` has those of one."""
     replicas = _REPLICAS.get()
@@ -46,10 +67,7 @@ def whole_batch(shape: ConvShape) -> int:
 
 def first_image(shape: ConvShape) -> jax.Array | int:
     """The number that one's own first image has in the whole batch."""
-    from jax import lax
-
-    replicas = _REPLICAS.get()
-    return 0 if replicas is None else lax.axis_index(replicas.axis) * shape.batch
+    return own_number() * shape.batch
 
 
 def own_part(array: jax.Array, axis: int = 0) -> jax.Array:
@@ -76,8 +94,8 @@ def own_key(key: jax.Array) -> jax.Array:
 
 
 def total(array: jax.Array) -> jax.Array:
-    """The sum of what the replicas have."""
+    """The sum of what the replicas have; what one has itself, where others run another method."""
     from jax import lax
 
     replicas = _REPLICAS.get()
-    return array if replicas is None else lax.psum(array, replicas.axis)
+    return array if replicas is None or not replicas.together else lax.psum(array, replicas.axis)

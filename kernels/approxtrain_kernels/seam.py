@@ -27,12 +27,12 @@ from approxtrain_kernels.methods.full import Full
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def convolution(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: jax.Array | None) -> jax.Array:
-    """y of x and w, of one dtype. `key` is None where the method draws no numbers."""
+def convolution(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: Any) -> jax.Array:
+    """y of x and w, of one dtype. `key` is None where the method draws no numbers, (place, key) of a `ByReplica`."""
     return dense.forward(x, w, shape)
 
 
-def _forward(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: jax.Array | None):
+def _forward(shape: ConvShape, method: Method, x: jax.Array, w: jax.Array, key: Any):
     return dense.forward(x, w, shape), (method.keep(x, shape=shape, key=key), w, key)
 
 
@@ -40,17 +40,17 @@ def _backward(shape: ConvShape, method: Method, residuals: Any, dy: jax.Array):
     kept, w, key = residuals
     gradients = partial(method.gradients, shape=shape)
     dx, dw = _once(method, lambda kept, w, dy, key: gradients(kept, w, dy, key=key))(kept, w, dy, key)
-    no_gradient = None if key is None else np.zeros(key.shape, jax.dtypes.float0)
+    no_gradient = jax.tree.map(lambda given: np.zeros(given.shape, jax.dtypes.float0), key)
     return dx.astype(w.dtype), dw.astype(w.dtype), no_gradient
 
 
 convolution.defvjp(_forward, _backward)
 
 
-def weight_gradient(shape: ConvShape, method: Method, x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
+def weight_gradient(shape: ConvShape, method: Method, x: jax.Array, dy: jax.Array, key: Any) -> jax.Array:
     """The dw of the backward pass, from an x that is still there."""
 
-    def estimate(x: jax.Array, dy: jax.Array, key: jax.Array | None) -> jax.Array:
+    def estimate(x: jax.Array, dy: jax.Array, key: Any) -> jax.Array:
         kept = method.keep(x, shape=shape, key=key)
         return method.estimate(kept, dy, shape=shape, key=key)
 

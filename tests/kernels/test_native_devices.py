@@ -1,19 +1,13 @@
 """Our own code on four CPU devices: `shard_map`, and batches that are sharded under `jit`.
 
-jax fixes the number of devices when it starts. So all of it runs in one process of its own, which is this file as a
-program: it prints a line of JSON for each check.
+This file is a program too (`tests/devices.py`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +18,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from approxtrain_kernels import canonical, conv, conv_shape, dense, native
+from tests.devices import main, outcomes_of
 
 pytestmark = [
     pytest.mark.gate,
     pytest.mark.skipif(not native.available(), reason="no code of our own for this processor"),
 ]
 
-ROOT = Path(__file__).parents[2]
 SHAPE = conv_shape((8, 7, 6, 5), 8, (3, 3), (2, 1))
 OF_ONE = conv_shape((2, 7, 6, 5), 8, (3, 3), (2, 1))
 SIZES = {"x": SHAPE.x_shape, "w": SHAPE.w_shape, "dy": SHAPE.y_shape}
@@ -178,13 +172,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    """What each check found wrong; empty where nothing."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))), "XLA_FLAGS": flags}
-    command = [sys.executable, __file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
-    assert done.returncode == 0, done.stderr
-    return dict(map(json.loads, done.stdout.splitlines()))
+    return outcomes_of(__file__, 4)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -192,15 +180,5 @@ def test_on_four_devices(name, outcomes):
     assert outcomes[name] == ""
 
 
-def main() -> None:
-    for name, check in CHECKS.items():
-        try:
-            check()
-            wrong = ""
-        except Exception as error:
-            wrong = f"{type(error).__name__}: {error}"
-        os.write(1, f"{json.dumps([name, wrong])}\n".encode())
-
-
 if __name__ == "__main__":
-    main()
+    main(CHECKS)

@@ -1,20 +1,15 @@
 """Training on eight virtual devices is training on one, and sends what has to be sent.
 
-jax fixes the number of devices when it starts. So all of it runs in one process of its own, which is this file as a
-program: it prints a line of JSON for each check.
+This file is a program too (`tests/devices.py`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +26,9 @@ from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
-from tests.replicas import BATCH, assert_close, bench, configured
+from tests.devices import main, outcomes_of
+from tests.replicas import BATCH, assert_close, bench, collectives, configured
 
-ROOT = Path(__file__).parents[3]
 DEVICES = 8
 FULL = {"name": "full"}
 ADAM = {"optimizer": {"learning_rate": 0.001}}
@@ -61,17 +56,6 @@ def several_steps_a_call() -> None:
     assert single[1] == several[1]
     for one, other in zip(jax.tree.leaves(single[0]), jax.tree.leaves(several[0]), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def collectives(text: str) -> dict[str, int]:
-    """Bytes that come out of each kind of collective in a compiled program."""
-    found: dict[str, int] = {}
-    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-    for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
-        sizes = [prod(map(int, size.split(","))) if size else 1 for size in re.findall(r"\w+\[([\d,]*)\]", shapes)]
-        assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
-        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
-    return found
 
 
 def what_is_sent(column: list[str], batch_norm: str, *, frozen_prefix: bool = False) -> None:
@@ -237,12 +221,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    """What each check found wrong; empty where nothing."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))), "XLA_FLAGS": flags}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=580)
-    assert done.returncode == 0, done.stderr
-    return dict(map(json.loads, done.stdout.splitlines()))
+    return outcomes_of(__file__, DEVICES)
 
 
 @pytest.mark.gate
@@ -251,18 +230,5 @@ def test_on_eight_devices(name, outcomes):
     assert outcomes[name] == ""
 
 
-def main() -> None:
-    wanted = re.compile("".join(sys.argv[1:]))  # for a developer: all, or what a pattern names
-    for name, check in CHECKS.items():
-        if not wanted.search(name):
-            continue
-        try:
-            check()
-            wrong = ""
-        except (Exception, pytest.fail.Exception) as error:
-            wrong = f"{type(error).__name__}: {error}"
-        os.write(1, f"{json.dumps([name, wrong])}\n".encode())
-
-
 if __name__ == "__main__":
-    main()
+    main(CHECKS)

@@ -1,0 +1,87 @@
+"""What each replica computes and sends, where several share each batch.
+
+All wait for the one that has most to do before they average, so a step is as long as the longest of them, and a method
+that saves operations on some replicas only saves no time unless it moves round as others save as much elsewhere:
+
+    T = Σ over steps of max over replicas of (forward + dgrads + weight gradients), in FLOPs of the convolutions
+
+Sent are the weight gradients that some replica computes from its images, in float32, once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from approxtrain.models.layer import ConvLayer
+from approxtrain.schedule.cost import dgrads_of, layer_flops
+from approxtrain.schedule.schedule import Column, Schedule
+from approxtrain_kernels.by_replica import ByReplica
+
+
+@dataclass(frozen=True)
+class Load:
+    """Means over the steps; the shares are of an exact step's FLOPs."""
+
+    of_replica: tuple[float, ...]
+    slowest: float
+    """The mean over the steps of the largest of them."""
+    bytes_sent: float
+    """Of weight gradients, by each replica and step."""
+    bytes_exact: float
+    """The same where every layer is exact."""
+
+    @property
+    def mean(self) -> float:
+        return sum(self.of_replica) / len(self.of_replica)
+
+
+def load(
+    schedule: Schedule,
+    layers: Sequence[ConvLayer],
+    batch: int,
+    stop: int,
+    resized: Mapping[int, Sequence[ConvLayer]] | None = None,
+) -> Load:
+    """Of the steps 0 ≤ s < stop; `batch` and `resized` as of `cost`."""
+    table = schedule.index_table
+    pairs, of_entry = np.unique(np.stack([table.table, table.of_places]), axis=1, return_inverse=True)
+    visits = np.zeros(pairs.shape[1], np.int64)
+    np.add.at(visits, of_entry.reshape(-1), schedule.entry_visits(0, stop))
+    shares = np.zeros((pairs.shape[1], schedule.replicas))
+    sent = np.zeros(pairs.shape[1])
+    exact = sum(layer_flops(layers, batch))
+    sizes = [4 * prod(layer.shape.w_shape) for layer in layers]
+    for pair, (number, of_places) in enumerate(pairs.T.tolist()):
+        column, size = schedule.columns[number], schedule.column_sizes[number]
+        seen = layers if size is None else (resized or {})[size]
+        flops = _flops(column, table.places[of_places], seen, batch, frozen_prefix=schedule.frozen_prefix)
+        shares[pair] = flops / exact
+        sent[pair] = sum(size for size, method in zip(sizes, column, strict=True) if not method.known_everywhere)
+    of_replica = np.average(shares, axis=0, weights=visits)
+    slowest = np.average(shares.max(1), weights=visits)
+    return Load(tuple(of_replica.tolist()), float(slowest), float(np.average(sent, weights=visits)), sum(sizes))
+
+
+def _flops(
+    column: Column, places: np.ndarray, layers: Sequence[ConvLayer], batch: int, *, frozen_prefix: bool
+) -> np.ndarray:
+    """FLOPs of a step of each replica, `[replicas]`."""
+    total = np.zeros(places.shape[1])
+    dgrads = dgrads_of(column, frozen_prefix=frozen_prefix)
+    for layer, method, dgrad, of_replica in zip(layers, column, dgrads, places, strict=True):
+        shape = replace(layer.shape, batch=batch)
+        methods = [member for member, _ in method.members] if isinstance(method, ByReplica) else [method]
+        flops = np.array(
+            [
+                shape.flops
+                + (shape.flops if one.name == "full" else one.flops(shape))
+                + ((shape.flops if one.exact_dgrad else one.dgrad_flops(shape)) if dgrad == "needed" else 0)
+                for one in methods
+            ]
+        )
+        total += flops[of_replica]
+    return total

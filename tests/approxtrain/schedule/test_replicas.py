@@ -1,0 +1,181 @@
+"""Schedules whose replicas differ, against a direct evaluation of the rules for each replica."""
+
+from __future__ import annotations
+
+from math import lcm
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from approxtrain import models
+from approxtrain.errors import ConfigError
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.load import load
+from approxtrain_kernels.by_replica import ByReplica
+from approxtrain_kernels.methods import make
+
+LAYERS = models.get("cnn5").layers
+BATCH = 8
+
+
+def naive(rules, layer, replica, replicas, step):
+    """The matching rule of the highest order, else full."""
+    found = [rule for rule in rules if covers(rule, layer, replica, replicas, step)]
+    best = max(found, key=lambda rule: rule.get("order", 0), default={"method": "full"})
+    return make(best["method"], **best.get("params", {}))
+
+
+def covers(rule, layer, replica, replicas, step):
+    steps, chosen = rule.get("steps", {}), rule.get("replicas", {})
+    since = step - steps.get("start", 0)
+    if layer not in rule["layers"] or since < 0 or since % steps.get("every", 1) or step >= steps.get("stop", step + 1):
+        return False
+    moved = chosen.get("rotate", 0) * (since // steps.get("every", 1))
+    numbers = range(chosen.get("start", 0), chosen.get("stop", replicas), chosen.get("every", 1))
+    return replica in [(number + moved) % replicas for number in numbers]
+
+
+def schedule_of(rules, replicas, **more):
+    config = ScheduleConfig.model_validate({"rules": rules, "max_columns": 1000, **more})
+    return Schedule.from_config(config, LAYERS, 5, None, replicas)
+
+
+steps = st.fixed_dictionaries(
+    {}, optional={"start": st.integers(0, 5), "stop": st.integers(6, 20), "every": st.integers(1, 3)}
+)
+
+
+@st.composite
+def rules_of_replicas(draw):
+    replicas = draw(st.integers(2, 5))
+    chosen = st.fixed_dictionaries(
+        {},
+        optional={
+            "start": st.integers(0, replicas - 2),
+            "stop": st.integers(replicas - 1, replicas),
+            "every": st.integers(1, 3),
+            "rotate": st.integers(0, 4),
+        },
+    )
+    rule = st.fixed_dictionaries(
+        {
+            "method": st.sampled_from(["full", "zero", "approx", "skip", "pooled"]),
+            "layers": st.lists(st.integers(1, 5), min_size=1, max_size=3),
+        },
+        optional={"steps": steps, "replicas": chosen},
+    )
+    return replicas, draw(st.lists(rule, min_size=1, max_size=4))
+
+
+def own_method(schedule, layer, replica, step):
+    """By its column and places, as a compiled program finds it."""
+    method, place = schedule.column(step)[layer - 1], schedule.places(step)[layer - 1, replica % schedule.replicas]
+    assert isinstance(method, ByReplica) or place == 0
+    return method.members[place][0] if isinstance(method, ByReplica) else method
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked=rules_of_replicas(), far=st.integers(60, 10**6))
+def test_every_replica_runs_what_the_rules_say(asked, far):
+    replicas, rules = asked
+    rules = [rule | {"order": order} for order, rule in enumerate(rules)]
+    schedule = schedule_of(rules, replicas)
+    period = lcm(*(rule.get("steps", {}).get("every", 1) for rule in rules)) * replicas
+    for step in [*range(2 * period + 20), far]:
+        column, counts = schedule.column(step), {}
+        for layer in range(1, 6):
+            methods = [naive(rules, layer, replica, replicas, step) for replica in range(replicas)]
+            assert [own_method(schedule, layer, replica, step) for replica in range(replicas)] == methods
+            counts = {method: methods.count(method) for method in methods}
+            method = column[layer - 1]
+            assert (dict(method.members) if isinstance(method, ByReplica) else {method: replicas}) == counts
+        for replica in range(replicas):
+            alone = [naive(rules, layer, replica, replicas, step) for layer in range(1, 6)]
+            assert schedule.of_replica(replica).column(step) == tuple(alone)
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked=rules_of_replicas())
+def test_rules_of_one_order_are_refused_where_they_disagree_for_one_replica(asked):
+    replicas, rules = asked
+    disagree = any(
+        len({rule["method"] for rule in rules if covers(rule, layer, replica, replicas, step)}) > 1
+        for layer in range(1, 6)
+        for replica in range(replicas)
+        for step in range(6 * replicas * 3 + 20)
+    )
+    if disagree:
+        with pytest.raises(ConfigError, match="disagrees with"):
+            schedule_of(rules, replicas)
+    else:
+        schedule_of(rules, replicas)
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=rules_of_replicas(), stop=st.integers(1, 40))
+def test_load_is_the_sum_of_what_each_replica_computes(asked, stop):
+    replicas, rules = asked
+    rules = [rule | {"order": order} for order, rule in enumerate(rules)]
+    found = load(schedule_of(rules, replicas), LAYERS, BATCH, stop)
+    flops, sent = np.zeros((stop, replicas)), np.zeros(stop)
+    for step in range(stop):
+        for layer in LAYERS:
+            methods = [naive(rules, layer.number, replica, replicas, step) for replica in range(replicas)]
+            exact = BATCH * layer.shape.flops
+            for replica, method in enumerate(methods):
+                share = 1.0 if method.name == "full" else method.flops(layer.shape) / layer.shape.flops
+                flops[step, replica] += exact * (1 + share + (layer.number > 1))
+            sent[step] += 4 * np.prod(layer.shape.w_shape) * any(method.needs for method in methods)
+    exact = sum(BATCH * layer.shape.flops * (2 if layer.number == 1 else 3) for layer in LAYERS)
+    of_replica = np.broadcast_to(found.of_replica, replicas)
+    np.testing.assert_allclose(of_replica, flops.mean(0) / exact, rtol=1e-9)
+    np.testing.assert_allclose(found.slowest, flops.max(1).mean() / exact, rtol=1e-9)
+    np.testing.assert_allclose(found.bytes_sent, sent.mean(), rtol=1e-9)
+
+
+def test_a_choice_that_rotates_is_one_column():
+    rotated = schedule_of([{"method": "zero", "layers": [2, 4], "replicas": {"stop": 1, "rotate": 1}}], 4)
+    assert len(rotated.columns) == 1
+    assert len(rotated.index_table.places) == 4
+    assert [rotated.places(step)[1].tolist() for step in range(3)] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+
+
+def test_replicas_that_all_run_the_same_are_not_told_apart():
+    alike = schedule_of([{"method": "zero", "layers": [2], "replicas": {}}], 4)
+    assert alike.replicas == 1
+    assert alike == schedule_of([{"method": "zero", "layers": [2]}], 1)
+
+
+def test_a_weight_that_some_replica_updates_catches_up_what_all_of_them_left_out():
+    rules = [
+        {"method": "skip", "layers": [2], "order": 0},
+        {"method": "full", "layers": [2], "order": 1, "steps": {"every": 3}, "replicas": {"stop": 1}},
+    ]
+    schedule = schedule_of(rules, 2, catch_up=True)
+    assert [schedule.column_factors[schedule.index(step)][1] for step in range(3)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "replicas", "why"),
+    [
+        (
+            {"stop": 1},
+            1,
+            r"`schedule\.rules\.0\.replicas`: they are devices .* the run has one: .* parallel\.devices=4",
+        ),
+        ({"start": 4}, 4, r"4 is too many, for the run has 4 replicas, 0 to 3"),
+        ({"stop": 5}, 4, r"5 is too many, for the run has 4 replicas"),
+        ({"start": 2, "stop": 2}, 4, r"there is none from 2 on below 2"),
+    ],
+)
+def test_replicas_that_are_not_there_are_refused(chosen, replicas, why):
+    with pytest.raises(ConfigError, match=why):
+        schedule_of([{"method": "zero", "layers": [2], "replicas": chosen}], replicas)
+
+
+def test_more_than_can_be_tabulated_is_refused():
+    rules = [{"method": "zero", "layers": [2], "steps": {"every": 20_011}, "replicas": {"stop": 1, "rotate": 1}}]
+    with pytest.raises(ConfigError, match=r"every 80044 steps .* of the 25,000 that are tabulated"):
+        schedule_of(rules, 4)
