@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +13,17 @@ import numpy as np
 
 from approxtrain.config import Config
 from approxtrain.models import Model
+from approxtrain.run.folder import RunFolder
 from approxtrain.schedule import Schedule
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.events import Listener
+from approxtrain.training.loop import Run
 from approxtrain.training.parallel import Replicas
 from approxtrain.training.step import TrainState, by_path, set_up
 
 BATCH = 32
+ADAM = {"optimizer": {"learning_rate": 0.001}}
 STRAIGHT = {"name": "sgd", "momentum": 0.0, "learning_rate": 1024.0, "rate": "constant"}
 """A step that is the gradient: by a power of two, next to which the parameters are small."""
 
@@ -103,3 +108,28 @@ def collectives(text: str) -> dict[str, int]:
         assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
         found[kind] = found.get(kind, 0) + 4 * sum(sizes)
     return found
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Stop(Listener):
+    def __init__(self, after: int) -> None:
+        self.after, self.warnings = after, []
+
+    def step(self, step: int, losses: list[float]) -> None:
+        if step == self.after:
+            raise Interrupted
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def train(schedule: dict[str, Any], folder: Path, devices: int, *, stop: int = 0, **more: Any) -> dict[str, Any]:
+    """The summary of a run of two epochs of six steps. Interrupted after step `stop`, if it is one."""
+    config = configured(schedule, devices, train={"check": "finite", **more}, **ADAM)
+    opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
+    # nothing is copied from device to device in passing: what lies where is said
+    with opened, jax.transfer_guard_device_to_device("disallow"):
+        return Run(config, opened, Stop(stop)).train()

@@ -32,7 +32,8 @@ from approxtrain.config import Config, steps_per_epoch
 from approxtrain.errors import ConfigError
 from approxtrain.models.approximate import approximate
 from approxtrain.schedule import Schedule, ScheduleConfig
-from approxtrain.schedule.config import Rule, StepRange
+from approxtrain.schedule.config import Rule
+from approxtrain.schedule.ranges import StepRange
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.parallel import Replicas

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from approxtrain import models
 from approxtrain.models.target import FORM, PATTERN
-from approxtrain.schedule.config import Count, ScheduleConfig
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.ranges import Count
 
 
 def _is_target(text: str) -> str:

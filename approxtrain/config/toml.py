@@ -20,7 +20,8 @@ from approxtrain import models
 from approxtrain.config import explain
 from approxtrain.config.sections import Config
 from approxtrain.errors import ConfigError, suggestion
-from approxtrain.schedule.config import LARGEST, ScheduleConfig
+from approxtrain.schedule.config import ScheduleConfig
+from approxtrain.schedule.ranges import LARGEST
 
 if TYPE_CHECKING:
     from approxtrain.data import ImageSet
@@ -113,8 +114,9 @@ def plain(config: Config) -> dict[str, Any]:
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     """ConfigError with every difference between two plain configurations but RESUMABLE; and epochs only grow."""
     old, new, epochs = dict(flat(_spelled_out(before))), dict(flat(_spelled_out(after))), "train.epochs"
-    # batch norm of each device by itself, and rules for some of the devices, depend on how many there are
-    by_number = any("replicas" in rule for rule in after.get("schedule", {}).get("rules", ()))
+    # batch norm of each device by itself, rules for some devices and copies of their own depend on how many there are
+    schedule = after.get("schedule", {})
+    by_number = schedule.get("local") or any("replicas" in rule for rule in schedule.get("rules", ()))
     fixed = {"parallel.devices"} if by_number or new.get("parallel.batch_norm") == "replica" else set()
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "

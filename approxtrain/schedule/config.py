@@ -6,15 +6,11 @@ checked by `Schedule.from_config`. The grammar is explained by example in docs/s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationInfo,
@@ -24,6 +20,16 @@ from pydantic import (
 
 from approxtrain.errors import suggestion
 from approxtrain.schedule.named_schedules import named
+from approxtrain.schedule.ranges import (
+    Count,
+    Epoch,
+    EpochRange,
+    LayerNumbers,
+    LayerRange,
+    ReplicaRange,
+    Section,
+    StepRange,
+)
 from approxtrain_kernels import methods
 from approxtrain_kernels.method import Method
 
@@ -60,67 +66,9 @@ def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return params
 
 
-LARGEST = 2**31 - 1
-"""Of whole numbers: a compiled program counts its steps in 32 bits."""
-Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
-
-
-def _number_or_share(value: Any) -> Any:
-    """Decided here, and not by pydantic's union, so that an error names the one form that was meant."""
-    if not isinstance(value, str):
-        return TypeAdapter(Count).validate_python(value)
-    if not (re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100):
-        raise ValueError(f'(={value!r}) must be a whole number, or a share of the run such as "3%", of at most "100%".')
-    return value
-
-
-Epoch = Annotated[int | str, BeforeValidator(_number_or_share)]
-"""The number of an epoch, or a share of the run."""
-Step = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-LayerNumbers = tuple[Count, ...]
 Row = tuple[str, ...]
 MethodName = Annotated[str, AfterValidator(_known_method)]
 Params = Annotated[dict[str, Any], AfterValidator(_fitting)]
-
-
-class Section(BaseModel):
-    """A table of the configuration: frozen, and a key that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class LayerRange(Section):
-    """Layers start, start + every, … up to and including stop; the last layer where stop is left out."""
-
-    start: Count = 1
-    stop: Count | None = None
-    every: Count = 1
-
-
-class StepRange(Section):
-    """Global steps start, start + every, … below stop; without end where stop is left out."""
-
-    start: Step = 0
-    stop: Count | None = None
-    every: Count = 1
-
-
-class EpochRange(Section):
-    """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out. As shares of the
-    run, "3%" to "80%", the steps from 3 % of all on, below 80 %."""
-
-    from_: Epoch = Field(1, alias="from")
-    to: Epoch | None = None
-
-
-class ReplicaRange(Section):
-    """Replicas start, start + every, … below stop, numbered from 0; with each step that the rule is for, `rotate`
-    further round."""
-
-    start: Step = 0
-    stop: Count | None = None
-    every: Count = 1
-    rotate: Step = 0
 
 
 class MethodTable(Section):
@@ -128,7 +76,7 @@ class MethodTable(Section):
 
     method: MethodName
     """One of `approxtrain ls methods`."""
-    params: Params = {}
+    params: Params = Field(default={})
     """The method's parameters: { k = 4 }."""
 
     def build(self) -> Method:
@@ -166,6 +114,15 @@ class Rule(MethodTable):
         raise ValueError(f"`layers` (={value!r}) must be {{ start, stop, every }} or a list of numbers such as [2, 6].")
 
 
+class LocalSteps(Section):
+    """Local SGD in a part of the run."""
+
+    every: Count
+    """Each device updates a copy of its own; after so many steps of an epoch, and at its end, all take their mean."""
+    epochs: EpochRange | None = None
+    """{ from, to } of epochs from 1, both inclusive, or shares of the run: { from = "5%" }."""
+
+
 class ImageSize(Section):
     """The size of the images in a part of the run."""
 
@@ -182,7 +139,7 @@ class ScheduleConfig(Section):
     """One of `approxtrain ls schedules`; "full" where neither rules nor a grid are given."""
     method: MethodName | None = None
     """The method of a named schedule that takes one; unset: approx."""
-    params: Params = {}
+    params: Params = Field(default={})
     """The parameters of `method`: { k = 4 }."""
     until_epoch: Epoch | None = None
     """After this epoch, or this share of the run ("80%"), every layer is exact."""
@@ -190,12 +147,14 @@ class ScheduleConfig(Section):
     """After so many validations in a row without a better accuracy, every layer is exact."""
     rules: tuple[Rule, ...] | None = None
     """Each puts one method into the layers and steps that all of its conditions select."""
-    cells: dict[str, MethodTable] = {}
+    cells: dict[str, MethodTable] = Field(default={})
     """Names for the entries of `grid`: { sharp = { method = "approx", params = { k = 4 } } }."""
     grid: tuple[Row, ...] | None = None
     """A row for each layer, and in it a method's or a cell's name for each step of the period."""
     image_sizes: tuple[ImageSize, ...] = ()
     """Parts of the run with images of another size than the data's, which cost less where they are smaller."""
+    local: tuple[LocalSteps, ...] = ()
+    """Parts of the run in which devices that share each batch (`parallel.devices`) update copies of their own."""
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
     """Norms and biases of the lowest layers that get no gradient get none either, which saves the dgrads there."""
     catch_up: Annotated[bool, Field(strict=True)] = False
@@ -265,7 +224,7 @@ class ScheduleConfig(Section):
     @property
     def knows_its_end(self) -> bool:
         """Whether a part of it is a share of the run, so that a longer run would have been another one."""
-        ranges = [each.epochs for each in (*(self.rules or ()), *self.image_sizes) if each.epochs]
+        ranges = [each.epochs for each in (*(self.rules or ()), *self.image_sizes, *self.local) if each.epochs]
         bounds = [self.until_epoch, *(bound for each in ranges for bound in (each.from_, each.to))]
         return any(isinstance(bound, str) for bound in bounds)
 
@@ -284,5 +243,7 @@ class ScheduleConfig(Section):
         what += f" until a plateau of {self.until_plateau} validations" if self.until_plateau else ""
         if self.image_sizes:
             what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
+        if self.local:
+            what += f", local for {' and '.join(str(each.every) for each in self.local)} steps"
         what += ", frozen prefix" if self.frozen_prefix else ""
         return what + (", catching up" if self.catch_up else "")

@@ -5,12 +5,13 @@ that saves operations on some replicas only saves no time unless it moves round 
 
     T = Σ over steps of max over replicas of (forward + dgrads + weight gradients), in FLOPs of the convolutions
 
-Sent are the weight gradients that some replica computes from its images, in float32, once a step.
+Sent are the weight gradients that some replica computes from its images, in float32, once a step; under local SGD
+(`local.py`) nothing, or at an outer step all weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,6 +20,7 @@ import numpy as np
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.cost import dgrads_of, layer_flops
 from approxtrain.schedule.schedule import Column, Schedule
+from approxtrain.schedule.windows import Window
 from approxtrain_kernels.by_replica import ByReplica
 
 
@@ -30,7 +32,7 @@ class Load:
     slowest: float
     """The mean over the steps of the largest of them."""
     bytes_sent: float
-    """Of weight gradients, by each replica and step."""
+    """Of weight gradients, or of weights, by each replica and step."""
     bytes_exact: float
     """The same where every layer is exact."""
 
@@ -49,8 +51,11 @@ def load(
     """Of the steps 0 ≤ s < stop; `batch` and `resized` as of `cost`."""
     table = schedule.index_table
     pairs, of_entry = np.unique(np.stack([table.table, table.of_places]), axis=1, return_inverse=True)
-    visits = np.zeros(pairs.shape[1], np.int64)
-    np.add.at(visits, of_entry.reshape(-1), schedule.entry_visits(0, stop))
+    of_entry = of_entry.reshape(-1)
+    visits, averaging = (np.zeros(pairs.shape[1], np.int64) for _ in range(2))
+    np.add.at(visits, of_entry, schedule.entry_visits(0, stop))
+    for first, end in _between(schedule.local.windows, stop):
+        np.add.at(averaging, of_entry, schedule.entry_visits(first, end))
     shares = np.zeros((pairs.shape[1], schedule.replicas))
     sent = np.zeros(pairs.shape[1])
     exact = sum(layer_flops(layers, batch))
@@ -63,7 +68,19 @@ def load(
         sent[pair] = sum(size for size, method in zip(sizes, column, strict=True) if not method.known_everywhere)
     of_replica = np.average(shares, axis=0, weights=visits)
     slowest = np.average(shares.max(1), weights=visits)
-    return Load(tuple(of_replica.tolist()), float(slowest), float(np.average(sent, weights=visits)), sum(sizes))
+    bytes_sent = (sent @ averaging + sum(sizes) * schedule.local.outer_steps(stop)) / stop
+    return Load(tuple(of_replica.tolist()), float(slowest), float(bytes_sent), sum(sizes))
+
+
+def _between(windows: Sequence[Window], stop: int) -> Iterator[tuple[int, int]]:
+    """The parts of the steps below `stop` that are in no window."""
+    begin = 0
+    for window in windows:
+        if begin < min(window.begin, stop):
+            yield begin, min(window.begin, stop)
+        begin = stop if window.stop is None else window.stop
+    if begin < stop:
+        yield begin, stop
 
 
 def _flops(

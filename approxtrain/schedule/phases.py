@@ -13,7 +13,7 @@ from math import lcm
 
 import numpy as np
 
-from approxtrain.schedule.config import LARGEST
+from approxtrain.schedule.ranges import LARGEST
 from approxtrain.schedule.stamps import Stamp
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import make

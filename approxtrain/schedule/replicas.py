@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from approxtrain.schedule.config import ReplicaRange
+from approxtrain.schedule.ranges import ReplicaRange
 from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.method import Method
 

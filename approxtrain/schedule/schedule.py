@@ -20,10 +20,12 @@ from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule.catch_up import steps_since_update
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
-from approxtrain.schedule.image_sizes import Sizes, split, windows_of
+from approxtrain.schedule.image_sizes import Sizes, split
+from approxtrain.schedule.local import NEVER, Local, local_steps
 from approxtrain.schedule.phases import phases_of
 from approxtrain.schedule.replicas import Cell, columns, method_of, places_of
 from approxtrain.schedule.stamps import Calendar, resolve
+from approxtrain.schedule.windows import windows_of
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
@@ -66,6 +68,8 @@ class Schedule:
     """Of the images in each phase (`image_sizes.py`); without any, those of the data."""
     catch_up: bool = False
     """Whether weights that are skipped at times are moved further at others (`catch_up.py`)."""
+    local: Local = NEVER
+    """When replicas update copies of their own (`local.py`)."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
@@ -99,9 +103,14 @@ class Schedule:
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
         stamps, problems = resolve(config, layers, steps_per_epoch, epochs, replicas)
-        known = epochs is not None or not config.knows_its_end
-        windows, wrong = windows_of(config.image_sizes, Calendar(steps_per_epoch, epochs)) if known else ([], [])
-        if problems := problems + wrong:
+        windows, local = [], NEVER
+        if epochs is not None or not config.knows_its_end:
+            calendar = Calendar(steps_per_epoch, epochs)
+            sizes = [(each.size, each.epochs) for each in config.image_sizes]
+            windows, wrong = windows_of("image_sizes", sizes, calendar)
+            local, not_local = local_steps(config, calendar, replicas)
+            problems += wrong + not_local
+        if problems:
             raise ConfigError(problems)
         try:
             cells, phases = phases_of(stamps, len(layers), replicas)
@@ -109,7 +118,7 @@ class Schedule:
             raise ConfigError(f"`schedule`: {error}") from error
         phases, sizes = split(phases, windows)
         paths = tuple(layer.path for layer in layers)
-        schedule = cls(paths, cells, phases, config.frozen_prefix, sizes, config.catch_up)
+        schedule = cls(paths, cells, phases, config.frozen_prefix, sizes, config.catch_up, local)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
@@ -272,4 +281,4 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up)
+        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up, self.local)

@@ -14,8 +14,9 @@ from math import ceil, gcd, lcm
 from typing import NamedTuple
 
 from approxtrain.models.layer import ConvLayer
-from approxtrain.schedule.config import LayerRange, Rule, ScheduleConfig, StepRange, make
+from approxtrain.schedule.config import Rule, ScheduleConfig, make
 from approxtrain.schedule.named_schedules import named
+from approxtrain.schedule.ranges import LayerRange, StepRange
 from approxtrain.schedule.replicas import ALONE, Choice, choose
 from approxtrain_kernels.method import Method
 

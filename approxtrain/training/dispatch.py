@@ -1,6 +1,7 @@
 """From a schedule to compiled steps: which column's step runs when.
 
-`host`    one compiled step a column; Python looks the column up and calls its step.
+`host`    one compiled step a column; Python looks the column up and calls its step. Of several devices one for each
+          thing besides that they may send at its end, which is its gradients or, under local SGD, nothing or all.
 `switch`  one program: the column is looked up on the device, in the static mask, and `lax.switch` picks its branch.
 
 Both compute the same thing, but for rounding. On a CPU switching costs nothing, and `auto` is `switch`. On a GPU a
@@ -29,6 +30,7 @@ from jax import lax
 
 from approxtrain.config import TrainConfig
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.local import Sharing
 from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.finite import not_finite
@@ -70,8 +72,10 @@ class Dispatch:
         """What `state`, `images` and `order` are to be on; a program of several has one column."""
         self.mode = choose_mode(mode if replicas.count == 1 else "host", len(schedule.columns))
         numbers = range(len(schedule.columns))
-        self.programs: list[Sequence[int]] = [numbers] if self.mode == "switch" else [[number] for number in numbers]
-        """The columns that each program serves, by their index in `schedule.columns`."""
+        apart: list[Sequence[int]] = [[number] for number in numbers] * len(schedule.local.kinds)
+        self.programs: list[Sequence[int]] = [numbers] if self.mode == "switch" else apart
+        """The columns that each program serves, by their index in `schedule.columns`; all of them again for each kind
+        of sharing."""
         self._keys = replicas.place(keys)
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
@@ -100,10 +104,16 @@ class Dispatch:
 
     def program(self, step: int, state: TrainState, images: Images, order: jax.Array) -> Any:
         """The executable of the call at `step`, compiled unless it was before."""
-        program = self.schedule.index(step) if len(self.programs) > 1 else 0, self.span(step)
+        program = self._number(step), self.span(step)
         if program not in self.compiled:
             self._compile(*program, state, images, order)
         return self.compiled[program]
+
+    def _number(self, step: int) -> int:
+        if len(self.programs) == 1:
+            return 0
+        local, columns = self.schedule.local, len(self.schedule.columns)
+        return local.kinds.index(local.at(step)) * columns + self.schedule.index(step)
 
     def _compile(self, program: int, steps: int, *arguments: Any) -> None:
         first = sum(len(self.programs[other]) for other, span in self.compiled if span == steps) + 1
@@ -123,7 +133,9 @@ class Dispatch:
         columns = [schedule.columns[number] for number in numbers]
         factors = [schedule.column_factors[number] for number in numbers]
         waiting, frozen_prefix = schedule.ever_frozen(model.layers), schedule.frozen_prefix
-        task = self.replicas.task(self.task)
+        sharing = schedule.local.kinds[program // len(schedule.columns)]
+        together = sharing is Sharing.GRADIENTS
+        task = self.replicas.task(self.task) if together else self.task
 
         def step(state: TrainState, images: Images, order: jax.Array, keys: Keys) -> tuple[TrainState, StepMetrics]:
             index = device_index(self.schedule, state.step) if len(columns) > 1 else 0
@@ -131,10 +143,14 @@ class Dispatch:
             places = own_places(schedule, state.step) if schedule.replicas > 1 else None
             branches = [over_seeds(self._backward(task, number, places), self.seeds_by) for number in numbers]
             result = lax.switch(index, branches, state.params, state.stats, *inputs)
-            result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
+            if together:
+                result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
+            else:
+                result = self.replicas.own(result)
             held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix)
             moved = factors_of(model, factors, state.params, index, frozen=waiting)
             new, metrics = optimizer_step(self.task, state, result, held, moved)
+            new = self.replicas.mean(new) if sharing is Sharing.STATE else new
             if self.train.check == "finite":
                 metrics = metrics._replace(not_finite=not_finite(result.gradient, new))
             return new, metrics

@@ -218,7 +218,7 @@ class Run:
         pending = PendingCalls(self._finished, self.dispatch.span(0))
         every = self.config.train.checkpoint_every
         begin = time.perf_counter()
-        step = first
+        step, owed = first, False
         while step < last:
             compiled_before, begun = len(self.dispatch.compiled), step
             step += self.dispatch.span(begun)
@@ -234,8 +234,10 @@ class Run:
                 self.verification.compare(once, (state, metrics), self.saved)
             pending.add(begun, step - begun, metrics, timed=len(self.dispatch.compiled) == compiled_before)
             due = every is not None and step // every > begun // every
-            # the checkpoint at the end of an epoch waits for the epoch's rows
-            if (interruption.due(step) or due) and step < last:
+            owed = interruption.due(step) or due or owed
+            # the checkpoint at the end of an epoch waits for the epoch's rows, and all for copies that are equal
+            if owed and step < last and self.workload.schedule.local.equal_after(step):
+                owed = False
                 with pending.paused():
                     self._save(state, rows)
                     interruption.end_run(step, self.folder.path)

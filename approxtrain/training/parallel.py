@@ -150,6 +150,18 @@ class Replicas:
             StepMetrics(loss, correct),
         )
 
+    def own(self, result: Backward) -> Backward:
+        """For a step that sends nothing: what a replica has, as if the others had the same."""
+        return result._replace(metrics=result.metrics._replace(correct=result.metrics.correct * self.count))
+
+    def mean(self, state: TrainState) -> TrainState:
+        """The mean over the replicas' copies of all that is not counted: weights, statistics, moments, sums."""
+        leaves, tree = jax.tree.flatten(state)
+        own = [number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        for number, leaf in zip(own, lax.pmean([leaves[number] for number in own], AXIS), strict=True):
+            leaves[number] = leaf
+        return tree.unflatten(leaves)
+
     def not_synchronised(self, task: Task) -> Iterator[str]:
         """Statistics that each device takes of its own images though they were to be of all, in words."""
         if self.count > 1 and self.synchronised and (other := sorted(own_statistics(task))):

@@ -54,11 +54,7 @@ class Workload:
         steps = steps_per_epoch(config, images)
         replicas = config.parallel.devices
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
-        if schedule.replicas > 1 and config.train.probe_every:
-            raise ConfigError(
-                f"`train.probe_every` (={config.train.probe_every}): probes look at one device, and the schedule has "
-                "other methods on others: leave it out, or the `replicas` of the rules."
-            )
+        refuse_what_looks_at_one_device(config, schedule)
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
         return cls(config, images, model, schedule, steps)
@@ -135,3 +131,22 @@ class Workload:
     def data(self) -> dict[str, str]:
         """Name and SHA-256 of the images, and which of them validate."""
         return self.dataset.identity | {"validation": self.dataset.validated_on}
+
+
+def refuse_what_looks_at_one_device(config: Config, schedule: Schedule) -> None:
+    """ConfigError where a run compares or probes one copy of the state, and the devices differ."""
+    train, local = config.train, config.schedule.local
+    problems = []
+    if train.probe_every and (schedule.replicas > 1 or local):
+        where = "copies of their own (`schedule.local`)" if local else "other methods (`replicas` of a rule)"
+        problems.append(
+            f"`train.probe_every` (={train.probe_every}): probes look at one device, and others have {where}: leave "
+            "out one of the two."
+        )
+    if train.verify_every and local:
+        problems.append(
+            f"`train.verify_every` (={train.verify_every}): it looks at one device, and others have copies of their "
+            "own (`schedule.local`): leave out one of the two."
+        )
+    if problems:
+        raise ConfigError(problems)

@@ -113,7 +113,7 @@ def _lines(summary: Summary, width: int, replicas: bool) -> Iterator[str | Text]
     legend = ((_tile(key, TILE), f" {key.label}   ") for key in keys)
     yield Text.assemble("\n", *(part for entry in legend for part in entry), "\n")
     yield from _figures(summary)
-    if replicas or summary.schedule.replicas > 1:
+    if replicas or summary.schedule.replicas > 1 or summary.schedule.local.windows:
         yield from _shared(summary)
 
 
@@ -179,7 +179,13 @@ def _shared(summary: Summary) -> Iterator[str]:
     yield f"load of each                  {shown} of an exact step"
     yield f"the slowest of each step      {load.slowest:.1%} (all wait for it; the mean is {load.mean:.1%})"
     sent, exact = load.bytes_sent / 1e6, load.bytes_exact / 1e6
-    yield f"weight gradients sent         {sent:.3g} of {exact:.3g} MB a step, by each"
+    local = summary.schedule.local.windows
+    for window in local:
+        last = "" if window.stop is None else f" to {window.stop - 1}"
+        steps = f"the mean of all after {window.value} steps of each"
+        yield f"local SGD                     from step {window.begin}{last}: {steps}"
+    what = f"weight{'s' if local else ' gradients'} sent"
+    yield f"{what:<30}{sent:.3g} of {exact:.3g} MB a step, by each"
 
 
 def _figures(summary: Summary) -> Iterator[str]:

@@ -85,3 +85,18 @@ def test_but_not_where_batch_norm_depends_on_how_many_there_are():
         refuse_changes(four, eight)
     with pytest.raises(ConfigError, match=r"parallel\.batch_norm: it was 'synchronised' and cannot become 'replica'"):
         refuse_changes(plain(load("quickstart", ["parallel.devices=8"])), eight)
+
+
+@pytest.mark.parametrize(
+    "depends",
+    [
+        "parallel.batch_norm=replica",
+        "schedule={ local = [{ every = 4 }] }",
+        'schedule={ rules = [{ method = "zero", replicas = { stop = 1 } }] }',
+    ],
+)
+def test_what_depends_on_the_number_of_devices_goes_on_on_no_other(depends):
+    before, after = (plain(load("quickstart", [f"parallel.devices={n}", depends])) for n in (4, 2))
+    refuse_changes(before, before)
+    with pytest.raises(ConfigError, match=r"parallel\.devices: it was 4 and cannot become 2"):
+        refuse_changes(before, after)

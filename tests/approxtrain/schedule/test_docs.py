@@ -22,13 +22,14 @@ ERRORS = [(text, after) for (kind, text), (next_kind, after) in FOLLOWED if kind
 def build(text: str) -> Schedule:
     table = tomllib.loads(text)
     model = models.get(table.get("model", {"name": "resnet20"})["name"])
-    return Schedule.from_config(ScheduleConfig.model_validate(table["schedule"]), model.layers, 390, epochs=10)
+    config, devices = ScheduleConfig.model_validate(table["schedule"]), table.get("parallel", {}).get("devices", 1)
+    return Schedule.from_config(config, model.layers, 390, epochs=10, replicas=devices)
 
 
 @pytest.mark.parametrize("text", [text for text, _ in TOML])
-def test_every_example_approximates_something_or_resizes_it(text):
+def test_every_example_approximates_something_or_resizes_it_or_is_local(text):
     schedule = build(text)
-    assert any(mask.any() for _, mask in schedule.phases) or any(schedule.sizes)
+    assert any(mask.any() for _, mask in schedule.phases) or any(schedule.sizes) or schedule.local.windows
 
 
 @pytest.mark.parametrize(("text", "message"), ERRORS)

@@ -13,6 +13,7 @@ from approxtrain import models
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.load import load
+from approxtrain.schedule.local import Sharing
 from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.methods import make
 
@@ -133,6 +134,42 @@ def test_load_is_the_sum_of_what_each_replica_computes(asked, stop):
     np.testing.assert_allclose(of_replica, flops.mean(0) / exact, rtol=1e-9)
     np.testing.assert_allclose(found.slowest, flops.max(1).mean() / exact, rtol=1e-9)
     np.testing.assert_allclose(found.bytes_sent, sent.mean(), rtol=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    every=st.integers(1, 7),
+    begin=st.integers(1, 3),
+    end=st.none() | st.integers(3, 5),
+    stop=st.integers(1, 40),
+)
+def test_local_steps_send_the_weights_now_and_then(every, begin, end, stop):
+    epochs = {"from": begin} | ({"to": end} if end else {})
+    schedule = schedule_of(
+        [{"method": "zero", "layers": [2], "steps": {"every": 2}}], 2, local=[{"every": every, "epochs": epochs}]
+    )
+    weights, sent = [4 * np.prod(layer.shape.w_shape) for layer in LAYERS], 0
+    for step in range(stop):
+        epoch, place = step // 5 + 1, step % 5 + 1
+        if epoch < begin or epoch > (end or epoch):
+            assert schedule.local.at(step) is Sharing.GRADIENTS
+            sent += sum(weights) - weights[1] * (step % 2 == 0)
+        elif place % every == 0 or place == 5:
+            assert schedule.local.at(step) is Sharing.STATE
+            sent += sum(weights)
+        else:
+            assert schedule.local.at(step) is Sharing.NOTHING
+    np.testing.assert_allclose(load(schedule, LAYERS, BATCH, stop).bytes_sent, sent / stop)
+
+
+def test_local_steps_end_with_the_mean_where_a_share_of_the_run_cuts_a_round():
+    config = ScheduleConfig.model_validate({"local": [{"every": 4, "epochs": {"to": "25%"}}]})
+    schedule = Schedule.from_config(config, LAYERS, 10, 3, 2)
+    kinds = [schedule.local.at(step).value for step in range(9)]
+    assert kinds == ["nothing"] * 3 + ["state"] + ["nothing"] * 3 + ["state"] + ["gradients"]
+    cut = Schedule.from_config(config, LAYERS, 9, 3, 2)  # 25 % of 27 steps end after 7
+    assert [cut.local.at(step).value for step in (5, 6, 7)] == ["nothing", "state", "gradients"]
+    assert cut.local.outer_steps(27) == 2
 
 
 def test_a_choice_that_rotates_is_one_column():

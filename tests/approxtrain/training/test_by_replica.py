@@ -6,7 +6,9 @@ This file is a program too (`tests/devices.py`).
 from __future__ import annotations
 
 import re
+import tempfile
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.training.moved import by_path
 from approxtrain.training.workload import Workload
 from approxtrain_kernels.methods import make
 from tests.devices import main, outcomes_of
-from tests.replicas import BATCH, Bench, assert_close, bench, collectives, configured
+from tests.replicas import (
+    ADAM,
+    BATCH,
+    Bench,
+    Interrupted,
+    assert_close,
+    bench,
+    collectives,
+    configured,
+    train,
+)
 
 DEVICES = 4
 LAYERS = ["first", "second", "third"]
@@ -41,9 +54,10 @@ def rules_of(mask: np.ndarray) -> list[dict[str, Any]]:
 
 
 @cache
-def alone(column: tuple[str, ...]) -> Bench:
-    """One device with the images of a replica, which makes a step under a column."""
-    return bench({"grid": [[name] for name in column]}, 1, train={"augment": False, "batch_size": BATCH // DEVICES})
+def alone(column: tuple[str, ...], adam: bool = False) -> Bench:
+    """One device with the images of a replica, which makes steps under a column."""
+    train, more = {"augment": False, "batch_size": BATCH // DEVICES}, ADAM if adam else {}
+    return bench({"grid": [[name] for name in column]}, 1, train=train, **more)
 
 
 def gradient_alone(replica: int, column: tuple[str, ...], step: int) -> dict[str, np.ndarray]:
@@ -156,7 +170,59 @@ def inside_of_conditionals(text: str) -> dict[str, str]:
     return found
 
 
+LOCAL = {"local": [{"every": 4}]}
+"""Of six steps of an epoch, the fourth and the sixth are outer ones."""
+
+
+def copies_of_their_own() -> None:
+    """After four steps, the mean of what each device comes to by itself."""
+    made, ends = bench(LOCAL, DEVICES, train={"augment": False}, **ADAM), []
+    order, size, single = np.asarray(made.order), BATCH // DEVICES, ("full",) * 3
+    for replica in range(DEVICES):
+        own = np.concatenate([order[:, step * BATCH + replica * size :][:, :size] for step in range(6)], axis=1)
+        ends.append(alone(single, adam=True)._replace(order=jnp.asarray(own)).run(4)[0])
+    ours, _, _ = made.run(4)  # and then its copies are equal
+    found = {"params": ours.params, "stats": ours.stats, "moments": ours.opt_state, "loss": ours.loss_sum}
+    expected = [{"params": e.params, "stats": e.stats, "moments": e.opt_state, "loss": e.loss_sum} for e in ends]
+    mean = jax.tree.map(lambda *leaves: np.mean([np.asarray(leaf) for leaf in leaves], 0), *expected)
+    assert_close(by_path(found), by_path(mean), 1e-4)
+    assert int(ours.correct_sum[0]) == sum(int(end.correct_sum[0]) for end in ends)
+    with pytest.raises(VerificationError, match="the devices have different numbers"):
+        made.run(3)
+
+
+def what_is_sent_by_local_steps() -> None:
+    made = bench(LOCAL, DEVICES, **ADAM)
+    inexact = [leaf for leaf in jax.tree.leaves(made.state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    texts = [made.dispatch.program(step, made.state, made.images, made.order).as_text() for step in (0, 3)]
+    assert [*map(collectives, texts)] == [{}, {"all-reduce": 4 * sum(leaf.size for leaf in inexact)}]
+
+
+def a_run_of_local_steps() -> None:
+    """Saves where the copies are equal, though it is asked to at each step, and goes on bit for bit."""
+    with tempfile.TemporaryDirectory() as root:
+        whole, parts = (Path(root, name) for name in ("whole", "parts"))
+        train(LOCAL, whole, DEVICES, checkpoint_every=1)
+        with pytest.raises(Interrupted):
+            train(LOCAL, parts, DEVICES, stop=9, checkpoint_every=1)
+        assert max(path.name for path in (parts / "checkpoints").iterdir()) == "step-00000006"
+        with pytest.raises(ConfigError, match=r"parallel\.devices: it was 4 and cannot become 2"):
+            train(LOCAL, parts, 2, checkpoint_every=1)
+        train(LOCAL, parts, DEVICES, checkpoint_every=1)
+        names = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (whole, parts)]
+        assert names[0] == names[1]
+        assert set(names[0]) >= {"step-00000010", "step-00000012"}
+        rows = [(folder / "metrics.jsonl").read_text().splitlines()[-1] for folder in (whole, parts)]
+        assert rows[0] == rows[1]
+
+
 def what_cannot_be() -> None:
+    with pytest.raises(ConfigError) as found:
+        Workload.of(configured(LOCAL, DEVICES, train={"probe_every": 4, "verify_every": 2}))
+    for key, problem in zip(("train.probe_every", "train.verify_every"), found.value.problems, strict=True):
+        assert problem.startswith(f"`{key}`")
+    with pytest.raises(ConfigError, match=r"`schedule\.local`: it is for several devices"):
+        Workload.of(configured(LOCAL, 1))
     rule = {"method": "zero", "replicas": {"stop": 1}}
     with pytest.raises(ConfigError, match=r"`train\.probe_every` \(=4\): probes look at one device"):
         Workload.of(configured({"rules": [rule]}, DEVICES, train={"probe_every": 4}))
@@ -173,6 +239,9 @@ CHECKS = {
         what_is_sent, [["zero", "full", "zero"], ["skip", "zero", "full"]] * 2, {"first/kernel"}
     ),
     "sent: channels on some": partial(what_is_sent, [["full", "channels", "full"], ["full"] * 3] * 2, set()),
+    "copies of their own": copies_of_their_own,
+    "sent: by local steps": what_is_sent_by_local_steps,
+    "a run of local steps": a_run_of_local_steps,
     "what cannot be": what_cannot_be,
 }
 

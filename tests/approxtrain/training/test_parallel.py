@@ -19,19 +19,15 @@ import numpy as np
 import pytest
 
 from approxtrain.errors import ConfigError, VerificationError
-from approxtrain.run.folder import RunFolder
-from approxtrain.training.events import Listener
-from approxtrain.training.loop import Run
 from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
 from tests.devices import main, outcomes_of
-from tests.replicas import BATCH, assert_close, bench, collectives, configured
+from tests.replicas import ADAM, BATCH, Interrupted, assert_close, bench, collectives, configured, train
 
 DEVICES = 8
 FULL = {"name": "full"}
-ADAM = {"optimizer": {"learning_rate": 0.001}}
 METHODS = [{"method": name} for name in sorted(all_methods())] + [{"method": "approx", "params": {"scale": "paper"}}]
 TURNS = {"grid": [["full", "approx", "random"], ["zero", "mvue", "full"], ["channels", "full", "coarse"]]}
 
@@ -132,39 +128,15 @@ def copies_that_differ() -> None:
         made.dispatch.replicas.refuse_unless_equal(state)
 
 
-class Interrupted(Exception):
-    pass
-
-
-class Stop(Listener):
-    def __init__(self, after: int) -> None:
-        self.after, self.warnings = after, []
-
-    def step(self, step: int, losses: list[float]) -> None:
-        if step == self.after:
-            raise Interrupted
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
-def train(folder: Path, devices: int, *, stop: int = 0, **more: Any) -> dict[str, Any]:
-    config = configured(TURNS, devices, train={"probe_every": 4, "check": "finite", **more}, **ADAM)
-    opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
-    # nothing is copied from device to device in passing: what lies where is said
-    with opened, jax.transfer_guard_device_to_device("disallow"):
-        return Run(config, opened, Stop(stop)).train()
-
-
 def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
     with tempfile.TemporaryDirectory() as root:
-        whole = {n: train(Path(root, str(n)), n, verify_every=5) for n in (1, DEVICES)}
+        whole = {n: train(TURNS, Path(root, str(n)), n, probe_every=4, verify_every=5) for n in (1, DEVICES)}
         assert [summary["devices"] for summary in whole.values()] == [1, DEVICES]
         mixed = Path(root, "mixed")
         for devices, stop in ((DEVICES, 4), (2, 8)):
             with pytest.raises(Interrupted):
-                train(mixed, devices, stop=stop, checkpoint_every=3, verify_every=5)
-        last = train(mixed, 1, checkpoint_every=3, verify_every=5)
+                train(TURNS, mixed, devices, stop=stop, probe_every=4, checkpoint_every=3, verify_every=5)
+        last = train(TURNS, mixed, 1, probe_every=4, checkpoint_every=3, verify_every=5)
         for summary in (whole[DEVICES], last):
             assert summary["steps"] == whole[1]["steps"] == 12
             np.testing.assert_allclose(summary["final_train_loss"], whole[1]["final_train_loss"], rtol=1e-3)
