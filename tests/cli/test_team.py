@@ -20,6 +20,10 @@ from approxtrain.run import checkpoint
 from tests.cli.installed import COMMAND, ROOT, TINY
 
 RULES = 'schedule={ rules = [{ method = "approx", layers = [2], steps = { every = 2 } }] }'
+BY_REPLICA = (
+    'schedule={ rules = [{ method = "zero", layers = [2], replicas = { stop = 1, rotate = 1 } }], '
+    "local = [{ every = 4, epochs = { from = 3 } }] }"
+)
 RUN = [*TINY, RULES, "train.trackers=[]"]
 PATIENCE = 120.0
 WITHIN = 40.0
@@ -190,13 +194,14 @@ def test_what_the_first_process_refuses_ends_all_with_its_code_and_words(tmp_pat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("devices", [1, 4])
-def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, tmp_path):
+@pytest.mark.parametrize(("devices", "schedule"), [(1, RULES), (4, RULES), (1, BY_REPLICA), (4, BY_REPLICA)])
+def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, schedule, tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"
-    with processes([*RUN, "train.epochs=3", "--out", str(together)], 2, devices, by_open_mpi) as two:
+    run = [*RUN, schedule, "train.epochs=3"]
+    with processes([*run, "--out", str(together)], 2, devices, by_open_mpi) as two:
         for code, said in ended(two):
             assert code == 0, said
-    one = start([*RUN, "train.epochs=3", f"parallel.devices={2 * devices}", "--out", str(alone)], 2 * devices, {})
+    one = start([*run, f"parallel.devices={2 * devices}", "--out", str(alone)], 2 * devices, {})
     assert ended([one])[0][0] == 0
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
     (ours, _), (right, _) = (checkpoint.load_arrays(path / "checkpoints") for path in (together, alone))
