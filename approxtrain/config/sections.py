@@ -228,6 +228,8 @@ class ParallelConfig(Section):
     mean: Literal["contributors", "paper"] = "contributors"
     """What a weight gradient that only some devices compute is divided by: their number, or, as in the paper, that of
     all devices, which makes the step shorter."""
+    gradients: Literal["float32", "bfloat16"] = "float32"
+    """The type in which gradients are sent: bfloat16 is half as many bytes, and rounds each to three digits or so."""
 
 
 class Config(Section):

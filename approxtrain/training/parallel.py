@@ -43,10 +43,14 @@ T = TypeVar("T")
 class Replicas:
     """The devices that share each batch; of one, every method returns what it is given."""
 
-    def __init__(self, devices: Sequence[Any], *, synchronised: bool = True, over_all: bool = False) -> None:
+    def __init__(
+        self, devices: Sequence[Any], *, synchronised: bool = True, over_all: bool = False, sent_as: str = "float32"
+    ) -> None:
         self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
         self.over_all = over_all
         """Whether a weight gradient that some replicas do not have is divided by the number of all of them."""
+        self.sent_as = jnp.dtype(sent_as)
+        """The type of gradients on their way."""
         self._here = [device for device in devices if device.process_index == jax.process_index()]
 
     @cached_property
@@ -75,7 +79,7 @@ class Replicas:
             raise ConfigError(f"`parallel.devices` (={count}): there {found} here, of the kind {kind}. {advice}")
         parallel = config.parallel
         synchronised, over_all = parallel.batch_norm == "synchronised", parallel.mean == "paper"
-        return cls(there[:count], synchronised=synchronised, over_all=over_all)
+        return cls(there[:count], synchronised=synchronised, over_all=over_all, sent_as=parallel.gradients)
 
     @classmethod
     def refuse_several(cls, config: Config, what: str) -> None:
@@ -138,14 +142,14 @@ class Replicas:
         correct = lax.psum(metrics.correct, AXIS)
         gradient_sent, stats_sent, loss = lax.pmean(
             (
-                {name: leaf for name, leaf in gradient.items() if name in sent},
+                {name: leaf.astype(self.sent_as) for name, leaf in gradient.items() if name in sent},
                 {name: leaf for name, leaf in stats.items() if name in own and jnp.issubdtype(leaf.dtype, jnp.inexact)},
                 metrics.loss,
             ),
             AXIS,
         )
         return Backward(
-            like(result.gradient, gradient | gradient_sent),
+            like(result.gradient, gradient | {name: leaf.astype(jnp.float32) for name, leaf in gradient_sent.items()}),
             like(result.stats, stats | stats_sent),
             StepMetrics(loss, correct),
         )

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def target() -> Target:
 @pytest.fixture(scope="session")
 def record() -> Iterator[dict[str, list[dict[str, Any]]]]:
     """What was compiled, to be added to; written to the file that APPROXTRAIN_GPU_CHECK_JSON names, if it is set."""
-    compiled: dict[str, list[dict[str, Any]]] = {"forms": [], "steps": []}
+    compiled: dict[str, list[dict[str, Any]]] = {"forms": [], "steps": [], "several": []}
     yield compiled
     if file := os.environ.get("APPROXTRAIN_GPU_CHECK_JSON"):
         head = {
@@ -42,6 +43,6 @@ def record() -> Iterator[dict[str, list[dict[str, Any]]]]:
             "device": f"NVIDIA H200, described by tests/gpu/{DESCRIPTION.name}",
             "compiler": {name: version(name) for name in PACKAGES},
             "environment": this_environment(),
-            "problems": [problem for each in (*compiled["forms"], *compiled["steps"]) for problem in each["problems"]],
+            "problems": [problem for each in chain(*compiled.values()) for problem in each["problems"]],
         }
         disk.write_json(Path(file), head | compiled)

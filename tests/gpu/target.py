@@ -16,18 +16,19 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
+from approxtrain.training.parallel import AXIS
 from tests.gpu.program import Program, Resources, entries, resources
 
 ARCHITECTURE = "sm_90a"
 
 
 class Target:
-    """One GPU, from XLA's text description of it, and the assembler for it."""
+    """One GPU or several of one host, from XLA's text description of it, and the assembler for it."""
 
-    def __init__(self, description: str, ptxas: Path) -> None:
-        self.ptxas = ptxas
-        topology = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
-        self.mesh = topologies.make_mesh(topology, (1,), ("device",))
+    def __init__(self, description: str, ptxas: Path, devices: int = 1) -> None:
+        self.description, self.ptxas = description, ptxas
+        topology = topologies.get_topology_desc(platform="cuda", target_config=description, topology=f"1x1x{devices}")
+        self.mesh = topologies.make_mesh(topology, (devices,), (AXIS,))
         self.sharding = NamedSharding(self.mesh, PartitionSpec())
 
     def compile(self, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Program:

@@ -170,6 +170,16 @@ def inside_of_conditionals(text: str) -> dict[str, str]:
     return found
 
 
+def gradients_that_are_rounded() -> None:
+    """To the eight bits of bfloat16, once before they are added and once after."""
+    more: dict[str, Any] = {"train": {"augment": False}}
+    exact, _ = bench({"name": "full"}, DEVICES, **more).gradient()
+    rounded, _ = bench({"name": "full"}, DEVICES, **more, parallel={"gradients": "bfloat16"}).gradient()
+    assert_close(rounded, exact, 0.01)
+    for name, ours in rounded.items():
+        assert np.abs(ours - exact[name]).max() > 1e-4 * np.abs(exact[name]).max(), name
+
+
 LOCAL = {"local": [{"every": 4}]}
 """Of six steps of an epoch, the fourth and the sixth are outer ones."""
 
@@ -239,6 +249,7 @@ CHECKS = {
         what_is_sent, [["zero", "full", "zero"], ["skip", "zero", "full"]] * 2, {"first/kernel"}
     ),
     "sent: channels on some": partial(what_is_sent, [["full", "channels", "full"], ["full"] * 3] * 2, set()),
+    "gradients that are rounded": gradients_that_are_rounded,
     "copies of their own": copies_of_their_own,
     "sent: by local steps": what_is_sent_by_local_steps,
     "a run of local steps": a_run_of_local_steps,
