@@ -5,6 +5,7 @@ In your own training loop (docs/library.md):
     conv, weight_gradient                    one convolution, and one weight gradient, by a method
     conv_layers, approximate, drawing        a Flax NNX model that follows a column of a schedule
     Schedule, hold_skipped                   which method each layer uses at each step, and what `skip` leaves alone
+    mean_gradient                            over devices that share a batch (docs/parallel.md)
     BatchNorm, relu, max_pool                in the place of Flax's, and faster on a CPU
     load_run                                 a network that `approxtrain train` has trained
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from approxtrain.schedule import Schedule
     from approxtrain.training.loaded import load_run
     from approxtrain.training.moved import hold_skipped
+    from approxtrain.training.parallel import mean_gradient
     from approxtrain_kernels import conv, weight_gradient
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "hold_skipped",
     "load_run",
     "max_pool",
+    "mean_gradient",
     "relu",
     "weight_gradient",
 ]
@@ -54,6 +57,7 @@ _HOMES = {
     "hold_skipped": "approxtrain.training.moved",
     "load_run": "approxtrain.training.loaded",
     "max_pool": "approxtrain.models.max_pool",
+    "mean_gradient": "approxtrain.training.parallel",
     "relu": "approxtrain.models.relu",
     "weight_gradient": "approxtrain_kernels",
 }

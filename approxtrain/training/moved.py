@@ -109,20 +109,21 @@ def lengthened(updates: Tree, factors: Factors) -> Tree:
     """What the optimiser adds to the parameters, as many times as their factor says."""
     if not factors:
         return updates
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * factors.get(_path(path), 1), updates)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * factors.get(path_of(path), 1), updates)
 
 
 def by_path(tree: Tree) -> dict[str, jax.Array]:
     """The leaves of nested dicts by their path: "stage1/0/conv2/kernel"."""
-    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def like(tree: Tree, leaves: Mapping[str, jax.Array]) -> Tree:
     """Nested dicts as `tree`, of the leaves at their paths."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_path(path)], tree)
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_of(path)], tree)
 
 
-def _path(entries: tuple[Any, ...]) -> str:
+def path_of(entries: tuple[Any, ...]) -> str:
+    """A path in a tree of nested dicts as text."""
     return jax.tree_util.keystr(entries, simple=True, separator="/")
 
 
@@ -131,7 +132,7 @@ def parameter_of(path: tuple[Any, ...], parameters: Container[str]) -> str:
 
     The optimiser keeps trees like that of the parameters, so the path of a moment ends like its parameter's.
     """
-    names = (_path(path[begin:]) for begin in range(len(path)))
+    names = (path_of(path[begin:]) for begin in range(len(path)))
     return next((name for name in names if name in parameters), "")
 
 

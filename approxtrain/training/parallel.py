@@ -28,10 +28,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from approxtrain.config import Config
 from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.models import ConvLayer
 from approxtrain.models.approximate import modules_by_path
 from approxtrain.schedule import Column
 from approxtrain.schedule.frozen_prefix import frozen_parts
-from approxtrain.training.moved import by_path, like
+from approxtrain.training.moved import by_path, like, path_of
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState
 from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.replicas import replicated
@@ -134,9 +135,8 @@ class Replicas:
         if self.count == 1:
             return result
         gradient, stats, metrics = by_path(result.gradient), by_path(result.stats), result.metrics
-        for layer, method in zip(task.model.layers, column, strict=True):
-            if isinstance(method, ByReplica) and method.gives_gradient and not self.over_all:
-                gradient[f"{layer.path}/kernel"] *= self.count / method.contributors
+        if not self.over_all:
+            gradient = _for_those_that_have_none(task.model.layers, column, gradient)
         own = own_statistics(task) if self.synchronised else set(stats)
         sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix)
         correct = lax.psum(metrics.correct, AXIS)
@@ -202,6 +202,28 @@ class Replicas:
                 of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
             )
         )
+
+
+def mean_gradient(layers: Sequence[ConvLayer], column: Column, gradient: T, axis: str) -> T:
+    """Over the replicas along an axis of a `shard_map`, of what each has of its own images; of the weight of a layer
+    whose replicas run different methods, over those that give a gradient. `layers` are the model's, by `conv_layers`.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(gradient)
+    names = [path_of(path).removesuffix("/value") for path, _ in leaves]  # as nnx.State has its leaves
+    weighed = _for_those_that_have_none(layers, column, dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
+    return tree.unflatten(lax.pmean([weighed[name] for name in names], axis))
+
+
+def _for_those_that_have_none(
+    layers: Sequence[ConvLayer], column: Column, gradient: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Gradients by parameter, so weighed that their mean over all replicas is that over those that have one."""
+    weights = {
+        f"{layer.path}/kernel": method.replicas / method.contributors
+        for layer, method in zip(layers, column, strict=True)
+        if isinstance(method, ByReplica) and method.gives_gradient
+    }
+    return gradient | {name: weight * gradient[name] for name, weight in weights.items()}
 
 
 ONE = Replicas(())

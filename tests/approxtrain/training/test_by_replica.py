@@ -18,9 +18,10 @@ import pytest
 
 from approxtrain.errors import ConfigError, VerificationError
 from approxtrain.training.moved import by_path
+from approxtrain.training.parallel import mean_gradient
 from approxtrain.training.workload import Workload
 from approxtrain_kernels.methods import make
-from tests.devices import main, outcomes_of
+from tests.devices import ROOT, main, outcomes_of
 from tests.replicas import (
     ADAM,
     BATCH,
@@ -226,6 +227,25 @@ def a_run_of_local_steps() -> None:
         assert rows[0] == rows[1]
 
 
+def the_example_for_ones_own_loop() -> None:
+    """Of the docs; its first gradients are ours of four devices by themselves, in the mean that is asked for."""
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/parallel.md").read_text("utf-8"), re.S)
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert [*map(len, (names["schedule"].columns, names["steps"]))] == [1, 1]
+    assert np.isfinite(float(names["loss"]))
+    for leaf in jax.tree.leaves((names["params"], names["opt_state"])):
+        copies = [np.asarray(part.data) for part in leaf.addressable_shards]
+        assert len(copies) == DEVICES
+        assert all(np.array_equal(copies[0], copy) for copy in copies[1:])
+    gradient = {"conv2": {"kernel": jnp.arange(float(DEVICES))[:, None]}, "conv1": {"kernel": jnp.ones((DEVICES, 1))}}
+    mesh, spec = names["mesh"], names["PartitionSpec"]("replica")
+    mean = partial(mean_gradient, names["layers"], names["schedule"].column(0), axis="replica")
+    found = jax.shard_map(mean, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(gradient)
+    assert {float(each[0]) for each in found["conv2"]["kernel"]} == {(1 + 2 + 3) / 3}  # the first has none, which is 0
+    assert {float(each[0]) for each in found["conv1"]["kernel"]} == {1.0}
+
+
 def what_cannot_be() -> None:
     with pytest.raises(ConfigError) as found:
         Workload.of(configured(LOCAL, DEVICES, train={"probe_every": 4, "verify_every": 2}))
@@ -253,6 +273,7 @@ CHECKS = {
     "copies of their own": copies_of_their_own,
     "sent: by local steps": what_is_sent_by_local_steps,
     "a run of local steps": a_run_of_local_steps,
+    "the example for one's own loop": the_example_for_ones_own_loop,
     "what cannot be": what_cannot_be,
 }
 
