@@ -11,7 +11,9 @@ wgrad. Gradients are sent in that order, in buckets of BUCKET bytes: with N devi
     seconds of a bucket = LATENCY · log2 N + 2 (N − 1) / N · bytes / B
 
 one after the other, none before it is ready. The step ends with the backward pass or with the last bucket, whichever is
-later; without overlap the sending begins when the backward pass is over. What no image has a part in is not sent.
+later; without overlap the sending begins when the backward pass is over. What no image has a part in is not sent. Where
+devices run other methods a gradient is ready when the slowest has its part. Under local SGD nothing is sent but after
+an outer step, which sends weights and momentum when it is over.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from approxtrain import models
 from approxtrain.models import Model
-from approxtrain.schedule import Column, Schedule, ScheduleConfig
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.cost import shares_of
 from approxtrain.schedule.frozen_prefix import prefix
+from approxtrain.schedule.local import Sharing
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/scaling.md"
@@ -53,6 +59,10 @@ CLUSTERS = (
     Cluster("64 in 8 nodes, 25 Gb/s Ethernet", 64, 3.1e9, 32),
 )
 """Inside of a node GPUs add up first, so that of Ethernet each has the rate of its node."""
+DEVICES, STEPS = 4, 100
+"""Of a schedule whose devices differ, as many times over as there are; and of an epoch."""
+MOMENTUM = 2
+"""Numbers that a mean of the copies takes for each parameter."""
 RESNET50 = {
     "exact": {"name": "full"},
     "last stage `zero` at 3 of 4 steps": {
@@ -63,6 +73,17 @@ RESNET50 = {
         "rules": [{"method": "skip", "layers": {"start": 1, "stop": 24}, "steps": {"start": 1, "every": 2}}],
         "frozen_prefix": True,
     },
+    "a quarter of the layers `zero`, on each device another, in turn": {
+        "rules": [
+            {
+                "method": "zero",
+                "layers": {"start": number + 1, "every": DEVICES},
+                "replicas": {"start": number, "stop": number + 1, "rotate": 1},
+            }
+            for number in range(DEVICES)
+        ]
+    },
+    "local SGD, a mean at every 10th step": {"local": [{"every": 10}]},
 }
 
 
@@ -75,27 +96,39 @@ class Step(NamedTuple):
 
 
 def step(model: Model, schedule: Schedule, cluster: Cluster, images_per_second: float) -> Step:
-    count = math.lcm(*(mask.shape[1] for _, mask in schedule.phases))
-    columns = [schedule.column(number) for number in range(count)]
-    each = [_of_column(model, column, schedule, cluster, images_per_second) for column in columns]
+    count = STEPS if schedule.local.windows else math.lcm(*(mask.shape[-1] for _, mask in schedule.phases))
+    each = [_of_step(model, number, schedule, cluster, images_per_second) for number in range(count)]
     return Step(*(sum(values) / count for values in zip(*each, strict=True)))
 
 
-def _of_column(model: Model, column: Column, schedule: Schedule, cluster: Cluster, images_per_second: float) -> Step:
-    layers, whole = model.layers, cluster.images / images_per_second
+def _of_step(model: Model, number: int, schedule: Schedule, cluster: Cluster, images_per_second: float) -> Step:
+    end, ready = _backward(model, number, schedule, cluster.images / images_per_second)
+    if (sharing := schedule.local.at(number)) is Sharing.NOTHING:
+        return Step(end, end, 0.0)
+    if sharing is Sharing.STATE:
+        ready = [(end, MOMENTUM * size) for _, size in ready]
+    late = [(end, size) for _, size in ready]
+    return Step(max(end, _sent_at(ready, cluster)), _sent_at(late, cluster), sum(size for _, size in ready))
+
+
+def _backward(model: Model, number: int, schedule: Schedule, whole: float) -> tuple[float, list[tuple[float, float]]]:
+    """When the step of that number has its gradients, and when those of each layer are ready, with their bytes; an
+    exact one takes `whole` seconds."""
+    layers, column, places = model.layers, schedule.column(number), schedule.places(number)
     exact = [layer.shape.flops for layer in layers]
     second = (1 - OUTSIDE) * whole / (3 * sum(exact) - exact[0])  # of a floating-point operation
     frozen = prefix(column) if schedule.frozen_prefix else 0
-    now = OUTSIDE * whole / 2 + second * sum(exact)
-    ready: list[tuple[float, float]] = [(now, 4 * _rest(model))]  # when, and bytes: the linear layer comes first
-    for number in reversed(range(len(layers))):
-        shape, method = replace(layers[number].shape, batch=1), column[number]
-        dgrad = method.dgrad_flops(shape) if number and number + 1 > frozen + (frozen > 0) else 0.0
-        now += second * (dgrad + method.flops(shape)) + OUTSIDE * whole / 2 * exact[number] / sum(exact)
-        if not method.needs.isdisjoint({"x", "dy"}):
-            ready.append((now, 4 * math.prod(shape.w_shape)))
-    sent = sum(size for _, size in ready)
-    return Step(max(now, _sent_at(ready, cluster)), _sent_at([(now, size) for _, size in ready], cluster), sent)
+    now = np.full(schedule.replicas, OUTSIDE * whole / 2 + second * sum(exact))
+    ready = [(float(now.max()), 4.0 * _rest(model))]  # the linear layer comes first
+    for layer in reversed(range(len(layers))):
+        shape, method = replace(layers[layer].shape, batch=1), column[layer]
+        needed = layer and layer + 1 > frozen + (frozen > 0)
+        members = [member for member, _ in shares_of(method)]
+        flops = np.array([each.flops(shape) + (each.dgrad_flops(shape) if needed else 0.0) for each in members])
+        now += second * flops[places[layer]] + OUTSIDE * whole / 2 * exact[layer] / sum(exact)
+        if not method.known_everywhere:
+            ready.append((float(now.max()), 4 * math.prod(shape.w_shape)))
+    return float(now.max()), ready
 
 
 def _rest(model: Model) -> int:
@@ -118,7 +151,7 @@ def _sent_at(ready: Sequence[tuple[float, float]], cluster: Cluster) -> float:
 def schedules(model: Model) -> dict[str, Schedule]:
     tables = RESNET50 if model.name == "resnet50" else {"exact": {"name": "full"}}
     configs = {text: ScheduleConfig.model_validate(table) for text, table in tables.items()}
-    return {text: Schedule.from_config(config, model.layers, 100, 100) for text, config in configs.items()}
+    return {text: Schedule.from_config(config, model.layers, STEPS, 100, DEVICES) for text, config in configs.items()}
 
 
 def table(model: Model, images_per_second: float) -> Iterator[str]:

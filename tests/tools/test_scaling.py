@@ -46,6 +46,23 @@ def test_what_is_not_sent_is_the_parameters_of_the_layers_at_their_share_of_the_
     assert found.sent == pytest.approx(4 * (RESNET.parameters - 0.75 * stage))
 
 
+def test_layers_that_rotate_save_what_the_slowest_leaves_out_and_send_all():
+    name = "a quarter of the layers `zero`, on each device another, in turn"
+    exact, found = (scaling.step(RESNET, NAMED[each], FAST, RATE) for each in ("exact", name))
+    flops = [layer.shape.flops for layer in RESNET.layers]
+    convolutions = (1 - scaling.OUTSIDE) * exact.seconds / (3 * sum(flops) - flops[0])
+    least = min(sum(flops[number::4]) for number in range(4))
+    # every gradient waits for the slowest device, and the last one for the one that has left out least
+    assert exact.seconds - found.seconds == pytest.approx(least * convolutions)
+    assert found.sent == exact.sent
+
+
+def test_local_steps_send_weights_and_momentum_at_one_step_in_ten():
+    found = scaling.step(RESNET, NAMED["local SGD, a mean at every 10th step"], SLOW, RATE)
+    assert found.sent == pytest.approx(4 * RESNET.parameters * 2 / 10)
+    assert found.seconds == pytest.approx(256 / RATE + 2 * 7 / 8 * found.sent / 1e6)
+
+
 def test_a_frozen_prefix_saves_its_wgrads_and_dgrads_at_its_share_of_the_steps():
     exact, found = (
         scaling.step(RESNET, NAMED[each], FAST, RATE).seconds
