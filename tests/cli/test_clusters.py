@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.installed import COMMAND, ROOT, TINY
-from tests.cli.test_team import LOWEST, free_port
+from tests.cli.team import LOWEST, free_port
 
 PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
 SRUN = """#!{python}
