@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from approxtrain import models
+from approxtrain.config.pruning import DropBackConfig
 from approxtrain.models.target import FORM, PATTERN
 from approxtrain.schedule.config import Count, ScheduleConfig
 
@@ -203,6 +204,20 @@ class OptimizerConfig(Section):
     """What cosine and linear end at, as a share of `learning_rate`."""
     clip: float | None = Field(default=None, gt=0)
     """The largest norm of the whole gradient; a longer one is shortened to it. Unset: it is not clipped."""
+    dropback: DropBackConfig | None = None
+    """{ keep = 0.1, freeze = "20%" }: but for this share of the weights, those that moved farthest, all stay at their
+    initial values (DropBack); which they are may be frozen after an epoch or a share of the run. Of sgd."""
+
+    @field_validator("dropback")
+    @classmethod
+    def _is_by_length(cls, dropback: DropBackConfig | None, info: ValidationInfo) -> DropBackConfig | None:
+        name = info.data.get("name", "sgd")  # one that is none is missing here, and reported already
+        if dropback is not None and name != "sgd":
+            raise ValueError(
+                f"it keeps the weights that their gradients moved farthest, and {name} moves all of them about equally "
+                'far at first, whatever their gradients: take name="sgd".'
+            )
+        return dropback
 
     @model_validator(mode="after")
     def _has_what_it_is_given(self) -> OptimizerConfig:
@@ -215,6 +230,12 @@ class OptimizerConfig(Section):
         if given and self.name in ("adam", "adamw", "lion"):
             raise ValueError(f"`{given[0]}` is of sgd and muon, and {self.name} does not read it: leave it out.")
         return self
+
+    @property
+    def shares(self) -> list[str]:
+        """The keys that are given as shares of the run, so that a longer run would have been another one."""
+        times = {"optimizer.dropback.freeze": self.dropback and self.dropback.freeze}
+        return [key for key, value in times.items() if isinstance(value, str)]
 
 
 class ParallelConfig(Section):
@@ -235,6 +256,18 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig(name="full")
     parallel: ParallelConfig = ParallelConfig()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_exported(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
+        train = info.data.get("train")
+        if optimizer.dropback and train is not None and train.average:
+            raise ValueError(
+                "`dropback` leaves most weights at their initial values, and in the average of all steps "
+                f"(`train.average`={train.average:g}), which is validated and exported, many more have left them: "
+                "leave one of the two out."
+            )
+        return optimizer
 
     @field_validator("parallel")
     @classmethod

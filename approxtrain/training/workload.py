@@ -85,7 +85,7 @@ class Workload:
 
         `dispatch`: "switch", "host", or "auto" where the device is not known yet.
         """
-        return [*self._late_rules(), *self._no_chunks(dispatch)]
+        return [*self._late_rules(), *self._late_freezing(), *self._no_chunks(dispatch)]
 
     def not_validated(self) -> Iterator[str]:
         """The classes without an image to validate on, in words; nothing for a trial on a few images, or where finding
@@ -113,6 +113,11 @@ class Workload:
                 )
         if isinstance(schedule.until_epoch, int) and schedule.until_epoch > epochs:
             yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
+
+    def _late_freezing(self) -> Iterator[str]:
+        table, epochs = self.config.optimizer.dropback, self.config.train.epochs
+        if table is not None and isinstance(table.freeze, int) and table.freeze >= epochs:
+            yield f"optimizer.dropback.freeze={table.freeze} freezes nothing: the run has {epochs} epochs."
 
     def _no_chunks(self, dispatch: str) -> Iterator[str]:
         chunk = self.config.train.chunk or 1
