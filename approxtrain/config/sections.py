@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from approxtrain import models
-from approxtrain.config.pruning import DropBackConfig
+from approxtrain.config.pruning import DropBackConfig, PruneTrainConfig, refuse_average, refuse_unless_sgd
 from approxtrain.models.target import FORM, PATTERN
 from approxtrain.schedule.config import Count, ScheduleConfig
 
@@ -207,17 +207,22 @@ class OptimizerConfig(Section):
     dropback: DropBackConfig | None = None
     """{ keep = 0.1, freeze = "20%" }: but for this share of the weights, those that moved farthest, all stay at their
     initial values (DropBack); which they are may be frozen after an epoch or a share of the run. Of sgd."""
+    prunetrain: PruneTrainConfig | None = None
+    """{ ratio = 0.2, threshold = 1e-4, every = "10%" }: a penalty on channels, a fifth of loss and penalty at the first
+    step; after every tenth of the run, or so many epochs, channels of small weights alone become zero for good
+    (PruneTrain). Of sgd."""
 
-    @field_validator("dropback")
+    @field_validator("dropback", "prunetrain")
     @classmethod
-    def _is_by_length(cls, dropback: DropBackConfig | None, info: ValidationInfo) -> DropBackConfig | None:
-        name = info.data.get("name", "sgd")  # one that is none is missing here, and reported already
-        if dropback is not None and name != "sgd":
+    def _means_something(cls, table: Any, info: ValidationInfo) -> Any:
+        if table is not None:
+            # a name that is none is missing here, and reported already
+            refuse_unless_sgd(str(info.field_name), info.data.get("name", "sgd"))
+        if table is not None and info.data.get("dropback"):
             raise ValueError(
-                f"it keeps the weights that their gradients moved farthest, and {name} moves all of them about equally "
-                'far at first, whatever their gradients: take name="sgd".'
+                "it makes weights zero, and `dropback` puts them at their initial values: take one of them."
             )
-        return dropback
+        return table
 
     @model_validator(mode="after")
     def _has_what_it_is_given(self) -> OptimizerConfig:
@@ -234,7 +239,10 @@ class OptimizerConfig(Section):
     @property
     def shares(self) -> list[str]:
         """The keys that are given as shares of the run, so that a longer run would have been another one."""
-        times = {"optimizer.dropback.freeze": self.dropback and self.dropback.freeze}
+        times = {
+            "optimizer.dropback.freeze": self.dropback and self.dropback.freeze,
+            "optimizer.prunetrain.every": self.prunetrain and self.prunetrain.every,
+        }
         return [key for key, value in times.items() if isinstance(value, str)]
 
 
@@ -260,13 +268,9 @@ class Config(Section):
     @field_validator("optimizer")
     @classmethod
     def _is_exported(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
-        train = info.data.get("train")
-        if optimizer.dropback and train is not None and train.average:
-            raise ValueError(
-                "`dropback` leaves most weights at their initial values, and in the average of all steps "
-                f"(`train.average`={train.average:g}), which is validated and exported, many more have left them: "
-                "leave one of the two out."
-            )
+        for key in ("dropback", "prunetrain"):
+            if getattr(optimizer, key) and (train := info.data.get("train")):
+                refuse_average(key, train.average)
         return optimizer
 
     @field_validator("parallel")

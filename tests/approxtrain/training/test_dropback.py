@@ -12,48 +12,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from approxtrain.config import Config, OptimizerConfig
+from approxtrain.config import OptimizerConfig
 from approxtrain.run import checkpoint
 from approxtrain.training.dropback import budget, dropback, states
 from approxtrain.training.moved import by_path
-from approxtrain.training.optimizer import optimizer, what_is_left
-from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, optimizer_step
+from approxtrain.training.optimizer import what_is_left
+from approxtrain.training.step import TrainState
 from approxtrain.training.workload import Workload
+from tests.optimizers import SGD, arrays, begin, differing, joined, normal, step, task_of
 
-SGD = {"name": "sgd", "learning_rate": 0.05, "rate": "constant"}
 SHAPES = {"a": {"kernel": (3, 4)}, "b": {"bias": (5,), "kernel": (2, 2, 3)}}
 SIZE = 29
 
 
-def arrays(of) -> dict:
-    return jax.tree.map(of, SHAPES, is_leaf=lambda node: isinstance(node, tuple))
+def draw(rng: np.random.Generator) -> dict:
+    return normal(rng, shapes=SHAPES)
 
 
-def task_of(table: dict, steps_per_epoch: int = 2) -> Task:
-    """The optimiser alone, of a run of five epochs."""
-    config = Config.model_validate(
-        {"model": {"name": "cnn5"}, "data": {"name": "shapes"}, "train": {"epochs": 5}, "optimizer": {**SGD, **table}}
-    )
-    transformation = optimizer(config, optax.constant_schedule(config.optimizer.learning_rate), steps_per_epoch)
-    return Task(None, None, None, transformation, None, steps_per_epoch, config.train)  # type: ignore[arg-type]
+def zeros() -> dict:
+    return arrays(jnp.zeros, SHAPES)
 
 
-def begin(task: Task, params: dict) -> TrainState:
-    """Of one seed."""
-    opt_state = jax.tree.map(lambda leaf: leaf[None] if leaf.ndim else leaf, task.optimizer.init(params))
-    sums = jnp.zeros(1)
-    params = jax.tree.map(lambda leaf: leaf[None], params)
-    return TrainState(jnp.int32(0), params, {}, opt_state, sums, sums, {})
+def ones() -> dict:
+    """A gradient."""
+    return arrays(lambda shape: jnp.ones((1, *shape)), SHAPES)
 
 
-def step(task: Task, state: TrainState, gradient: dict, held=None, factors=None) -> TrainState:
-    result = Backward(gradient, {}, StepMetrics(jnp.ones(1), jnp.ones(1)))
-    return optimizer_step(task, state, result, held or {}, factors)[0]
-
-
-def changed(params: dict, initial: dict) -> int:
-    differ = jax.tree.map(lambda w, w0: (np.asarray(w) != np.asarray(w0)).sum(), params, initial)
-    return int(sum(jax.tree.leaves(differ)))
+def of_one(tree: dict) -> dict:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 @pytest.mark.parametrize("freeze", [None, 2])
@@ -61,12 +47,12 @@ def changed(params: dict, initial: dict) -> int:
 def test_ten_steps_are_those_of_the_equation_in_float64(momentum, freeze):
     rng, k = np.random.default_rng(7), 9
     task = task_of({"momentum": momentum, "dropback": {"keep": 9.5 / SIZE, "freeze": freeze}})
-    state = begin(task, arrays(lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)))
+    state = begin(task, of_one(draw(rng)))
     start = np.concatenate([np.float64(leaf).ravel() for leaf in jax.tree.leaves(state.params)])
     w, velocity, tracked = start.copy(), np.zeros(SIZE), []
     advance = jax.jit(lambda state, gradient: step(task, state, gradient))
     for number in range(10):
-        gradient = arrays(lambda shape: jnp.asarray(rng.normal(size=(1, *shape)), jnp.float32))
+        gradient = draw(rng)
         state = advance(state, gradient)
 
         velocity = momentum * velocity + np.concatenate([np.float64(g).ravel() for g in jax.tree.leaves(gradient)])
@@ -92,19 +78,17 @@ NAMES = ("a/kernel", "b/bias", "b/kernel")
 )
 def test_no_more_weights_than_the_budget_have_changed_after_any_step_whatever_is_held(seed, steps):
     rng = np.random.default_rng(seed)
-    initial = arrays(
-        lambda shape: jnp.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4, shape), jnp.float32)
-    )
+    sizes = arrays(lambda shape: 10.0 ** rng.integers(-3, 4, shape), SHAPES)
+    initial = jax.tree.map(jnp.multiply, of_one(draw(rng)), sizes)
     state = begin(TASK, initial)
     for *flags, factor, coarse in steps:
         # whole numbers, small ones among them: many moves are equally long, and some are none
-        draw = (lambda s: rng.integers(-1, 2, s)) if coarse else (lambda s: rng.normal(size=s))
-        gradient = arrays(lambda shape, draw=draw: jnp.asarray(draw((1, *shape)), jnp.float32))
+        gradient = jax.tree.map(jnp.round, draw(rng)) if coarse else draw(rng)
         held = {name: jnp.asarray(flag) for name, flag in zip(NAMES, flags, strict=True)}
         before = by_path(state.params)
         state = ADVANCE(state, gradient, held, dict.fromkeys(NAMES, jnp.int32(factor)))
         after, (own,) = by_path(state.params), states(state.opt_state)
-        assert changed(state.params, initial) <= budget(SIZE, 0.3) == 8
+        assert differing(state.params, initial) <= budget(SIZE, 0.3) == 8
         assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(own.tracked)) <= 8
         for name, flag in held.items():
             assert not flag or np.asarray(after[name]).tobytes() == np.asarray(before[name]).tobytes()
@@ -112,14 +96,10 @@ def test_no_more_weights_than_the_budget_have_changed_after_any_step_whatever_is
 
 def test_two_seeds_at_once_have_the_bits_of_each_alone():
     rng = np.random.default_rng(3)
-    seeds = [begin(TASK, arrays(lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32))) for _ in range(2)]
-
-    def joined(trees):
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves) if leaves[0].ndim else leaves[0], *trees)
-
+    seeds = [begin(TASK, of_one(draw(rng))) for _ in range(2)]
     both = joined(seeds)
     for number in range(5):
-        gradients = [arrays(lambda shape: jnp.asarray(rng.normal(size=(1, *shape)), jnp.float32)) for _ in seeds]
+        gradients = [draw(rng) for _ in seeds]
         held = {"b/kernel": jnp.asarray(number == 2)}
         seeds = [ADVANCE(one, gradient, held, {}) for one, gradient in zip(seeds, gradients, strict=True)]
         both = ADVANCE(both, joined(gradients), held, {})
@@ -130,8 +110,8 @@ def test_two_seeds_at_once_have_the_bits_of_each_alone():
 
 def test_the_choice_is_over_all_parameters_together_and_of_equals_the_first():
     task = task_of({"momentum": 0.0, "dropback": {"keep": 5 / SIZE}})
-    state = begin(task, arrays(jnp.zeros))
-    gradient = arrays(lambda shape: jnp.ones((1, *shape)))
+    state = begin(task, zeros())
+    gradient = ones()
     gradient["b"]["kernel"] = gradient["b"]["kernel"].at[0, 1, 1, 2].set(-3.0)
     own = states(step(task, state, gradient).opt_state)[0].tracked
     assert np.flatnonzero(own["a"]["kernel"]).tolist() == [0, 1, 2, 3]
@@ -141,28 +121,28 @@ def test_the_choice_is_over_all_parameters_together_and_of_equals_the_first():
 
 def test_a_step_that_is_longer_is_ranked_and_put_back_by_its_real_length():
     task = task_of({"momentum": 0.0, "dropback": {"keep": 12 / SIZE}})
-    gradient = arrays(lambda shape: jnp.full((1, *shape), 2.0))
+    gradient = jax.tree.map(lambda leaf: 2 * leaf, ones())
     gradient["a"]["kernel"] = jnp.ones((1, 3, 4))  # half as long, and three times so by its factor
-    state = step(task, begin(task, arrays(jnp.zeros)), gradient, factors={"a/kernel": 3})
+    state = step(task, begin(task, zeros()), gradient, factors={"a/kernel": 3})
     np.testing.assert_allclose(state.params["a"]["kernel"], -0.15, rtol=1e-6)
     assert not np.any(state.params["b"]["kernel"])
 
 
 def test_a_held_layer_takes_no_places_that_it_does_not_have():
     task = task_of({"dropback": {"keep": 5 / SIZE}})
-    gradient = arrays(lambda shape: jnp.ones((1, *shape)))
+    gradient = ones()
     gradient["a"]["kernel"] = jnp.full((1, 3, 4), 9.0)  # it would have moved farthest
-    state = step(task, begin(task, arrays(jnp.zeros)), gradient, held={"a/kernel": True})
+    state = step(task, begin(task, zeros()), gradient, held={"a/kernel": True})
     assert [np.count_nonzero(leaf) for leaf in jax.tree.leaves(state.params)] == [0, 5, 0]
 
 
 def test_in_a_loop_of_plain_optax_the_weights_are_put_back_but_for_rounding():
     rng = np.random.default_rng(1)
-    initial = arrays(lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32))
+    initial = of_one(draw(rng))
     transformation = optax.chain(optax.sgd(0.1), dropback(4 / SIZE))
     params, state = initial, transformation.init(initial)
     for _ in range(3):
-        gradient = arrays(lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32))
+        gradient = of_one(draw(rng))
         updates, state = transformation.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
     differ = jax.tree.map(lambda w, w0: np.count_nonzero(np.abs(w - w0) > 1e-5), params, initial)
@@ -173,17 +153,15 @@ def test_in_a_loop_of_plain_optax_the_weights_are_put_back_but_for_rounding():
 
 def test_what_is_not_finite_is_never_put_back():
     task = task_of({"dropback": {"keep": 2 / SIZE}})
-    gradient = arrays(lambda shape: jnp.ones((1, *shape)))
+    gradient = ones()
     gradient["b"]["kernel"] = gradient["b"]["kernel"].at[0, 1, 1, 2].set(jnp.nan)
-    assert np.isnan(step(task, begin(task, arrays(jnp.zeros)), gradient).params["b"]["kernel"]).any()
+    assert np.isnan(step(task, begin(task, zeros()), gradient).params["b"]["kernel"]).any()
 
 
 def test_an_optimiser_without_it_has_the_state_that_it_has_in_optax():
-    state = task_of({}).optimizer.init(arrays(jnp.zeros))
-    assert jax.tree.structure(state) == jax.tree.structure(
-        optax.sgd(optax.constant_schedule(1.0), 0.9).init(arrays(jnp.zeros))
-    )
-    assert what_is_left(arrays(jnp.zeros), state) == {}
+    state = task_of({}).optimizer.init(zeros())
+    assert jax.tree.structure(state) == jax.tree.structure(optax.sgd(optax.constant_schedule(1.0), 0.9).init(zeros()))
+    assert what_is_left(zeros(), state) == {}
 
 
 SKIPPING = {"grid": [["full"] * 3, ["skip", "full", "skip"], ["full", "skip", "skip"]], "catch_up": True}
@@ -193,7 +171,7 @@ SKIPPED = {"second": (True, False, True), "third": (False, True, True)}
 def assert_the_budget_holds_and_so_do_layers(found: list[TrainState], keep: float) -> None:
     k = budget(sum(leaf.size for leaf in jax.tree.leaves(found[0].params)), keep)
     for number, (before, after) in enumerate(pairwise(found)):
-        assert 0 < changed(after.params, found[0].params) <= k
+        assert 0 < differing(after.params, found[0].params) <= k
         for name, skipped in SKIPPED.items():
             same = np.array_equal(before.params[name]["kernel"], after.params[name]["kernel"])
             assert same or not skipped[number % 3]
@@ -208,7 +186,7 @@ def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, 
     whole, _ = bench.run(6)
     assert_the_budget_holds_and_so_do_layers(whole, 0.05)
     choices = [states(each.opt_state)[0].tracked for each in whole]
-    assert changed(choices[4], choices[1]) > changed(choices[6], choices[4]) == 0
+    assert differing(choices[4], choices[1]) > differing(choices[6], choices[4]) == 0
 
     checkpoint.save(tmp_path, 3, whole[3], {})
     found = checkpoint.load_latest(tmp_path, bench.state)
