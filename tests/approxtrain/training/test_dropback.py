@@ -17,6 +17,7 @@ from approxtrain.run import checkpoint
 from approxtrain.training.dropback import budget, dropback, states
 from approxtrain.training.moved import by_path
 from approxtrain.training.optimizer import what_is_left
+from approxtrain.training.parallel import _sum_of_bits
 from approxtrain.training.step import TrainState
 from approxtrain.training.workload import Workload
 from tests.optimizers import SGD, arrays, begin, differing, joined, normal, step, task_of
@@ -212,6 +213,12 @@ def test_two_networks_trained_at_once_are_those_of_each_seed_alone(assemble, poc
         alone = assemble(pocket, SKIPPING, seed=seed, optimizer=table).run(5)[0][-1]
         for ours, its in zip(jax.tree.leaves(both.params), jax.tree.leaves(alone.params), strict=True):
             np.testing.assert_allclose(ours[place], its[0], rtol=0, atol=1e-5)
+
+
+def test_its_flags_have_a_sum_of_bits_by_which_the_copies_of_devices_are_compared():
+    state = begin(TASK, zeros())
+    flags = [states(each.opt_state)[0].tracked["a"]["kernel"] for each in (state, step(TASK, state, ones()))]
+    assert [int(_sum_of_bits(each)) for each in flags] == [0, 8]
 
 
 def test_a_choice_that_the_run_never_freezes_is_said_before_it_begins(configure):
