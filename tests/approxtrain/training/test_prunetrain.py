@@ -86,7 +86,10 @@ def test_nine_steps_are_those_of_the_equations_in_float64():
             gradient["one"]["kernel"] = gradient["one"]["kernel"].at[..., 4].set(0)
         state = advance(state, gradient, jnp.full(1, loss))
 
-        coefficient = coefficient or 0.3 / 0.7 * loss / lasso(w)
+        if coefficient is None:
+            penalty = lasso(w)
+            coefficient = 0.3 / 0.7 * loss / penalty
+            assert coefficient * penalty / (coefficient * penalty + loss) == pytest.approx(0.3)
         slopes = {name: slope(w, name) for name in CHANNELS}
         for name, g in by_path(gradient).items():
             velocity[name] = 0.9 * velocity[name] + np.float64(g[0]) + coefficient * slopes.get(name, 0)
@@ -113,7 +116,8 @@ def test_a_channel_is_small_by_its_weights_after_the_step_and_of_them_by_those_t
     params["one"]["kernel"] = params["one"]["kernel"].at[..., 0].set(0.25).at[..., 1].set(0.15)
     params["two"]["kernel"] = params["two"]["kernel"].at[..., 3].set(0.3).at[:, :, 0].set(0.1)
     gradient["one"]["kernel"] = gradient["one"]["kernel"].at[..., 0].set(2.0).at[..., 1].set(-2.0)
-    state = step(task, begin(task, params), jax.tree.map(lambda leaf: leaf[None], gradient))
+    advance = jax.jit(lambda state, gradient: step(task, state, jax.tree.map(lambda leaf: leaf[None], gradient)))
+    state = advance(begin(task, params), gradient)
     masks = part_of(state, ChannelMasksState)
     assert masks.outputs["one/kernel"][0].tolist() == [False, True, True, True, True]
     assert masks.inputs["two/kernel"][0].tolist() == [False, True, True, True, True]
@@ -121,7 +125,7 @@ def test_a_channel_is_small_by_its_weights_after_the_step_and_of_them_by_those_t
 
     # its other weights become small, and the one that was pruned would become large
     gradient["two"]["kernel"] = gradient["two"]["kernel"].at[..., 3].set(3.0).at[:, :, 0, 3].set(-10.0)
-    masks = part_of(step(task, state, jax.tree.map(lambda leaf: leaf[None], gradient)), ChannelMasksState)
+    masks = part_of(advance(state, gradient), ChannelMasksState)
     assert masks.outputs["two/kernel"][0].tolist() == [True, True, True, False]
 
 
@@ -129,7 +133,7 @@ LIVELY = task_of({"momentum": 0.5, "prunetrain": {"ratio": 0.5, "threshold": 0.2
 ADVANCE = jax.jit(lambda state, gradient, held, loss: step(LIVELY, state, gradient, held, loss=loss))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=7))
 def test_a_pruned_channel_is_zero_for_good_and_a_small_one_is_pruned_when_it_is_due(seed, steps):
     rng = np.random.default_rng(seed)
@@ -179,25 +183,12 @@ def test_two_seeds_at_once_have_the_bits_of_each_alone():
     assert second > 2 * first
 
 
-@pytest.mark.parametrize("ratio", [0.05, 0.2])
-def test_the_penalty_is_its_share_of_the_first_step_and_the_coefficient_stays(ratio):
-    rng = np.random.default_rng(6)
-    task = task_of({"prunetrain": {"ratio": ratio}})
-    params = jax.tree.map(lambda leaf: leaf[0], normal(rng))
-    penalty = lasso({name: np.float64(leaf) for name, leaf in by_path(params).items()})
-    state = begin(task, params)
-    for loss in (2.0, 0.5):
-        state = step(task, state, normal(rng), loss=jnp.full(1, loss))
-        added = penalty * float(part_of(state, GroupLassoState).coefficient[0, 0])
-        assert added / (added + 2.0) == pytest.approx(ratio, rel=1e-5)
-
-
 def test_channels_of_images_and_classes_are_no_groups():
     assert channels_of(TWO.layers, 10) == {"one/kernel": [-1], "two/kernel": [-2, -1]}
     assert channels_of(TWO.layers, 4) == {"one/kernel": [-1], "two/kernel": [-2]}
     assert channels_of(TWO.layers[:1], 5) == channels_of([], 5) == {}
-    groups = channels_of(models.get("resnet20").layers, 10)
-    assert sum(map(len, groups.values())) == 2 * 19 - 1
+    groups = channels_of(models.get("cnn5").layers, 10)
+    assert sum(map(len, groups.values())) == 2 * 5 - 1
 
 
 def test_each_part_says_what_it_needs():
@@ -210,7 +201,7 @@ def test_each_part_says_what_it_needs():
         masks.update(params, masks.init(params))
 
 
-@pytest.mark.gate
+@pytest.mark.long
 def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, pocket, tmp_path):
     table = {**SGD, "prunetrain": {"threshold": 0.35, "every": "11%"}}  # of 18 steps: two
     bench = assemble(pocket, SKIPPING, mode="switch", optimizer=table)
@@ -233,7 +224,7 @@ def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, 
         assert np.asarray(leaf).tobytes() == by_path(whole[-1])[name].tobytes(), name
 
 
-@pytest.mark.gate
+@pytest.mark.long
 def test_the_summary_of_a_run_says_what_is_left_of_each_seed(small, configure, tmp_path):
     table = {**SGD, "prunetrain": {"threshold": 0.35, "every": 1}}
     config = configure({"name": "full"}, epochs=1, seeds=2, optimizer=table)
