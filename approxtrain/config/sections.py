@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from approxtrain import models
+from approxtrain.config.pruning import DropBackConfig, PruneTrainConfig, refuse_average, refuse_unless_sgd
 from approxtrain.models.target import FORM, PATTERN
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.ranges import Count
@@ -204,6 +205,25 @@ class OptimizerConfig(Section):
     """What cosine and linear end at, as a share of `learning_rate`."""
     clip: float | None = Field(default=None, gt=0)
     """The largest norm of the whole gradient; a longer one is shortened to it. Unset: it is not clipped."""
+    dropback: DropBackConfig | None = None
+    """{ keep = 0.1, freeze = "20%" }: but for this share of the weights, those that moved farthest, all stay at their
+    initial values (DropBack); which they are may be frozen after an epoch or a share of the run. Of sgd."""
+    prunetrain: PruneTrainConfig | None = None
+    """{ ratio = 0.2, threshold = 1e-4, every = "10%" }: a penalty on channels, a fifth of loss and penalty at the first
+    step; after every tenth of the run, or so many epochs, channels of small weights alone become zero for good
+    (PruneTrain). Of sgd."""
+
+    @field_validator("dropback", "prunetrain")
+    @classmethod
+    def _means_something(cls, table: Any, info: ValidationInfo) -> Any:
+        if table is not None:
+            # a name that is none is missing here, and reported already
+            refuse_unless_sgd(str(info.field_name), info.data.get("name", "sgd"))
+        if table is not None and info.data.get("dropback"):
+            raise ValueError(
+                "it makes weights zero, and `dropback` puts them at their initial values: take one of them."
+            )
+        return table
 
     @model_validator(mode="after")
     def _has_what_it_is_given(self) -> OptimizerConfig:
@@ -216,6 +236,15 @@ class OptimizerConfig(Section):
         if given and self.name in ("adam", "adamw", "lion"):
             raise ValueError(f"`{given[0]}` is of sgd and muon, and {self.name} does not read it: leave it out.")
         return self
+
+    @property
+    def shares(self) -> list[str]:
+        """The keys that are given as shares of the run, so that a longer run would have been another one."""
+        times = {
+            "optimizer.dropback.freeze": self.dropback and self.dropback.freeze,
+            "optimizer.prunetrain.every": self.prunetrain and self.prunetrain.every,
+        }
+        return [key for key, value in times.items() if isinstance(value, str)]
 
 
 class ParallelConfig(Section):
@@ -241,6 +270,14 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig(name="full")
     parallel: ParallelConfig = ParallelConfig()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_exported(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
+        for key in ("dropback", "prunetrain"):
+            if getattr(optimizer, key) and (train := info.data.get("train")):
+                refuse_average(key, train.average)
+        return optimizer
 
     @field_validator("parallel")
     @classmethod

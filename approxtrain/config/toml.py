@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from approxtrain import models
 from approxtrain.config import explain
-from approxtrain.config.sections import Config
+from approxtrain.config.sections import Config, OptimizerConfig
 from approxtrain.errors import ConfigError, suggestion
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.ranges import LARGEST
@@ -138,6 +138,11 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     elif new[epochs] > old[epochs] and ScheduleConfig.model_validate(after.get("schedule", {})).knows_its_end:
         problems.append(
             f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because the schedule has shares of the "
+            "run: the steps so far would have been others."
+        )
+    elif new[epochs] > old[epochs] and (shares := OptimizerConfig.model_validate(after["optimizer"]).shares):
+        problems.append(
+            f"{epochs}: it was {old[epochs]} and cannot become {new[epochs]}, because {shares[0]} is a share of the "
             "run: the steps so far would have been others."
         )
     if problems:

@@ -33,7 +33,8 @@ from approxtrain.training.evaluate import Evaluation, Evaluator
 from approxtrain.training.events import Listener, told
 from approxtrain.training.feed import OnDevice, Stream, reading
 from approxtrain.training.finite import places
-from approxtrain.training.parallel import Replicas
+from approxtrain.training.optimizer import what_is_left
+from approxtrain.training.parallel import Replicas, on_first
 from approxtrain.training.pending import PendingCalls, spread
 from approxtrain.training.probe import Probe
 from approxtrain.training.signals import Interruption, TeamInterruption
@@ -107,10 +108,10 @@ class Run:
                     self.listener.warn(warning)
                 if self.team.agreed(written is None):  # rows without a checkpoint are always a loss
                     self._save(state, rows)
-                self._epochs(state, rows, interruption)
-                return self._summary(start) if self.team.is_first else {}
+                state = self._epochs(state, rows, interruption)
+                return self._summary(start, state) if self.team.is_first else {}
 
-    def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> None:
+    def _epochs(self, state: TrainState, rows: record.Record, interruption: Interruption) -> TrainState:
         """The epochs that are left."""
         done, within = divmod(int(state.step), self.workload.steps_per_epoch)
         try:
@@ -126,6 +127,7 @@ class Run:
         finally:
             self.feed.close()
         self.dispatch.chunk = self._chunk(self.config.train.epochs)  # also where no epoch was left
+        return state
 
     def _restore(self) -> tuple[TrainState, record.Written | None]:
         """The state to go on from, and the rows that are vouched for; None at the start of a run."""
@@ -262,7 +264,7 @@ class Run:
             self.step_seconds.append(seconds)
         self.listener.step(step + 1, losses)
 
-    def _summary(self, start: int) -> dict[str, Any]:
+    def _summary(self, start: int, state: TrainState) -> dict[str, Any]:
         train = self.config.train
         self.folder.refuse_moved()
         summary = {
@@ -278,6 +280,7 @@ class Run:
             "validation_images": len(self.dataset.validation),
             "precision": train.precision,
             **outcome(record.rows(self.folder.path / record.METRICS), self.seeds),
+            **what_is_left(*on_first((state.params, state.opt_state))),
             "measured_from_step": start,
             "step_ms": spread([1e3 * seconds for seconds in self.step_seconds]),
             "dispatch": self.dispatch.mode,

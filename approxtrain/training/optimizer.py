@@ -15,9 +15,17 @@ from typing import Any
 import jax
 import optax
 
-from approxtrain.config import OptimizerConfig
+from approxtrain.config import Config, OptimizerConfig
+from approxtrain.models import Model
+from approxtrain.models.channels import channels_of
+from approxtrain.run.summary import over_seeds
+from approxtrain.schedule.stamps import Calendar
+from approxtrain.training.dropback import dropback, kept
+from approxtrain.training.moved import Factors, lengthened
+from approxtrain.training.prunetrain import channel_masks, group_lasso, pruned
 
 Tree = Any
+NOTHING: Factors = {}
 
 
 def learning_rate(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
@@ -45,10 +53,37 @@ def learning_rate(config: OptimizerConfig, steps_per_epoch: int, total_steps: in
     return optax.join_schedules([rise, after], [warmup])
 
 
-def optimizer(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    """The transformation of the gradient of one seed."""
-    rule = _rule(config, rate)
-    return rule if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), rule)
+def optimizer(
+    config: Config, rate: optax.Schedule, steps_per_epoch: int, model: Model
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation of the gradient of one seed.
+
+    Besides gradient, state and parameters it is told of a step its loss (`value`), and `factors` and `held`
+    (`moved.py`), by default none: what constrains the weights has to see how far they really move.
+    """
+    table, rule = config.optimizer, _rule(config.optimizer, rate)
+    if table.clip is not None:
+        rule = optax.chain(optax.clip_by_global_norm(table.clip), rule)
+    rule, calendar = _lengthened(rule), Calendar(steps_per_epoch, config.train.epochs)
+    if (drop := table.dropback) is not None:
+        return optax.chain(rule, dropback(drop.keep, None if drop.freeze is None else calendar.end(drop.freeze)))
+    if (prune := table.prunetrain) is not None:
+        groups = channels_of(model.layers, model.classes)
+        masks = channel_masks(groups, prune.threshold, calendar.end(prune.every))
+        return optax.chain(group_lasso(groups, prune.ratio), rule, masks)
+    return rule
+
+
+def _lengthened(rule: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`rule`, with the same state, whose updates are as long as the factors say."""
+
+    def update(
+        updates: Tree, state: Tree, params: Tree = None, *, factors: Factors = NOTHING, **_: Any
+    ) -> tuple[Tree, Tree]:
+        updates, state = rule.update(updates, state, params)
+        return lengthened(updates, factors), state
+
+    return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
 def _rule(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -88,3 +123,16 @@ def _matrices(params: Tree) -> Tree:
         return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
     return jax.tree.map(of, params)
+
+
+def what_is_left(params: Tree, opt_state: Tree) -> dict[str, float]:
+    """Figures for the summary, over the seeds; none where all weights train freely."""
+    channels, found = pruned(params, opt_state)
+    found |= kept(params, opt_state)
+    if not found:
+        return {}
+    figures: dict[str, float] = {"weights": sum(leaf[0].size for leaf in jax.tree.leaves(params))}
+    figures |= {"channels": channels} if channels else {}
+    for name, values in found.items():
+        figures |= over_seeds(name, values)
+    return figures

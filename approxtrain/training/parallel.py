@@ -259,5 +259,6 @@ def own_statistics(task: Task) -> set[str]:
 
 
 def _sum_of_bits(array: jax.Array) -> jax.Array:
+    array = array.astype(jnp.uint8) if array.dtype == jnp.bool_ else array
     bits = lax.bitcast_convert_type(array, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize])
     return bits.astype(jnp.uint32).sum()

@@ -28,7 +28,8 @@ from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training import optimizer as optimizers
 from approxtrain.training.batch import resized
-from approxtrain.training.moved import Factors, Held, by_path, hold, lengthened, like
+from approxtrain.training.dropback import settled
+from approxtrain.training.moved import Factors, Held, by_path, hold, like
 from approxtrain_kernels import Method
 from approxtrain_kernels.methods.full import Full
 from approxtrain_kernels.replicas import own_key
@@ -77,7 +78,7 @@ class Task(NamedTuple):
     graph: nnx.GraphDef
     streams: Tree
     """The shapes of the network's streams of random numbers."""
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformationExtraArgs
     learning_rate: optax.Schedule
     steps_per_epoch: int
     train: TrainConfig
@@ -93,7 +94,7 @@ class Task(NamedTuple):
 def set_up(model: Model, config: Config, steps_per_epoch: int, keys: jax.Array) -> tuple[Task, TrainState]:
     """The task, and the state before the first step: a pure function of `keys`, one for each seed."""
     rate = optimizers.learning_rate(config.optimizer, steps_per_epoch, steps_per_epoch * config.train.epochs)
-    optimizer = optimizers.optimizer(config.optimizer, rate)
+    optimizer = optimizers.optimizer(config, rate, steps_per_epoch, model)
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.precision]
 
     # Programs that run once: on a CPU, optimising the one that draws the weights took seconds and saved milliseconds.
@@ -185,11 +186,13 @@ def optimizer_step(
     """
     axes = _seed_axes(state.opt_state)
 
-    def of_one_seed(gradient: Tree, opt_state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        updates, opt_state = task.optimizer.update(gradient, opt_state, params)
-        return optax.apply_updates(params, lengthened(updates, factors or {})), opt_state
+    def of_one_seed(gradient: Tree, opt_state: Tree, params: Tree, loss: jax.Array) -> tuple[Tree, Tree]:
+        told = {"value": loss, "held": held, "factors": factors or {}}
+        updates, opt_state = task.optimizer.update(gradient, opt_state, params, **told)
+        return settled(optax.apply_updates(params, updates), opt_state), opt_state
 
-    params, opt_state = jax.vmap(of_one_seed, (0, axes, 0), (0, axes))(result.gradient, state.opt_state, state.params)
+    arguments = (result.gradient, state.opt_state, state.params, result.metrics.loss)
+    params, opt_state = jax.vmap(of_one_seed, (0, axes, 0, 0), (0, axes))(*arguments)
     params, opt_state = hold(held, (params, opt_state), (state.params, state.opt_state))
     starts_epoch, metrics = state.step % task.steps_per_epoch == 0, result.metrics
     new = TrainState(

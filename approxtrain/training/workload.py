@@ -13,6 +13,7 @@ from approxtrain.config import Config, steps_per_epoch
 from approxtrain.data import Dataset, ImageSet
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
+from approxtrain.models.channels import channels_of
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.stamps import resolve
 
@@ -51,6 +52,11 @@ class Workload:
             )
         model = config.model.network().on(images.image_shape, len(images.class_names))
         model.check(config.train.precision)
+        if config.optimizer.prunetrain and not channels_of(model.layers, model.classes):
+            raise ConfigError(
+                f"`optimizer.prunetrain` prunes channels between convolutions, and {model.target} has none that a "
+                "schedule can reach: leave it out."
+            )
         steps = steps_per_epoch(config, images)
         replicas = config.parallel.devices
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
@@ -87,7 +93,7 @@ class Workload:
 
         `dispatch`: "switch", "host", or "auto" where the device is not known yet.
         """
-        return [*self._late_rules(), *self._no_chunks(dispatch)]
+        return [*self._late_rules(), *self._late_pruning(), *self._no_chunks(dispatch)]
 
     def not_validated(self) -> Iterator[str]:
         """The classes without an image to validate on, in words; nothing for a trial on a few images, or where finding
@@ -115,6 +121,14 @@ class Workload:
                 )
         if isinstance(schedule.until_epoch, int) and schedule.until_epoch > epochs:
             yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
+
+    def _late_pruning(self) -> Iterator[str]:
+        table, epochs = self.config.optimizer, self.config.train.epochs
+        freeze, every = table.dropback and table.dropback.freeze, table.prunetrain and table.prunetrain.every
+        if isinstance(freeze, int) and freeze >= epochs:
+            yield f"optimizer.dropback.freeze={freeze} freezes nothing: the run has {epochs} epochs."
+        if isinstance(every, int) and every > epochs:
+            yield f"optimizer.prunetrain.every={every} prunes nothing: the run has {epochs} epochs."
 
     def _no_chunks(self, dispatch: str) -> Iterator[str]:
         chunk = self.config.train.chunk or 1

@@ -179,7 +179,7 @@ class Forks(Listener):
         work, config = self._work, self._work.config
         train = config.train.model_copy(update={"seeds": self.seeds, "chunk": 1, "average": None})
         rate = falling(self._task.learning_rate, work.steps_per_epoch, _steps(arm, self.steps))
-        optimizer = optimizers.optimizer(config.optimizer, rate)
+        optimizer = optimizers.optimizer(config, rate, work.steps_per_epoch, work.model)
         task: Task = self._task._replace(optimizer=optimizer, learning_rate=rate, train=train)
         schedule = Schedule.from_config(arm.schedule, work.model.layers, work.steps_per_epoch, train.epochs)
         dispatch = Dispatch(task, schedule, self._keys, train, mode=arm.schedule.dispatch)

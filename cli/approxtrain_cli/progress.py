@@ -118,6 +118,10 @@ class Progress(Listener):
         final, best = (_figure(summary, f"{which}_accuracy", ".2%") for which in ("final", "best"))
         data = f"{summary['data']['name']} ({summary['data']['validation']})"
         self.say(f"accuracy  final {final}, best {best}{where}, on {data}")
+        if "weights_kept" in summary:
+            self.say(f"weights   {_figure(summary, 'weights_kept', ',.0f')} of {summary['weights']:,} kept")
+        if "channels" in summary:
+            self.say(f"channels  {_figure(summary, 'channels_pruned', ',.0f')} of {summary['channels']:,} pruned")
         if "median" in step:
             self.say(
                 f"step      {step['median']:.1f} ms{spread}, {summary['compile_seconds']:.1f} s of compiling besides"

@@ -45,14 +45,19 @@ def configure(pictures: Path) -> Callable[..., Config]:
     """`configure({"name": "schedule1"}, epochs=2)`: a run of six steps an epoch on the pictures."""
 
     def configure(
-        schedule: dict[str, Any], *, model: str = "tests.networks:Small", learning_rate: float = 0.01, **train: Any
+        schedule: dict[str, Any],
+        *,
+        model: str = "tests.networks:Small",
+        learning_rate: float = 0.01,
+        optimizer: dict[str, Any] | None = None,
+        **train: Any,
     ) -> Config:
         return Config.model_validate(
             {
                 "model": {"target" if ":" in model else "name": model},
                 "data": {"name": "pictures", "dir": str(pictures)},
                 "train": {"epochs": 3, "batch_size": 32, "validate_every": 2, **train},
-                "optimizer": {"learning_rate": learning_rate, "decay": 0.8},
+                "optimizer": {"learning_rate": learning_rate, "decay": 0.8, **(optimizer or {})},
                 "schedule": schedule,
             }
         )

@@ -21,3 +21,16 @@ def test_only_files_that_are_there_are_announced(tmp_path: Path, capsys):
     Progress(tmp_path).conclude(SUMMARY)
     logs = capsys.readouterr().out.splitlines()[-1]
     assert logs == f"logs      {tmp_path / 'metrics.jsonl'}, {tmp_path / 'summary.json'}"
+
+
+def test_weights_that_were_kept_are_told_where_not_all_are(tmp_path: Path, capsys):
+    Progress(tmp_path).conclude(SUMMARY)
+    assert "weights" not in capsys.readouterr().out
+    Progress(tmp_path).conclude(SUMMARY | {"weights": 70618, "weights_kept": 7061.0, "weights_kept_sd": 0.0})
+    told = capsys.readouterr().out
+    assert "weights   7,061 ± 0 of 70,618 kept\n" in told
+    assert "channels" not in told
+    Progress(tmp_path).conclude(
+        SUMMARY | {"weights": 70618, "weights_kept": 7061, "channels": 40, "channels_pruned": 3}
+    )
+    assert "channels  3 of 40 pruned\n" in capsys.readouterr().out

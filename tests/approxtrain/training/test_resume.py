@@ -43,6 +43,8 @@ MORE = {
     "two seeds, one after the other": {"name": "schedule3", "method": "random"},
     "in turns": {"name": "schedule3", "method": "random"},
     "until an epoch": {"name": "schedule2", "method": "approx", "until_epoch": 2},
+    "dropback": {"grid": GRID},
+    "prunetrain": {"grid": GRID},
 }
 """Further kinds, which are long."""
 
@@ -50,6 +52,8 @@ TRAIN = {
     "four steps a call": {"chunk": 4},
     "two seeds, one after the other": {"seeds": 2, "seeds_by": "map"},
     "two seeds at once": {"seeds": 2, "seeds_by": "vmap", "chunk": 4},
+    "dropback": {"optimizer": {"name": "sgd", "dropback": {"keep": 0.1, "freeze": "50%"}}},
+    "prunetrain": {"optimizer": {"name": "sgd", "prunetrain": {"threshold": 0.3, "every": "20%"}}, "chunk": 4},
 }
 
 # For each line "STEP FOLDER": train, or go on, in a process of its own. It kills itself after that step (0: never; −12:
