@@ -56,8 +56,10 @@ class Run:
         saving.refuse_other_images(team, work)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
-        streamed = self.dataset.streamed
-        self.feed = Stream(self.dataset, config) if streamed else OnDevice(self.dataset, self.keys, self.replicas)
+        if self.dataset.streamed:
+            self.feed = Stream(self.dataset, config, self.replicas, team)
+        else:
+            self.feed = OnDevice(self.dataset, self.keys, self.replicas)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, self.feed.validation)
         self.places = places(self.initial)
@@ -156,7 +158,9 @@ class Run:
         report |= self._rows(rows, {"kind": "train"} | report, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
             where = {"kind": "validation", "step": step, "epoch": epoch}
-            figures = [Evaluation(*figures) for figures in self.team.agreed(self.evaluate(state))]
+            # a stream is read by the first process alone, so that it is read once
+            evaluated = self.evaluate(state) if self.team.is_first or not self.feed.streamed else []
+            figures = [Evaluation(*figures) for figures in self.team.agreed(evaluated)]
             validation = self._rows(rows, where, figures)
             report |= {f"validation_{name}": value for name, value in validation.items()}
             self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])

@@ -204,6 +204,34 @@ def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, tmp_pat
         np.testing.assert_allclose(ours[name].astype(float), array.astype(float), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+STREAMED = [*RUN, "data.stream=true", "data.workers=1", "train.checkpoint_every=2"]
+
+
+@pytest.mark.long
+def test_two_processes_that_each_stream_a_part_have_the_losses_of_one_and_one_goes_on_from_them(tmp_path):
+    together, alone, mixed = (tmp_path / name for name in ("together", "alone", "mixed"))
+    with processes([*STREAMED, "train.epochs=3", "--out", str(together)], 2) as two:
+        for code, said in ended(two):
+            assert code == 0, said
+    with processes([*STREAMED, "train.epochs=500", "--out", str(mixed)], 2) as two:
+        wait_for(10, mixed, two)
+        two[1].send_signal(signal.SIGTERM)
+        assert [code for code, _ in ended(two)] == [143, 143]
+    _, meta = checkpoint.load_arrays(mixed / "checkpoints")
+    epochs = max(3, meta["rows"][0] // 8 + 1)
+    for what in (["--resume", str(mixed), "parallel.devices=1"], [*STREAMED, "train.epochs=500", "--out", str(alone)]):
+        one = start(what, 1, {})
+        wait_for(8 * epochs, mixed if "--resume" in what else alone, [one])
+        one.send_signal(signal.SIGTERM)
+        code, said = ended([one])[0]
+        assert code == 143, said
+    right = losses(alone)
+    np.testing.assert_allclose(losses(together)[:3], right[:3], rtol=1e-5)
+    np.testing.assert_allclose(losses(mixed)[:epochs], right[:epochs], rtol=1e-4)
+    summary = json.loads((together / "summary.json").read_text())
+    assert (summary["devices"], summary["data_workers"]) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,8 +23,9 @@ from approxtrain.errors import ConfigError, DataError
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
-from approxtrain.training.feed import Stream
+from approxtrain.training.feed import Stream, batches_from
 from approxtrain.training.loop import Run
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.workload import Workload
 
 BATCH, EPOCHS = 8, 3
@@ -89,6 +91,43 @@ def test_a_stream_begins_at_any_step(pets, by_this_process):
     feed = stream(configure(pets))
     assert np.asarray(feed.images(5).pixels).tobytes() == by_this_process[5][0]
     assert np.asarray(feed.images(2).pixels).tobytes() == by_this_process[2][0]
+
+
+class PartOf(Replicas):
+    """What a process of several reads, without the others."""
+
+    def __init__(self, number: int, count: int) -> None:
+        super().__init__(())
+        self._part = number, count
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return self._part
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_that_processes_read_make_up_the_batches_of_one(pets, by_this_process, count, first):
+    feeds = [Stream(data.load((config := configure(pets)).data), config, PartOf(i, count)) for i in range(count)]
+    for step in range(first, STEPS * EPOCHS):
+        parts = [feed.images(step) for feed in feeds]
+        assert [len(images.labels) for images in parts] == [BATCH // count] * count
+        pixels, labels = (np.concatenate([getattr(images, name) for images in parts]) for name in ("pixels", "labels"))
+        assert (pixels.tobytes(), labels.tolist()) == by_this_process[step]
+
+
+@pytest.mark.parametrize("first", [0, 5, 26])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_images_of_a_step_are_the_same_for_any_number_of_processes_and_after_a_resume(count, first):
+    """Each epoch has an order that seed and epoch determine, of which a step takes the next images."""
+    size, epochs, order = 40, 3, grain.MapDataset.range(1003).seed(7).shuffle()
+    right = [
+        [order[1003 * epoch + i] % 1003 for i in range(40 * k, 40 * k + 40)] for epoch in range(3) for k in range(25)
+    ]
+    parts = [batches_from(first, order, size, epochs, (number, count)) for number in range(count)]
+    found = [np.concatenate([part[step] for part in parts]).tolist() for step in range(len(parts[0]))]
+    assert found == right[first:]
+    assert len({tuple(batch) for batch in right}) == 75
 
 
 def test_another_seed_and_another_epoch_are_other_batches(pets, by_this_process):

@@ -6,6 +6,7 @@ program: it prints a line of JSON for each check.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ import numpy as np
 import pytest
 
 from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -154,9 +156,10 @@ class Interrupted(Exception):
 
 class Stop(Listener):
     def __init__(self, after: int) -> None:
-        self.after, self.warnings = after, []
+        self.after, self.warnings, self.losses = after, [], {}
 
     def step(self, step: int, losses: list[float]) -> None:
+        self.losses[step] = losses[0]
         if step == self.after:
             raise Interrupted
 
@@ -184,6 +187,41 @@ def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
         for summary in (whole[DEVICES], last):
             assert summary["steps"] == whole[1]["steps"] == 12
             np.testing.assert_allclose(summary["final_train_loss"], whole[1]["final_train_loss"], rtol=1e-3)
+
+
+def streamed() -> None:
+    """Each device is given its own part of a batch; validated and probed on the first. All losses are those of one."""
+    data = {"name": "shapes", "limit": 200, "image_size": 8, "stream": True, "workers": 0}
+
+    def losses(folder: Path, devices: int, stop: int = 0) -> dict[int, float]:
+        config = configured(TURNS, devices, data=data, train={"checkpoint_every": 2, "probe_every": 4}, **ADAM)
+        listener = Stop(stop)
+        opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
+        with opened, jax.transfer_guard_device_to_device("disallow"):
+            run = Run(config, opened, listener)
+            with contextlib.suppress(Interrupted):
+                run.train()
+        kinds = {kind for program in run.dispatch.compiled.values() for kind in collectives(program.as_text())}
+        assert kinds == ({"all-reduce"} if devices > 1 else set())
+        return listener.losses
+
+    with tempfile.TemporaryDirectory() as root:
+        one, eight = (losses(Path(root, str(devices)), devices) for devices in (1, DEVICES))
+        mixed = losses(Path(root, "mixed"), DEVICES, stop=4) | losses(Path(root, "mixed"), 2, stop=9)
+        mixed |= losses(Path(root, "mixed"), 4)
+        validation = [record_of(Path(root, name), "validation") for name in ("1", "8", "mixed")]
+    assert list(one) == list(range(1, 13))
+    for other in (eight, mixed):
+        np.testing.assert_allclose([other[step] for step in one], list(one.values()), rtol=1e-5)
+    for rows in validation:
+        assert rows.keys() == validation[0].keys()
+        np.testing.assert_allclose([rows[step] for step in validation[0]], list(validation[0].values()), rtol=1e-4)
+
+
+def record_of(folder: Path, kind: str) -> dict[int, float]:
+    """Losses by their step."""
+    rows = map(json.loads, (folder / record.METRICS).read_text().splitlines())
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == kind}
 
 
 def by_pallas_interpreted() -> None:
@@ -231,6 +269,7 @@ CHECKS = {
     "dropout": each_device_draws_its_own_dropout,
     "copies that differ": copies_that_differ,
     "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
+    "streamed": streamed,
     "too many devices": too_many,
 }
 
