@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +14,11 @@ import numpy as np
 
 from approxtrain.config import Config
 from approxtrain.models import Model
+from approxtrain.run import record
 from approxtrain.schedule import Schedule
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.dispatch import Dispatch
+from approxtrain.training.events import Listener
 from approxtrain.training.parallel import Replicas
 from approxtrain.training.step import TrainState, by_path, set_up
 
@@ -84,3 +90,37 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
     for name, right in expected.items():
         largest = np.abs(np.asarray(right)).max()
         np.testing.assert_allclose(found[name], right, rtol=0, atol=tolerance * max(largest, 1e-6), err_msg=name)
+
+
+def collectives(text: str) -> dict[str, int]:
+    """Bytes that come out of each kind of collective in a compiled program."""
+    found: dict[str, int] = {}
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
+        sizes = [prod(map(int, size.split(","))) if size else 1 for size in re.findall(r"\w+\[([\d,]*)\]", shapes)]
+        assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
+        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
+    return found
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Stop(Listener):
+    def __init__(self, after: int) -> None:
+        self.after, self.warnings, self.losses = after, [], {}
+
+    def step(self, step: int, losses: list[float]) -> None:
+        self.losses[step] = losses[0]
+        if step == self.after:
+            raise Interrupted
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def losses_of(folder: Path, kind: str) -> dict[int, float]:
+    """Losses by their step."""
+    rows = map(json.loads, (folder / record.METRICS).read_text().splitlines())
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == kind}

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,13 @@ import numpy as np
 import pytest
 
 from approxtrain.errors import ConfigError, VerificationError
-from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
-from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
-from tests.replicas import BATCH, assert_close, bench, configured
+from tests.replicas import BATCH, Interrupted, Stop, assert_close, bench, collectives, configured, losses_of
 
 ROOT = Path(__file__).parents[3]
 DEVICES = 8
@@ -63,17 +60,6 @@ def several_steps_a_call() -> None:
     assert single[1] == several[1]
     for one, other in zip(jax.tree.leaves(single[0]), jax.tree.leaves(several[0]), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def collectives(text: str) -> dict[str, int]:
-    """Bytes that come out of each kind of collective in a compiled program."""
-    found: dict[str, int] = {}
-    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-    for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
-        sizes = [prod(map(int, size.split(","))) if size else 1 for size in re.findall(r"\w+\[([\d,]*)\]", shapes)]
-        assert set(re.findall(r"(\w+)\[", shapes)) == {"f32"}
-        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
-    return found
 
 
 def what_is_sent(column: list[str], batch_norm: str, *, frozen_prefix: bool = False) -> None:
@@ -150,23 +136,6 @@ def copies_that_differ() -> None:
         made.dispatch.replicas.refuse_unless_equal(state)
 
 
-class Interrupted(Exception):
-    pass
-
-
-class Stop(Listener):
-    def __init__(self, after: int) -> None:
-        self.after, self.warnings, self.losses = after, [], {}
-
-    def step(self, step: int, losses: list[float]) -> None:
-        self.losses[step] = losses[0]
-        if step == self.after:
-            raise Interrupted
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def train(folder: Path, devices: int, *, stop: int = 0, **more: Any) -> dict[str, Any]:
     config = configured(TURNS, devices, train={"probe_every": 4, "check": "finite", **more}, **ADAM)
     opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
@@ -209,19 +178,13 @@ def streamed() -> None:
         one, eight = (losses(Path(root, str(devices)), devices) for devices in (1, DEVICES))
         mixed = losses(Path(root, "mixed"), DEVICES, stop=4) | losses(Path(root, "mixed"), 2, stop=9)
         mixed |= losses(Path(root, "mixed"), 4)
-        validation = [record_of(Path(root, name), "validation") for name in ("1", "8", "mixed")]
+        validation = [losses_of(Path(root, name), "validation") for name in ("1", "8", "mixed")]
     assert list(one) == list(range(1, 13))
     for other in (eight, mixed):
         np.testing.assert_allclose([other[step] for step in one], list(one.values()), rtol=1e-5)
     for rows in validation:
         assert rows.keys() == validation[0].keys()
         np.testing.assert_allclose([rows[step] for step in validation[0]], list(validation[0].values()), rtol=1e-4)
-
-
-def record_of(folder: Path, kind: str) -> dict[int, float]:
-    """Losses by their step."""
-    rows = map(json.loads, (folder / record.METRICS).read_text().splitlines())
-    return {row["step"]: row["loss"] for row in rows if row["kind"] == kind}
 
 
 def by_pallas_interpreted() -> None:
