@@ -195,13 +195,20 @@ def class_names(path: Path) -> tuple[str, ...]:
     there = [file for file in (path / CLASSES, *sorted(path.glob("*.labels.txt"))) if file.is_file()]
     if not there:
         raise DataError(f"`{path}` needs the names of its classes, by their labels from 0 on, a line each: {CLASSES}.")
+    return names_in(there[0])
+
+
+def names_in(file: Path) -> tuple[str, ...]:
+    """The names in a file, one a line. DataError."""
     try:
-        names = tuple(there[0].read_text("utf-8").split("\n"))
+        lines = file.read_text("utf-8").rstrip("\n").split("\n")
+    except OSError as error:
+        raise DataError(f"`{file}` cannot be read: {error.strerror or error}. Make it readable for you.") from error
     except ValueError as error:
-        raise DataError(f"`{there[0]}` is no text in UTF-8: {error}. Write it again.") from error
-    names = tuple(name.strip() for name in (names if names[-1] else names[:-1]))
-    if not names or not all(names) or len(set(names)) < len(names):
-        raise DataError(f"`{there[0]}` must have a name on each line, and none twice.")
+        raise DataError(f"`{file}` is no text in UTF-8: {error}. Write it again.") from error
+    names = tuple(line.strip() for line in lines)
+    if not all(names) or len(set(names)) < len(names):
+        raise DataError(f"`{file}` must have a name on each line, and none twice.")
     return names
 
 
