@@ -87,6 +87,10 @@ class OnDevice:
         """What a summary says of the reading."""
         return {}
 
+    def waited(self) -> dict[str, float]:
+        """What the row of an epoch says of it."""
+        return {}
+
     def close(self) -> None:
         """Stop reading ahead."""
 
@@ -121,6 +125,7 @@ class Stream:
         self._iterator: Any = None
         self._begun, self._step = -1, -1  # the steps that the iterator began at, and that it comes to next
         self._seconds: list[float] = []  # of waiting, once each process has sent its first batch
+        self._told = 0  # how many of them the rows of epochs have told
         self.start_seconds = 0.0
         self.skipped: set[tuple[str, int]] = set()
         channels = dataset.image_shape[2]
@@ -166,6 +171,11 @@ class Stream:
                 "A process that reads images was ended from outside, as the system does where memory runs out. Go on "
                 "with `approxtrain train --resume DIR`, with fewer of them: data.workers=N."
             ) from error
+
+    def waited(self) -> dict[str, float]:
+        """What the row of an epoch says of the reading: the time lost since it was asked for last."""
+        first, self._told = self._told, len(self._seconds)
+        return {"data_wait_seconds": sum(self._seconds[first:])}
 
     def figures(self) -> dict[str, Any]:
         """What a summary says of the reading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from approxtrain_cli.progress import Progress
 
@@ -21,3 +22,13 @@ def test_only_files_that_are_there_are_announced(tmp_path: Path, capsys):
     Progress(tmp_path).conclude(SUMMARY)
     logs = capsys.readouterr().out.splitlines()[-1]
     assert logs == f"logs      {tmp_path / 'metrics.jsonl'}, {tmp_path / 'summary.json'}"
+
+
+def test_of_a_stream_each_epoch_says_how_long_its_steps_waited(tmp_path: Path, capsys):
+    progress = Progress(tmp_path)
+    progress.work = SimpleNamespace(config=SimpleNamespace(train=SimpleNamespace(epochs=2)))
+    row = {"epoch": 1, "loss": 1.5, "accuracy": 0.25, "images_per_second": 1234.5}
+    progress.epoch(row)
+    progress.epoch(row | {"data_wait_seconds": 3.21})
+    line = "epoch 1 of 2  loss 1.5000  training 25.00%  1,234 images/s"
+    assert capsys.readouterr().out.splitlines() == [line, f"{line}  waited 3.2 s for them"]

@@ -238,6 +238,9 @@ def test_a_run_streams_and_says_how_its_steps_waited(pets, tmp_path, small):
     assert 0 <= summary["data_wait_share"] <= 1
     assert summary["images_per_second"] > 0
     assert json.loads((tmp_path / "run" / record.SUMMARY).read_text())["data_start_seconds"] > 0
+    epochs = [json.loads(line) for line in (tmp_path / "run" / record.TIMING).read_text().splitlines()]
+    assert len(epochs) == EPOCHS
+    assert sum(row["data_wait_seconds"] for row in epochs) == pytest.approx(summary["data_wait_seconds"]) != 0
     assert any("streamed, a batch a step" in warning for warning in warned.warnings)
 
 
