@@ -225,6 +225,13 @@ def test_what_is_written_is_read_by_protobuf(features):
     assert found == {name: (value,) for name, value in features.items()}
 
 
+def test_a_record_that_is_cut_off_anywhere_is_a_value_error():
+    whole = records.record(1)
+    for end in range(1, len(whole)):
+        with pytest.raises(ValueError, match=r"where there are|without an end"):
+            example.parse(whole[:end])
+
+
 @given(st.binary(max_size=200), st.integers(0, 2000), st.binary(max_size=8))
 def test_any_bytes_are_an_example_or_a_value_error(content, place, damage):
     good = records.record(1)
