@@ -95,7 +95,8 @@ class DataConfig(Section):
     stream: bool | None = None
     """Whether images are read while the network trains; unset: where they exceed `memory`."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that decode and cut what is streamed; unset: up to 4, one a core, and none for arrays in memory."""
+    """Processes that decode and cut what is streamed, for each that trains; unset: up to 4, one a core, and none for
+    arrays in memory."""
     smallest_crop: float = Field(default=0.08, gt=0, le=1)
     """Least share of an image's area in a random crop of what is streamed."""
 

@@ -80,14 +80,14 @@ def processes(
         yield started
     finally:
         for process in started:
-            for child in children(process):
+            for child in children(process.pid):
                 os.kill(child, signal.SIGCONT)
             process.kill()
             process.communicate()
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+def children(process: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
     return list(map(int, found.stdout.split()))
 
 
@@ -149,7 +149,7 @@ def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_
     out = tmp_path / "run"
     with processes([*RUN, "train.epochs=5000", "--out", str(out)], 2) as two:
         wait_for(8, out, two)
-        (child,) = children(two[lost])
+        (child,) = children(two[lost].pid)
         os.kill(child, signal.Signals[f"SIG{how}"])
         others = [process for process in two if process is not two[lost]] if how == "STOP" else two
         for code, said in ended(others, WITHIN):
@@ -230,6 +230,27 @@ def test_two_processes_that_each_stream_a_part_have_the_losses_of_one_and_one_go
     np.testing.assert_allclose(losses(mixed)[:epochs], right[:epochs], rtol=1e-4)
     summary = json.loads((together / "summary.json").read_text())
     assert (summary["devices"], summary["data_workers"]) == (2, 1)
+
+
+def is_there(process: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
+    return found.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.long
+def test_what_reads_for_a_process_ends_with_it_and_with_the_others(tmp_path):
+    with processes([*STREAMED, "train.epochs=5000", "--out", str(tmp_path / "run")], 2) as two:
+        wait_for(10, tmp_path / "run", two)
+        members = [children(process.pid)[0] for process in two]
+        readers = [reader for member in members for reader in children(member)]
+        assert len(readers) >= 2
+        os.kill(members[1], signal.SIGKILL)
+        assert [code for code, _ in ended(two, WITHIN)] == [75, 75]
+        end = time.monotonic() + 10
+        while time.monotonic() < end and any(map(is_there, readers)):
+            time.sleep(0.1)
+        assert not any(map(is_there, readers))
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,12 @@ def test_they_are_images_as_any_other(pets):
     assert data.shape(DataConfig.model_validate({"dir": str(pets)})) == ((16, 16, 3), 3)
 
 
-def test_a_stream_of_them_is_read_in_order_and_sent_to_a_process(pets):
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
+def test_a_stream_of_them_is_read_in_order_and_sent_to_processes(workers, pets):
     config = Config.model_validate(
         {
             "model": {"name": "cnn5"},
-            "data": {"dir": str(pets), "image_size": 16, "stream": True, "workers": 0},
+            "data": {"dir": str(pets), "image_size": 16, "stream": True, "workers": workers},
             "train": {"epochs": 2, "batch_size": 7, "augment": False},
         }
     )

@@ -22,6 +22,7 @@ from approxtrain.data.pictures import random_view
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.team import Team
 from approxtrain.training.events import Listener
 from approxtrain.training.feed import Stream, batches_from
 from approxtrain.training.loop import Run
@@ -128,6 +129,22 @@ def test_the_images_of_a_step_are_the_same_for_any_number_of_processes_and_after
     found = [np.concatenate([part[step] for part in parts]).tolist() for step in range(len(parts[0]))]
     assert found == right[first:]
     assert len({tuple(batch) for batch in right}) == 75
+
+
+class Second(Team):
+    """A process that is told what the first one has found."""
+
+    def from_first(self, tree: tuple) -> tuple:
+        assert [(array.shape, array.dtype) for array in tree] == [((3,), np.float32)] * 2
+        return np.full(3, 7, np.float32), np.full(3, 9, np.float32)
+
+
+def test_of_several_processes_the_first_says_what_mean_and_deviation_are(pets):
+    config = configure(pets)
+    feed = Stream(data.load(config.data), config, team=Second(number=1, count=2))
+    images = feed.images(0)
+    feed.close()
+    assert (images.mean.tolist(), images.std.tolist()) == ([7] * 3, [9] * 3)
 
 
 def test_another_seed_and_another_epoch_are_other_batches(pets, by_this_process):
