@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from math import prod
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from approxtrain.config import Config
 from approxtrain.models import Model
+from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
 from approxtrain.schedule import Schedule
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
@@ -116,9 +118,10 @@ class Interrupted(Exception):
 
 class Stop(Listener):
     def __init__(self, after: int) -> None:
-        self.after, self.warnings = after, []
+        self.after, self.warnings, self.losses = after, [], {}
 
     def step(self, step: int, losses: list[float]) -> None:
+        self.losses[step] = losses[0]
         if step == self.after:
             raise Interrupted
 
@@ -133,3 +136,9 @@ def train(schedule: dict[str, Any], folder: Path, devices: int, *, stop: int = 0
     # nothing is copied from device to device in passing: what lies where is said
     with opened, jax.transfer_guard_device_to_device("disallow"):
         return Run(config, opened, Stop(stop)).train()
+
+
+def losses_of(folder: Path, kind: str) -> dict[int, float]:
+    """Losses by their step."""
+    rows = map(json.loads, (folder / record.METRICS).read_text().splitlines())
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == kind}

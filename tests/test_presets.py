@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import pytest
 
 from approxtrain import config, models
 from approxtrain.schedule import Schedule
+from approxtrain.training.optimizer import learning_rate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = [name for name, _ in config.presets()]
+OTHERS = ("quickstart", "figure3", "resnet50-imagenet")
+"""None of the paper's experiments on CIFAR-10."""
+IMAGENET = 1_281_167
+"""Images to train on."""
 PAPER_EPOCHS = {"cnn2": 500, "resnet14": 250, "resnet20": 250, "vgg19": 200}
 
 
@@ -37,19 +43,41 @@ def test_the_header_gives_command_expectation_time_and_what_is_ours(name):
     assert {"Expected accuracy", "Time and device", "Ours, the paper does not state it"} <= stated.keys()
 
 
-@pytest.mark.parametrize("name", NAMES)
+DEEP = "resnet50-imagenet"
+"""Takes seconds to trace."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.gate] * (name == DEEP)) for name in NAMES])
 def test_the_preset_loads_and_its_schedule_fits_its_model(name):
     preset = config.load(name)
     layers = models.get(preset.model.name).layers
-    schedule = Schedule.from_config(preset.schedule, layers, config.steps_per_epoch(preset))
+    steps = IMAGENET // preset.train.batch_size if name == DEEP else config.steps_per_epoch(preset)
+    schedule = Schedule.from_config(preset.schedule, layers, steps)
     assert len(schedule.column(0)) == len(layers)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("quickstart", "figure3")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OTHERS])
 def test_the_experiments_of_the_paper_have_its_epochs_batch_and_data(name):
     preset = config.load(name)
     stated = (preset.train.epochs, preset.train.batch_size, preset.train.validate_every, preset.data.name)
     assert stated == (PAPER_EPOCHS[preset.model.name], 128, 10, "cifar10")
+
+
+@pytest.mark.gate
+def test_imagenet_is_trained_on_by_the_recipe_of_the_field_whose_learning_rate_grows_with_the_batch():
+    preset = config.load("resnet50-imagenet")
+    model = preset.model.network().on((preset.data.image_size, preset.data.image_size, 3), 1000)
+    assert (model.parameters, len(model.layers)) == (25_557_032, 53)
+    macs = sum(prod(layer.shape.y_shape) // layer.shape.batch * prod(layer.shape.w_shape[:3]) for layer in model.layers)
+    assert macs == pytest.approx(4.087e9, rel=1e-3)  # without the linear layer's 2 million
+    optimizer, train, steps = preset.optimizer, preset.train, IMAGENET // preset.train.batch_size
+    rate = learning_rate(optimizer, steps, train.epochs * steps)
+    assert 256 * optimizer.learning_rate / train.batch_size == pytest.approx(0.1)
+    assert float(rate(5 * steps)) == pytest.approx(0.1)
+    assert float(rate(5 * steps // 2)) == pytest.approx(0.05, rel=1e-3)
+    assert float(rate(90 * steps - 1)) < 1e-6
+    assert (train.epochs, train.label_smoothing, train.precision, train.augment) == (90, 0.1, "bfloat16", True)
+    assert (optimizer.name, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == ("sgd", 0.9, True, 1e-4)
 
 
 def test_the_literal_grid_is_the_named_schedule_figure3():

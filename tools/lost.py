@@ -40,7 +40,7 @@ def lose(number: int, name: str) -> dict[str, Any]:
         with processes([*RUN, "train.epochs=5000", "--out", str(out)], 2) as two:
             wait_for(STOPPED, out, two)
             before = newest(out)
-            victim = two[number].pid if name == "SIGTERM" else children(two[number])[0]
+            victim = two[number].pid if name == "SIGTERM" else children(two[number].pid)[0]
             begin = time.monotonic()
             os.kill(victim, signal.Signals[name])
             # of a process that is lost its parent tells as well; one that is stopped is waited for by nobody

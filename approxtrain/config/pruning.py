@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from approxtrain.schedule.config import Epoch, Section
+from approxtrain.schedule.ranges import Epoch, Section
 
 
 def _not_at_once(value: int | str) -> int | str:

@@ -1,5 +1,5 @@
 """Data sets: `shapes`, drawn by the program; CIFAR's official bytes; images of a user's own, of any size, in a folder
-by class, NumPy's files or a Hugging Face data set; and whatever is a `Dataset`.
+by class, ArrayRecord files, NumPy's files or a Hugging Face data set; and whatever is a `Dataset`.
 
     images = data.load(config.data)
     steps_per_epoch = data.train_size(config.data) // config.train.batch_size

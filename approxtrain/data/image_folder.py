@@ -7,7 +7,8 @@ pets/cat/a.png                                 (one split: `data.holdout` says h
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,24 @@ _SAMPLE = 100
 class Files:
     """A split: image files, in the order of their names, and the number of the class of each."""
 
-    paths: tuple[Path, ...]
+    folder: Path
+    names: tuple[str, ...]
+    """CLASS/FILE of each, as text: all of them are sent to each process that reads, and paths are slow and large."""
     labels: np.ndarray
     channels: int
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        with pictures.opened(self.paths[index]) as picture:
+        with pictures.opened(self.path(index)) as picture:
             return pictures.decode(picture, self.channels, self.place(index)), int(self.labels[index])
 
+    def path(self, index: int) -> Path:
+        return self.folder / self.names[index]
+
     def place(self, index: int, where: str = "") -> str:
-        return f"`{self.paths[index]}`"
+        return f"`{self.path(index)}`"
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,10 @@ class ImageFolder:
     def listing_sha256(self) -> str:
         """Over the names and sizes of all files: all that can be had without reading gigabytes."""
         digest = hashlib.sha256()
-        for file in (*self.train.paths, *(self.validation.paths if self.validation else ())):
-            digest.update(f"{file.relative_to(self.path).as_posix()}\0{file.stat().st_size}\0".encode())
+        for split in filter(None, (self.train, self.validation)):
+            start = f"{split.folder.name}/" if split.folder != self.path else ""
+            for name in split.names:
+                digest.update(f"{start}{name}\0{os.stat(f'{split.folder}/{name}').st_size}\0".encode())
         return digest.hexdigest()
 
 
@@ -82,17 +90,18 @@ def open_folder(path: Path, channels: int | None = None) -> ImageFolder:
     if empty := [name for name, files in of_class.items() if not files]:
         raise DataError(f"`{train / empty[0]}` holds no image ({', '.join(sorted(ENDINGS))}). Fill or remove it.")
     names = tuple(of_class)
-    channels = channels or _channels([file for files in of_class.values() for file in files])
-    split = next((path / name for name in _VALIDATION if train != path and (path / name).is_dir()), None)
-    validation = None if split is None else _split(split, names, channels, train)
-    validated_on = "test" if split == path / "test" else "validation"
-    return ImageFolder(path, names, _files(list(of_class.values()), channels), validation, validated_on)
+    split = _files(train, of_class, channels or 0)
+    channels = channels or _channels(split)
+    other = next((path / name for name in _VALIDATION if train != path and (path / name).is_dir()), None)
+    validation = None if other is None else _split(other, names, channels, train)
+    validated_on = "test" if other == path / "test" else "validation"
+    return ImageFolder(path, names, replace(split, channels=channels), validation, validated_on)
 
 
 def _split(folder: Path, names: tuple[str, ...], channels: int, train: Path) -> Files:
     if unknown := {of_class.name for of_class in _classes(folder)} - set(names):
         raise DataError(f"`{folder}` has the class {min(unknown)!r}, which `{train}` has not.")
-    return _files([_images(folder / name) for name in names], channels)
+    return _files(folder, {name: _images(folder / name) for name in names}, channels)
 
 
 def _train(path: Path) -> Path:
@@ -103,22 +112,27 @@ def _classes(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files(of_class: list[list[Path]], channels: int) -> Files:
-    labels = np.repeat(np.arange(len(of_class), dtype=np.int32), [len(files) for files in of_class])
-    return Files(tuple(file for files in of_class for file in files), labels, channels)
+def _files(folder: Path, of_class: dict[str, list[str]], channels: int) -> Files:
+    labels = np.repeat(np.arange(len(of_class), dtype=np.int32), [len(files) for files in of_class.values()])
+    names = tuple(f"{name}/{file}" for name, files in of_class.items() for file in files)
+    return Files(folder, names, labels, channels)
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
-    )
+def _images(folder: Path) -> list[str]:
+    """The image files in a folder and below it, by their names from there on, in the order of these."""
+    found = []
+    for place, _, files in os.walk(folder):
+        inside = os.path.relpath(place, folder).replace(os.sep, "/")
+        start = "" if inside == "." else f"{inside}/"
+        found += [start + file for file in files if file[0] != "." and os.path.splitext(file)[1].lower() in ENDINGS]
+    return sorted(found, key=lambda name: name.split("/"))
 
 
-def _channels(files: list[Path]) -> int:
+def _channels(split: Files) -> int:
     """1 where a sample, evenly spaced, has no colours."""
-    for file in files[:: -(-len(files) // _SAMPLE)]:
+    for index in range(0, len(split), -(-len(split) // _SAMPLE)):
         try:
-            with pictures.opened(file) as picture:
+            with pictures.opened(split.path(index)) as picture:
                 if picture.mode not in pictures.GRAY:
                     return 3
         except pictures.UNREADABLE:

@@ -21,7 +21,7 @@ from shlex import quote
 from typing import Any
 
 from approxtrain import disk
-from approxtrain.data import array_files, cifar, hugging_face, image_folder, shapes
+from approxtrain.data import array_files, array_record, cifar, hugging_face, image_folder, shapes
 from approxtrain.data.dataset import Arrays, Dataset, ImageSet, fingerprint
 from approxtrain.errors import ConfigError, DataError
 
@@ -31,7 +31,7 @@ DRAWN = "shapes"
 RESERVED = (*OFFICIAL, DRAWN)
 CLASSES = {DRAWN: len(shapes.CLASSES), **{layout.dataset: len(layout.classes) for layout in cifar.LAYOUTS}}
 """How many there are in each."""
-OWN = (array_files, hugging_face, image_folder)
+OWN = (array_files, array_record, hugging_face, image_folder)
 """What is read where it lies, besides CIFAR's archives and folders: `is_one` recognises it, KIND names it."""
 
 
@@ -80,8 +80,8 @@ def open_named(name: str, directory: str | Path | None = None, channels: int | N
         return read(name, directory)
     if kind is array_files:
         return array_files.open_arrays(path)
-    opened = hugging_face.open_saved if kind is hugging_face else image_folder.open_folder
-    return opened(path, channels)
+    opened = {array_record: array_record.open_records, hugging_face: hugging_face.open_saved}
+    return opened.get(kind, image_folder.open_folder)(path, channels)
 
 
 def locate(name: str, directory: str | Path | None) -> Path:
@@ -105,7 +105,7 @@ def locate(name: str, directory: str | Path | None) -> Path:
         )
     fetch = "`approxtrain data fetch` downloads them" if official else "`data.name=shapes` needs none"
     option = "" if official else f" --name {name}"
-    own_images = "" if official else f": {image_folder.KIND}, {array_files.KIND}, {hugging_face.KIND} (docs/data.md)"
+    own_images = "" if official else f": {', '.join(kind.KIND for kind in reversed(OWN))} (docs/data.md)"
     raise DataError(
         f"There are no images of `{name}` in `{root}`. Three ways on: {fetch}; "
         f"`approxtrain data import PATH{option}` copies CIFAR's archive or folder that you have; "

@@ -63,9 +63,13 @@ def epoch_order(keys: jax.Array, epoch: jax.Array, size: int) -> jax.Array:
 
 
 def plain_batch(images: Images, index: jax.Array) -> jax.Array:
-    """Images `index` `[B]`, of several replicas one's own part of them, normalised to mean 0 and standard deviation 1:
-    `[B, H, W, C]` float32."""
-    return (images.pixels[own_part(index)].astype(jnp.float32) - images.mean) / images.std
+    """Images `index` `[B]`, of several replicas one's own part of them, normalised: `[B, H, W, C]` float32."""
+    return normalised(images.pixels[own_part(index)], images)
+
+
+def normalised(pixels: jax.Array, images: Images) -> jax.Array:
+    """Some pixels `[B, H, W, C]` of `images`, brought to mean 0 and standard deviation 1, float32."""
+    return (pixels.astype(jnp.float32) - images.mean) / images.std
 
 
 def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Array:
@@ -85,8 +89,7 @@ def augmented_batch(images: Images, index: jax.Array, key: jax.Array) -> jax.Arr
     inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
     rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
     pixels = images.pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-    normal = (pixels.astype(jnp.float32) - images.mean) / images.std
-    return jnp.where(inside[..., None], normal, 0.0)
+    return jnp.where(inside[..., None], normalised(pixels, images), 0.0)
 
 
 def resized(x: jax.Array, size: int) -> jax.Array:

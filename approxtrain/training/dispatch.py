@@ -31,7 +31,7 @@ from jax import lax
 from approxtrain.config import TrainConfig
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.local import Sharing
-from approxtrain.training.batch import Images, Keys, augmented_batch, plain_batch
+from approxtrain.training.batch import Images, Keys, augmented_batch, normalised, plain_batch
 from approxtrain.training.events import Listener
 from approxtrain.training.finite import not_finite
 from approxtrain.training.moved import factors_of, held_by
@@ -79,7 +79,7 @@ class Dispatch:
         self._keys = replicas.place(keys)
         self.seeds_by = train.seeds_by or default_form()
         self.streamed = streamed
-        """Whether a step is given its own images alone, cut and flipped already."""
+        """Whether a step is given its own images alone, cut and flipped already, and each replica its part of them."""
         self.chunk = 1 if streamed else train.chunk or 1
         self.listener = listener or Listener()
         self.compiled: dict[tuple[int, int], Any] = {}
@@ -121,7 +121,7 @@ class Dispatch:
         self.listener.compiling(first, last, len(self.schedule.columns), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
-        jitted = jax.jit(self.replicas.program(function), donate_argnums=0)
+        jitted = jax.jit(self.replicas.program(function, streamed=self.streamed), donate_argnums=0)
         self.compiled[program, steps] = jitted.lower(*arguments, self._keys).compile()
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
@@ -183,7 +183,7 @@ class Dispatch:
         """Batch, labels and key of a step of one seed, whose `order` and `keys` these are."""
         size = self.train.batch_size
         if self.streamed:
-            return plain_batch(images, order), images.labels[order], jax.random.fold_in(keys.gradient, step)
+            return normalised(images.pixels, images), images.labels, jax.random.fold_in(keys.gradient, step)
         index = lax.dynamic_slice_in_dim(order, step % self.task.steps_per_epoch * size, size)
         if self.train.augment:
             x = augmented_batch(images, index, jax.random.fold_in(keys.augment, step))

@@ -6,6 +6,9 @@ them, so nothing of it is stored in a checkpoint: a stream begins at any step.
 Small sets: order, crop and flip are drawn in the compiled step (`batch.py`). Streams: Grain draws the order of each
 epoch, and a random generator for each image of it; Pillow decodes and cuts in worker processes; the compiled step
 normalises. Batches are prefetched, so that a step finds its own on the device.
+
+Of several processes each reads its own part of every batch. Order and draws are those of the whole batch, so that the
+images of a step, and what is seen of them, are the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +34,7 @@ from approxtrain.data import Arrays, ImageSet
 from approxtrain.data.prepare import readers
 from approxtrain.data.reading import View
 from approxtrain.errors import DataError
+from approxtrain.run.team import ALONE, Team
 from approxtrain.training.batch import Images, Keys, channel_statistics, epoch_order
 from approxtrain.training.parallel import ONE, Replicas
 from approxtrain.training.signals import HANDLED
@@ -41,6 +45,9 @@ SAMPLE = 2_000
 """Training images, evenly spaced, that mean and standard deviation of a stream are those of."""
 _AHEAD = 2
 """Batches that are ready before they are needed: in each process, on the host, on the device."""
+
+Batch = dict[str, Any]
+"""Pixels, labels, what counts and what was skipped: arrays of NumPy, and on devices what `Images` takes of them."""
 
 _order = jax.jit(epoch_order, static_argnames="size")
 
@@ -80,8 +87,17 @@ class OnDevice:
         """What a summary says of the reading."""
         return {}
 
+    def waited(self) -> dict[str, float]:
+        """What the row of an epoch says of it."""
+        return {}
+
     def close(self) -> None:
         """Stop reading ahead."""
+
+
+def feed_of(dataset: ImageSet, config: Config, keys: Keys, replicas: Replicas, team: Team) -> OnDevice | Stream:
+    """Streamed where the images do not lie in memory."""
+    return Stream(dataset, config, replicas, team) if dataset.streamed else OnDevice(dataset, keys, replicas)
 
 
 def reading(feed: OnDevice | Stream, dataset: ImageSet, config: Config, seconds: Sequence[float]) -> dict[str, Any]:
@@ -94,12 +110,16 @@ def reading(feed: OnDevice | Stream, dataset: ImageSet, config: Config, seconds:
 
 
 class Stream:
-    """The images that a step takes, and no others, read while the steps before it run."""
+    """The images that a step takes, and no others, read while the steps before it run.
+
+    Of a team each process reads those of its own devices. Figures and skipped images are of this process alone.
+    """
 
     streamed = True
 
-    def __init__(self, dataset: ImageSet, config: Config) -> None:
+    def __init__(self, dataset: ImageSet, config: Config, replicas: Replicas = ONE, team: Team = ALONE) -> None:
         data, train = config.data, config.train
+        self._replicas, self._part = replicas, replicas.part
         self.batch, self._seed, self._epochs = train.batch_size, train.seed, train.epochs
         self._skip = data.broken == "skip"
         default = 0 if isinstance(dataset.train, Arrays) else min(4, os.cpu_count() or 1)
@@ -110,9 +130,14 @@ class Stream:
         self._iterator: Any = None
         self._begun, self._step = -1, -1  # the steps that the iterator began at, and that it comes to next
         self._seconds: list[float] = []  # of waiting, once each process has sent its first batch
+        self._told = 0  # how many of them the rows of epochs have told
         self.start_seconds = 0.0
         self.skipped: set[tuple[str, int]] = set()
-        self._statistics = tuple(map(jax.device_put, self._mean_and_std()))
+        channels = dataset.image_shape[2]
+        # one process looks at the sample: how JPEGs are decoded may differ in a bit from machine to machine
+        found = self._mean_and_std() if team.is_first else (np.zeros(channels, np.float32),) * 2
+        self._statistics = tuple(map(jax.device_put, team.from_first(found)))
+        self._everywhere = replicas.place(self._statistics)
         self.validation = self._validation_batches
 
     @property
@@ -121,8 +146,8 @@ class Stream:
         return mean, std
 
     def order(self, epoch: int) -> jax.Array:
-        """A step takes all of its images, as they come."""
-        return jnp.arange(self.batch, dtype=jnp.int32)[None]
+        """None: a step takes all of its images, as they come."""
+        return self._replicas.place(jnp.zeros((1, 0), jnp.int32))
 
     def images(self, step: int) -> Images:
         """Those of a step, which are read ahead where the last step asked for was the one before."""
@@ -130,7 +155,8 @@ class Stream:
         if step != self._step:
             self.close()
             self._begun = step
-            self._iterator = iter(self._read(self._batches_from(step), self.workers))
+            batches = batches_from(step, self._images_in_order(), self.batch, self._epochs, self._part)
+            self._iterator = iter(self._read(batches, self.workers, self._shared))
         batch = self._next()
         seconds = time.perf_counter() - begin
         if step - self._begun < max(1, self.workers):
@@ -138,9 +164,9 @@ class Stream:
         else:
             self._seconds.append(seconds)
         self._step = step + 1
-        return self._images(batch, "training")
+        return self._taken(batch, "training")
 
-    def _next(self) -> dict[str, jax.Array]:
+    def _next(self) -> Batch:
         try:
             return next(self._iterator)
         except RuntimeError as error:
@@ -150,6 +176,11 @@ class Stream:
                 "A process that reads images was ended from outside, as the system does where memory runs out. Go on "
                 "with `approxtrain train --resume DIR`, with fewer of them: data.workers=N."
             ) from error
+
+    def waited(self) -> dict[str, float]:
+        """What the row of an epoch says of the reading: the time lost since it was asked for last."""
+        first, self._told = self._told, len(self._seconds)
+        return {"data_wait_seconds": sum(self._seconds[first:])}
 
     def figures(self) -> dict[str, Any]:
         """What a summary says of the reading."""
@@ -167,20 +198,18 @@ class Stream:
             self._iterator.close()
             self._iterator = None
 
-    def _batches_from(self, step: int) -> grain.MapDataset:
-        """The batches of the run from `step` on; the images left over at the end of an epoch's order are not used."""
+    def _images_in_order(self) -> grain.MapDataset:
+        """The training images as each epoch takes them, with a random generator by the place in that order."""
         numbers = grain.MapDataset.range(len(self._training.reader.split)).seed(self._seed).shuffle()
-        batches = numbers.random_map(self._training.random).batch(self.batch, drop_remainder=True)
-        return batches.repeat(self._epochs)[step:]
+        return numbers.random_map(self._training.random)
 
     def _validation_batches(self) -> Iterator[Images]:
         """All images to validate on, the last batch filled up; the label of what does not count is −1."""
         numbers = grain.MapDataset.range(len(self._validating.reader.split))
         padded = partial(grain.experimental.batch_and_pad, batch_size=self.batch)
         batches = numbers.map(self._validating.plain).batch(self.batch, batch_fn=padded)
-        for batch in self._read(batches, 0):
-            images = self._images(batch, "validation")
-            yield images._replace(labels=jnp.where(batch["counts"] == 1, images.labels, -1))
+        for batch in self._read(batches, 0, self._marked):
+            yield self._taken(batch, "validation")
 
     def _mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each channel over a sample of the training images: exact, whatever reads them."""
@@ -191,8 +220,9 @@ class Stream:
         mean = values / pixels
         return mean.astype(np.float32), np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6)).astype(np.float32)
 
-    def _read(self, batches: grain.MapDataset, workers: int) -> grain.IterDataset:
-        """The batches on the device, in order: by that many processes, or, of 0, by threads of this one."""
+    def _read(self, batches: grain.MapDataset, workers: int, place: Callable[[Batch], Batch]) -> grain.IterDataset:
+        """The batches in order, as `place` puts them on devices: by that many processes, or, of 0, by threads of this
+        one."""
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # else Grain fails outside of an absl program
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
@@ -201,16 +231,39 @@ class Stream:
         piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
         read = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(threads), piped)
         read = read.mp_prefetch(options, worker_init_fn=_begin_worker)
-        return grain.experimental.device_put(read, jax.devices()[0], cpu_buffer_size=_AHEAD, device_buffer_size=_AHEAD)
+        ahead = partial(grain.experimental.ThreadPrefetchIterDataset, prefetch_buffer_size=_AHEAD)
+        return ahead(ahead(read).map(place))
+
+    def _shared(self, batch: Batch) -> Batch:
+        """To train on: on each device its part."""
+        return batch | self._replicas.share({name: batch[name] for name in ("pixels", "label")})
+
+    def _marked(self, batch: Batch) -> Batch:
+        """To validate on, on one device."""
+        labels = np.where(batch["counts"] == 1, batch["label"], -1)
+        return batch | jax.device_put({"pixels": batch["pixels"], "label": labels})
 
     def _threads(self, ahead: int) -> grain.ReadOptions:
         threads = max(1, self.workers)
         return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
 
-    def _images(self, batch: dict[str, jax.Array], split: str) -> Images:
+    def _taken(self, batch: Batch, split: str) -> Images:
         if self._skip:
-            self.skipped |= {(split, number) for number in np.asarray(batch["skipped"]).tolist() if number}
-        return Images(batch["pixels"], batch["label"], *self._statistics)
+            self.skipped |= {(split, number) for number in batch["skipped"].tolist() if number}
+        mean, std = self._everywhere if split == "training" else self._statistics
+        return Images(batch["pixels"], batch["label"], mean, std)
+
+
+def batches_from(
+    step: int, images: grain.MapDataset, size: int, epochs: int, part: tuple[int, int] = (0, 1)
+) -> grain.MapDataset:
+    """Of each batch of a run, from `step` on, the part that process `part[0]` of `part[1]` reads.
+
+    Batches of `size` are taken from each epoch's order of `images`, and what is left over at its end is not used.
+    """
+    number, count = part
+    whole = images[: len(images) // size * size]
+    return whole.batch(size // count)[number::count].repeat(epochs)[step:]
 
 
 def _begin_worker(number: int, count: int) -> None:

@@ -31,7 +31,7 @@ from approxtrain.training.blame import Blame
 from approxtrain.training.dispatch import Dispatch, steps_a_call
 from approxtrain.training.evaluate import Evaluation, Evaluator
 from approxtrain.training.events import Listener, told
-from approxtrain.training.feed import OnDevice, Stream, reading
+from approxtrain.training.feed import feed_of, reading
 from approxtrain.training.finite import places
 from approxtrain.training.optimizer import what_is_left
 from approxtrain.training.parallel import Replicas, on_first
@@ -57,8 +57,7 @@ class Run:
         saving.refuse_other_images(team, work)
         self.dataset, self.seeds = work.dataset, config.train.all_seeds
         self.keys, self.replicas = Keys.of(self.seeds), Replicas.of(config)
-        streamed = self.dataset.streamed
-        self.feed = Stream(self.dataset, config) if streamed else OnDevice(self.dataset, self.keys, self.replicas)
+        self.feed = feed_of(self.dataset, config, self.keys, self.replicas, team)
         self.task, self.initial = set_up(work.model, config, work.steps_per_epoch, self.keys.init)
         self.evaluate = Evaluator(self.task, self.feed.validation)
         self.places = places(self.initial)
@@ -158,13 +157,15 @@ class Run:
         report |= self._rows(rows, {"kind": "train"} | report, training, **rate) | rate
         if epoch % self.config.train.validate_every == 0 or epoch == self.config.train.epochs:
             where = {"kind": "validation", "step": step, "epoch": epoch}
-            figures = [Evaluation(*figures) for figures in self.team.agreed(self.evaluate(state))]
+            # a stream is read by the first process alone, so that it is read once
+            evaluated = self.evaluate(state) if self.team.is_first or not self.feed.streamed else []
+            figures = [Evaluation(*figures) for figures in self.team.agreed(evaluated)]
             validation = self._rows(rows, where, figures)
             report |= {f"validation_{name}": value for name, value in validation.items()}
             self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
             self._look_for_a_plateau(step)
         images_per_second = steps * batch * len(self.seeds) / seconds
-        speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second}
+        speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second, **self.feed.waited()}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._decide_chunk(seconds / steps)
         self._save(state, rows)

@@ -2,6 +2,7 @@
 (`parallel.devices`).
 
     batch     the order, and the draws of crop and flip, are those of the whole batch; a replica gathers its own part
+              (of streamed images it is given that)
     backward  of one's own images; batch norm's sums, where they are synchronised, are averaged on their way; where the
               schedule has other methods for other replicas, the weight gradient of that layer is a conditional
     average   of gradients, loss and statistics over the replicas: one all-reduce, outside of any conditional; of a
@@ -15,6 +16,7 @@ of this in its programs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -32,6 +34,7 @@ from approxtrain.models import ConvLayer
 from approxtrain.models.approximate import modules_by_path
 from approxtrain.schedule import Column
 from approxtrain.schedule.frozen_prefix import frozen_parts
+from approxtrain.training.batch import Images
 from approxtrain.training.moved import by_path, like, path_of
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState
 from approxtrain_kernels.by_replica import ByReplica
@@ -58,11 +61,27 @@ class Replicas:
     def _everywhere(self) -> NamedSharding:
         return NamedSharding(Mesh(np.array(self._devices), (AXIS,)), PartitionSpec())
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """Of the equal parts of each batch, one after the other, that of this process' devices; and how many there are.
+
+        ConfigError where the processes have different numbers of devices, and so no equal parts.
+        """
+        devices = Counter(device.process_index for device in self._devices) or {jax.process_index(): 1}
+        if len(set(devices.values())) > 1:
+            raise ConfigError(
+                f"The processes have {' and '.join(map(str, sorted(set(devices.values()))))} devices, and each is to "
+                "read an equal part of what is streamed: give each as many, or say data.stream=false where the memory "
+                "of each device holds all images."
+            )
+        return sorted(devices).index(jax.process_index()), len(devices)
+
     @classmethod
     def of(cls, config: Config) -> Replicas:
         """The first devices of this machine; of several processes all that they have. ConfigError where there are
         other ones than are asked for."""
-        count, there = config.parallel.devices, jax.devices()
+        # by process, so that the devices of one have parts of a batch that are next to each other
+        count, there = config.parallel.devices, sorted(jax.devices(), key=lambda device: device.process_index)
         if (processes := jax.process_count()) > 1 and count != len(there):
             raise ConfigError(
                 f"`parallel.devices` (={count}): the {processes} processes have {len(there)} devices, and all of them "
@@ -101,6 +120,18 @@ class Replicas:
         # without a look at what the other processes have, for which jax would send all of it
         return jax.make_array_from_single_device_arrays(copies[0].shape, self._everywhere, copies)
 
+    def share(self, tree: T) -> T:
+        """Arrays of NumPy over this process' part of a batch as arrays over all of it, of which each device has its own
+        part."""
+        return jax.tree.map(jax.device_put if self.count == 1 else self._share, tree)
+
+    def _share(self, leaf: np.ndarray) -> jax.Array:
+        parts = np.split(leaf, len(self._here))
+        placed = [jax.device_put(part, device) for part, device in zip(parts, self._here, strict=True)]
+        by_replica = NamedSharding(self._everywhere.mesh, PartitionSpec(AXIS))
+        shape = (self.count * len(parts[0]), *leaf.shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, by_replica, placed)
+
     def task(self, task: Task) -> Task:
         """`task`, whose batch norms look at the images of all devices where they are to be synchronised."""
         if self.count == 1 or not self.synchronised:
@@ -115,8 +146,11 @@ class Replicas:
 
         return task._replace(follow=follow)
 
-    def program(self, step: Callable[..., T]) -> Callable[..., T]:
-        """A step of the whole batch, as that of every replica on its own part; all arguments are on every device."""
+    def program(self, step: Callable[..., T], *, streamed: bool = False) -> Callable[..., T]:
+        """A step of the whole batch, as that of every replica on its own part; all arguments are on every device.
+
+        `streamed`: but for the images (of state, images, order, keys), of which each device has its own part.
+        """
         if self.count == 1:
             return step
 
@@ -124,11 +158,12 @@ class Replicas:
             with replicated(AXIS, self.count):
                 return step(*arguments)
 
-        everywhere = PartitionSpec()
+        everywhere: Any = PartitionSpec()
+        own: Any = PartitionSpec(AXIS)
+        images = Images(own, own, mean=everywhere, std=everywhere)
+        given = (everywhere, images, everywhere, everywhere) if streamed else everywhere
         # unchecked: jax follows what varies over replicas through no call of our own code, nor through Pallas
-        return jax.shard_map(
-            of_one, mesh=self._everywhere.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
-        )
+        return jax.shard_map(of_one, mesh=self._everywhere.mesh, in_specs=given, out_specs=everywhere, check_vma=False)
 
     def average(self, task: Task, column: Column, result: Backward, *, frozen_prefix: bool = False) -> Backward:
         """Of what each replica has of its own images, what the whole batch gives."""

@@ -44,12 +44,6 @@ class Workload:
                 f"`{images.name}` are streamed, in the order of one seed: run the seeds one by one, or say "
                 "data.stream=false where the memory holds them all."
             )
-        if images.streamed and (devices := config.parallel.devices) > 1:
-            raise ConfigError(
-                f"`parallel.devices` (={devices}) share images in memory, and those of `{images.name}` are streamed, "
-                "to one device: take parallel.devices=1, or data.stream=false where the memory of each device holds "
-                "them all."
-            )
         model = config.model.network().on(images.image_shape, len(images.class_names))
         model.check(config.train.precision)
         if config.optimizer.prunetrain and not channels_of(model.layers, model.classes):

@@ -1,7 +1,8 @@
-"""`approxtrain data`: fetch, import and verify images."""
+"""`approxtrain data`: fetch, import, verify and convert images."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -9,6 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from approxtrain_cli import output
+
+QUIET_SECONDS = 10.0
+"""Where stdout is no terminal, what takes long says at least this often how far it is."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +25,7 @@ app = typer.Typer(
     approxtrain data import cifar-10-binary.tar.gz        CIFAR's archive or folder that you have
     approxtrain data import FOLDER --name cifar10-mine    other images in CIFAR's layout
     approxtrain data verify
+    approxtrain data convert TFRECORDS FOLDER             TFRecord files to ArrayRecord files
 
     Images of your own need no import: approxtrain train data.dir=FOLDER data.name=NAME
     """,
@@ -93,6 +100,48 @@ def verify(
     console.print(f"{failed} of {len(checks)} differ" if failed else "verified")
     if failed:
         raise typer.Exit(3)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of TFRecord files, with train or validation in their names.")],
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+    first_label: Annotated[int, typer.Option(help="The label of the first class; in ImageNet's files often 1.")] = 0,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="File with the name of a class on each line.", show_default="as the records call them"),
+    ] = None,
+) -> None:
+    """Make ArrayRecord files of TFRecord files of images, without TensorFlow, each checksum looked at."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from approxtrain.data import array_record
+    from approxtrain.data.convert import convert as make
+
+    console = Console()
+    names = None if classes is None else array_record.names_in(classes)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(str(source))
+        said = time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - said > QUIET_SECONDS:
+                console.print(f"{done / total:.0%} of {total:,} bytes")
+                said = time.monotonic()
+
+        found = make(source, target, first_label=first_label, names=names, progress=progress)
+    for split, count in found.images.items():
+        console.print(f"{split}: {count:,} images")
+    console.print(f"{len(found.names)} classes, in {escape(str(target / array_record.CLASSES))}", soft_wrap=True)
+    if 0 not in found.names:
+        smallest = min(found.names) + first_label
+        output.warn(
+            f"no image has the label {first_label}; the smallest is {smallest}. Perhaps --first-label {smallest}?"
+        )
+    _tell_dir(console, target.name, target)
 
 
 def _verdict(expected: str | None, found: str) -> str:

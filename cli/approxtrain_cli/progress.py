@@ -99,9 +99,10 @@ class Progress(Listener):
     def epoch(self, row: dict[str, Any]) -> None:
         validation = "validation_accuracy"
         validated = f"  validation {_figure(row, validation, '.2%')}" if validation in row else ""
+        waited = f"  waited {row['data_wait_seconds']:.1f} s for them" if "data_wait_seconds" in row else ""
         self._line(
             f"epoch {row['epoch']} of {self.work.config.train.epochs}  loss {_figure(row, 'loss', '.4f')}  "
-            f"training {_figure(row, 'accuracy', '.2%')}{validated}  {row['images_per_second']:,.0f} images/s"
+            f"training {_figure(row, 'accuracy', '.2%')}{validated}  {row['images_per_second']:,.0f} images/s{waited}"
         )
 
     def _line(self, text: str) -> None:
@@ -127,7 +128,8 @@ class Progress(Listener):
                 f"step      {step['median']:.1f} ms{spread}, {summary['compile_seconds']:.1f} s of compiling besides"
             )
         if summary.get("data_wait_share") is not None:
-            read = f"streamed by {summary['data_workers']} processes" if summary["data_workers"] else "streamed"
+            workers = summary["data_workers"]
+            read = f"streamed by {workers} process{'es' * (workers > 1)}" if workers else "streamed"
             self.say(f"images    {read}; the steps waited {summary['data_wait_seconds']:.1f} s for them in all")
         for what, names in (("curves", ["curves.png"]), ("logs", ["metrics.jsonl", "summary.json", "tensorboard"])):
             if there := [str(self.folder / name) for name in names if (self.folder / name).exists()]:

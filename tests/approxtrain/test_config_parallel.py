@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import pytest
 
-from approxtrain.config import Config, load, plain, refuse_changes
+from approxtrain.config import load, plain, refuse_changes
 from approxtrain.errors import ConfigError
 from approxtrain.training.parallel import Replicas
-from approxtrain.training.workload import Workload
 
 REFUSED = {
     "train.batch_size=100": ": 8 devices cannot have equal parts of a batch of 100 images: train.batch_size=96 or 104.",
@@ -43,14 +44,20 @@ def test_more_devices_than_there_are_is_refused_with_their_number_and_a_remedy()
         assert f"XLA_FLAGS=--xla_force_host_platform_device_count={8 * there}" in words
 
 
-def test_streamed_images_are_refused(configure):
-    config = configure({"name": "full"})
-    table = {**config.model_dump(by_alias=True), "parallel": {"devices": 2}}
-    table["data"]["stream"] = True
-    with pytest.raises(
-        ConfigError, match=r"`parallel\.devices` \(=2\) share images in memory, and those of `pictures`"
-    ):
-        Workload.of(Config.model_validate(table))
+class Device(NamedTuple):
+    process_index: int
+
+
+def test_a_process_reads_the_part_of_a_batch_that_its_devices_have(monkeypatch):
+    assert Replicas.of(load("quickstart")).part == (0, 1)
+    for number in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda number=number: number)
+        assert Replicas([Device(i // 2) for i in range(6)]).part == (number, 3)
+
+
+def test_processes_with_different_numbers_of_devices_stream_nothing_and_are_told_why():
+    with pytest.raises(ConfigError, match=r"have 1 and 2 devices, .*data\.stream=false"):
+        _ = Replicas([Device(0), Device(0), Device(1)]).part
 
 
 def test_what_has_one_device_as_yet_refuses_several():

@@ -72,14 +72,15 @@ def processes(
         yield started
     finally:
         for process in started:
-            for child in children(process):
+            for child in children(process.pid):
                 os.kill(child, signal.SIGCONT)
             process.kill()
             process.communicate()
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+def children(process: int) -> list[int]:
+    """The numbers of the processes that a process has started."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
     return list(map(int, found.stdout.split()))
 
 

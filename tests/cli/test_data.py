@@ -12,8 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from approxtrain.data import fetch, shapes
+from approxtrain.data.tf_record import framed
 from approxtrain.errors import DataError
 from approxtrain_cli.data import app
+from tests.records import record
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,21 @@ def test_importing_a_folder_of_images_says_that_it_needs_no_import(tmp_path: Pat
     result = invoke("import", tmp_path / "pets", "--name", "mypets")
     assert isinstance(result.exception, DataError)
     assert f"approxtrain train data.dir={tmp_path / 'pets'} data.name=mypets" in str(result.exception)
+
+
+def test_convert_tells_what_it_has_made_and_how_to_train_on_it(tmp_path: Path) -> None:
+    (tmp_path / "tf").mkdir()
+    for split, count in (("train", 5), ("validation", 2)):
+        content = b"".join(framed(record(number, first_label=1)) for number in range(count))
+        (tmp_path / "tf" / f"{split}-00000-of-00001").write_bytes(content)
+    result = invoke("convert", tmp_path / "tf", tmp_path / "pets", "--first-label", "1")
+    assert result.exit_code == 0, result.output
+    assert "train: 5 images\nvalidation: 2 images\n3 classes, in " in result.output
+    assert f"approxtrain train data.name=pets data.dir={tmp_path / 'pets'}\n" in result.output
+    (tmp_path / "names").write_text("bird\ncat\ndog\nfish\n")
+    result = invoke("convert", tmp_path / "tf", tmp_path / "as-they-are", "--classes", tmp_path / "names")
+    assert "no image has the label 0; the smallest is 1. Perhaps --first-label 1?" in result.output
+    assert (tmp_path / "as-they-are/classes.txt").read_text() == "bird\ncat\ndog\nfish\n"
+    assert isinstance(invoke("convert", tmp_path / "nowhere", tmp_path / "other").exception, DataError)
+    missing = invoke("convert", tmp_path / "tf", tmp_path / "other", "--classes", tmp_path / "nowhere").exception
+    assert isinstance(missing, DataError)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_
     out = tmp_path / "run"
     with processes([*RUN, "train.epochs=5000", "--out", str(out)], 2) as two:
         wait_for(8, out, two)
-        (child,) = children(two[lost])
+        (child,) = children(two[lost].pid)
         os.kill(child, signal.Signals[f"SIG{how}"])
         others = [process for process in two if process is not two[lost]] if how == "STOP" else two
         for code, said in ended(others, WITHIN):
@@ -110,6 +113,55 @@ def test_the_losses_are_those_of_as_many_devices_of_one_process(devices, schedul
     (ours, _), (right, _) = (checkpoint.load_arrays(path / "checkpoints") for path in (together, alone))
     for name, array in right.items():
         np.testing.assert_allclose(ours[name].astype(float), array.astype(float), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+STREAMED = [*RUN, "data.stream=true", "data.workers=1", "train.checkpoint_every=2"]
+
+
+@pytest.mark.long
+def test_two_processes_that_each_stream_a_part_have_the_losses_of_one_and_one_goes_on_from_them(tmp_path):
+    together, alone, mixed = (tmp_path / name for name in ("together", "alone", "mixed"))
+    with processes([*STREAMED, "train.epochs=3", "--out", str(together)], 2) as two:
+        for code, said in ended(two):
+            assert code == 0, said
+    with processes([*STREAMED, "train.epochs=500", "--out", str(mixed)], 2) as two:
+        wait_for(10, mixed, two)
+        two[1].send_signal(signal.SIGTERM)
+        assert [code for code, _ in ended(two)] == [143, 143]
+    _, meta = checkpoint.load_arrays(mixed / "checkpoints")
+    epochs = max(3, meta["rows"][0] // 8 + 1)
+    for what in (["--resume", str(mixed), "parallel.devices=1"], [*STREAMED, "train.epochs=500", "--out", str(alone)]):
+        one = start(what, 1, {})
+        wait_for(8 * epochs, mixed if "--resume" in what else alone, [one])
+        one.send_signal(signal.SIGTERM)
+        code, said = ended([one])[0]
+        assert code == 143, said
+    right = losses(alone)
+    np.testing.assert_allclose(losses(together)[:3], right[:3], rtol=1e-5)
+    np.testing.assert_allclose(losses(mixed)[:epochs], right[:epochs], rtol=1e-4)
+    summary = json.loads((together / "summary.json").read_text())
+    assert (summary["devices"], summary["data_workers"]) == (2, 1)
+
+
+def is_there(process: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
+    return found.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.long
+def test_what_reads_for_a_process_ends_with_it_and_with_the_others(tmp_path):
+    with processes([*STREAMED, "train.epochs=5000", "--out", str(tmp_path / "run")], 2) as two:
+        wait_for(10, tmp_path / "run", two)
+        members = [children(process.pid)[0] for process in two]
+        readers = [reader for member in members for reader in children(member)]
+        assert len(readers) >= 2
+        os.kill(members[1], signal.SIGKILL)
+        assert [code for code, _ in ended(two, WITHIN)] == [75, 75]
+        end = time.monotonic() + 10
+        while time.monotonic() < end and any(map(is_there, readers)):
+            time.sleep(0.1)
+        assert not any(map(is_there, readers))
 
 
 @pytest.mark.parametrize(

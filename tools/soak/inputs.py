@@ -11,14 +11,15 @@ import copy
 import gzip
 import json
 import random
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from approxtrain import config
-from approxtrain.data import array_files, cifar, cifar_layouts, files, store
+from approxtrain import config, data
+from approxtrain.data import array_files, cifar, cifar_layouts, convert, files, store, tf_record
 from approxtrain.run import archive, checkpoint, facts, record
 from tools.soak import samples
 from tools.soak.scenarios import state
@@ -200,6 +201,23 @@ def _arrays(folder: Path, content: bytes) -> None:
     array_files.open_arrays(folder / "npy")
 
 
+def _array_record(folder: Path, content: bytes) -> None:
+    place = folder / "records"
+    place.mkdir(exist_ok=True)
+    _write(place / "classes.txt", b"cat\ndog")
+    _write(place / "train.array_record", content)
+    _write(place / "val.array_record", samples.array_records()[0])
+    data.load(config.DataConfig.model_validate({"dir": str(place), "image_size": 8, "broken": "skip"}))
+
+
+def _converted(folder: Path, content: bytes) -> None:
+    place = folder / "tfrecord"
+    place.mkdir(exist_ok=True)
+    _write(place / "train.tfrecord", content)
+    shutil.rmtree(folder / "converted", ignore_errors=True)
+    convert.convert(place, folder / "converted")
+
+
 READERS = (
     Reader("configuration", samples.toml, lambda folder, content: config.load(str(_write(folder / "c.toml", content)))),
     Reader("overrides", samples.overrides, _overrides),
@@ -210,6 +228,10 @@ READERS = (
     Reader("picture", samples.pictures, lambda folder, content: files.read(_write(folder / "p", content), (32, 32, 3))),
     Reader("npz", samples.npz, lambda folder, content: array_files.open_arrays(_write(folder / "a.npz", content))),
     Reader("npy", lambda: samples.npy()[:1], _arrays),
+    Reader("ArrayRecord", samples.array_records, _array_record),
+    Reader("record", samples.examples, lambda folder, one: _array_record(folder, samples.array_record_of([one]))),
+    Reader("TFRecord", lambda: [b"".join(map(tf_record.framed, samples.examples()))], _converted),
+    Reader("record of TFRecord", samples.examples, lambda folder, one: _converted(folder, tf_record.framed(one))),
     Reader("manifest", samples.manifest, _imported),
     Reader("manifest, other values", samples.manifest, _imported, spoil_json),
     Reader("checkpoint", samples.metas, _checkpoint, spoil_json),

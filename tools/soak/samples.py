@@ -9,15 +9,16 @@ import io
 import json
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from approxtrain import config
-from approxtrain.data import store
+from approxtrain.data import array_record, convert, example, store
 from approxtrain.errors import ApproxtrainError
 from approxtrain.run import archive as archives
 from approxtrain.run import checkpoint, facts, record, row_file
@@ -122,6 +123,28 @@ def npz() -> list[bytes]:
         save(file, x_train=np.zeros((3, 4, 4), np.uint8), y_train=np.arange(3), class_names=np.array(["a", "b", "c"]))
         found.append(file.getvalue())
     return found
+
+
+@functools.cache
+def examples() -> list[bytes]:
+    """Records of images in the names of two conventions."""
+    names = (array_record.NAMES[0], array_record.NAMES[1])
+    return [example.written({image: pictures()[number], label: number}) for number, (image, label) in enumerate(names)]
+
+
+@functools.cache
+def array_records() -> list[bytes]:
+    return [array_record_of(examples()[:1] * 3)]
+
+
+def array_record_of(records: Iterable[bytes]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one"
+        writer = ArrayRecordWriter(str(path), convert.OPTIONS)
+        for content in records:
+            writer.write(content)
+        writer.close()
+        return path.read_bytes()
 
 
 @functools.cache

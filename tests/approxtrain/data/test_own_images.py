@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import sys
 import zlib
@@ -13,7 +14,7 @@ from PIL import Image
 
 from approxtrain import data
 from approxtrain.config import DataConfig
-from approxtrain.data import store
+from approxtrain.data import image_folder, store
 from approxtrain.errors import ConfigError, DataError
 
 CLASSES = ("bird", "cat", "dog")
@@ -63,6 +64,22 @@ def test_what_a_file_browser_hides_is_no_class_and_no_image(pets: Path) -> None:
     picture(0).save(pets / "train" / CLASSES[0] / "._0.png")
     found = load(pets)
     assert (found.class_names, len(found.train)) == (CLASSES, 12)
+
+
+def test_images_come_in_the_order_of_their_paths_and_are_known_by_names_and_sizes(tmp_path: Path) -> None:
+    for name in ("a/x.png", "a/b/y.PNG", "a/b.c/z.png", "a/b-d/w.png", "c/v.jpg", "c/.hidden.png", "c/notes.txt"):
+        for split in ("train", "val"):
+            (file := tmp_path / "pets" / split / name).parent.mkdir(parents=True, exist_ok=True)
+            picture(len(name)).save(file, "JPEG" if name == "c/v.jpg" else "PNG")
+    for root, splits in ((tmp_path / "pets", ("train", "val")), (tmp_path / "pets/val", (".",))):
+        found = image_folder.open_folder(root)
+        digest = hashlib.sha256()
+        for split, files in zip(splits, (found.train, found.validation), strict=False):
+            right = [root / split / name for name in ("a/b/y.PNG", "a/b-d/w.png", "a/b.c/z.png", "a/x.png", "c/v.jpg")]
+            assert [files.path(index) for index in range(len(files))] == right == sorted(right)
+            for file in right:
+                digest.update(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\0".encode())
+        assert found.listing_sha256() == digest.hexdigest()
 
 
 @pytest.mark.parametrize(("split", "kind"), [("valid", "validation"), ("validation", "validation"), ("test", "test")])

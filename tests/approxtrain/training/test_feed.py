@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,9 +22,11 @@ from approxtrain.data.pictures import random_view
 from approxtrain.errors import ConfigError, DataError
 from approxtrain.run import record
 from approxtrain.run.folder import RunFolder
+from approxtrain.run.team import Team
 from approxtrain.training.events import Listener
-from approxtrain.training.feed import Stream
+from approxtrain.training.feed import Stream, batches_from
 from approxtrain.training.loop import Run
+from approxtrain.training.parallel import Replicas
 from approxtrain.training.workload import Workload
 
 BATCH, EPOCHS = 8, 3
@@ -89,6 +92,59 @@ def test_a_stream_begins_at_any_step(pets, by_this_process):
     feed = stream(configure(pets))
     assert np.asarray(feed.images(5).pixels).tobytes() == by_this_process[5][0]
     assert np.asarray(feed.images(2).pixels).tobytes() == by_this_process[2][0]
+
+
+class PartOf(Replicas):
+    """What a process of several reads, without the others."""
+
+    def __init__(self, number: int, count: int) -> None:
+        super().__init__(())
+        self._part = number, count
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return self._part
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_that_processes_read_make_up_the_batches_of_one(pets, by_this_process, count, first):
+    feeds = [Stream(data.load((config := configure(pets)).data), config, PartOf(i, count)) for i in range(count)]
+    for step in range(first, STEPS * EPOCHS):
+        parts = [feed.images(step) for feed in feeds]
+        assert [len(images.labels) for images in parts] == [BATCH // count] * count
+        pixels, labels = (np.concatenate([getattr(images, name) for images in parts]) for name in ("pixels", "labels"))
+        assert (pixels.tobytes(), labels.tolist()) == by_this_process[step]
+
+
+@pytest.mark.parametrize("first", [0, 5, 26])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_images_of_a_step_are_the_same_for_any_number_of_processes_and_after_a_resume(count, first):
+    """Each epoch has an order that seed and epoch determine, of which a step takes the next images."""
+    size, epochs, order = 40, 3, grain.MapDataset.range(1003).seed(7).shuffle()
+    right = [
+        [order[1003 * epoch + i] % 1003 for i in range(40 * k, 40 * k + 40)] for epoch in range(3) for k in range(25)
+    ]
+    parts = [batches_from(first, order, size, epochs, (number, count)) for number in range(count)]
+    found = [np.concatenate([part[step] for part in parts]).tolist() for step in range(len(parts[0]))]
+    assert found == right[first:]
+    assert len({tuple(batch) for batch in right}) == 75
+
+
+class Second(Team):
+    """A process that is told what the first one has found."""
+
+    def from_first(self, tree: tuple) -> tuple:
+        assert [(array.shape, array.dtype) for array in tree] == [((3,), np.float32)] * 2
+        return np.full(3, 7, np.float32), np.full(3, 9, np.float32)
+
+
+def test_of_several_processes_the_first_says_what_mean_and_deviation_are(pets):
+    config = configure(pets)
+    feed = Stream(data.load(config.data), config, team=Second(number=1, count=2))
+    images = feed.images(0)
+    feed.close()
+    assert (images.mean.tolist(), images.std.tolist()) == ([7] * 3, [9] * 3)
 
 
 def test_another_seed_and_another_epoch_are_other_batches(pets, by_this_process):
@@ -199,6 +255,9 @@ def test_a_run_streams_and_says_how_its_steps_waited(pets, tmp_path, small):
     assert 0 <= summary["data_wait_share"] <= 1
     assert summary["images_per_second"] > 0
     assert json.loads((tmp_path / "run" / record.SUMMARY).read_text())["data_start_seconds"] > 0
+    epochs = [json.loads(line) for line in (tmp_path / "run" / record.TIMING).read_text().splitlines()]
+    assert len(epochs) == EPOCHS
+    assert sum(row["data_wait_seconds"] for row in epochs) == pytest.approx(summary["data_wait_seconds"]) != 0
     assert any("streamed, a batch a step" in warning for warning in warned.warnings)
 
 

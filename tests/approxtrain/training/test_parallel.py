@@ -5,6 +5,7 @@ This file is a program too (`tests/devices.py`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -19,12 +20,25 @@ import numpy as np
 import pytest
 
 from approxtrain.errors import ConfigError, VerificationError
+from approxtrain.run.folder import RunFolder
+from approxtrain.training.loop import Run
 from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
 from tests.devices import main, outcomes_of
-from tests.replicas import ADAM, BATCH, Interrupted, assert_close, bench, collectives, configured, train
+from tests.replicas import (
+    ADAM,
+    BATCH,
+    Interrupted,
+    Stop,
+    assert_close,
+    bench,
+    collectives,
+    configured,
+    losses_of,
+    train,
+)
 
 DEVICES = 8
 FULL = {"name": "full"}
@@ -142,6 +156,35 @@ def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
             np.testing.assert_allclose(summary["final_train_loss"], whole[1]["final_train_loss"], rtol=1e-3)
 
 
+def streamed() -> None:
+    """Each device is given its own part of a batch; validated and probed on the first. All losses are those of one."""
+    data = {"name": "shapes", "limit": 200, "image_size": 8, "stream": True, "workers": 0}
+
+    def losses(folder: Path, devices: int, stop: int = 0) -> dict[int, float]:
+        config = configured(TURNS, devices, data=data, train={"checkpoint_every": 2, "probe_every": 4}, **ADAM)
+        listener = Stop(stop)
+        opened = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder)
+        with opened, jax.transfer_guard_device_to_device("disallow"):
+            run = Run(config, opened, listener)
+            with contextlib.suppress(Interrupted):
+                run.train()
+        kinds = {kind for program in run.dispatch.compiled.values() for kind in collectives(program.as_text())}
+        assert kinds == ({"all-reduce"} if devices > 1 else set())
+        return listener.losses
+
+    with tempfile.TemporaryDirectory() as root:
+        one, eight = (losses(Path(root, str(devices)), devices) for devices in (1, DEVICES))
+        mixed = losses(Path(root, "mixed"), DEVICES, stop=4) | losses(Path(root, "mixed"), 2, stop=9)
+        mixed |= losses(Path(root, "mixed"), 4)
+        validation = [losses_of(Path(root, name), "validation") for name in ("1", "8", "mixed")]
+    assert list(one) == list(range(1, 13))
+    for other in (eight, mixed):
+        np.testing.assert_allclose([other[step] for step in one], list(one.values()), rtol=1e-5)
+    for rows in validation:
+        assert rows.keys() == validation[0].keys()
+        np.testing.assert_allclose([rows[step] for step in validation[0]], list(validation[0].values()), rtol=1e-4)
+
+
 def by_pallas_interpreted() -> None:
     """The kernels of a GPU, against their definition."""
     gradients = []
@@ -187,6 +230,7 @@ CHECKS = {
     "dropout": each_device_draws_its_own_dropout,
     "copies that differ": copies_that_differ,
     "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
+    "streamed": streamed,
     "too many devices": too_many,
 }
 
