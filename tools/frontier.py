@@ -191,6 +191,11 @@ def page() -> str:
     return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body, *picture]) + "\n"
 
 
+def colour_of(name: str) -> str:
+    """matplotlib's name of an arm's colour, the same however many others are known."""
+    return f"C{list(ARMS).index(name)}"
+
+
 def draw() -> bytes:
     """Accuracy over the share of the exact run's time, a PNG: exact training in grey, schedules in colour, with their
     95 % intervals."""
@@ -205,9 +210,9 @@ def draw() -> bytes:
     points = {name: (share.value, found) for name, share in shares.items() if share and (found := known[name])}
     exact = sorted(point for name, point in points.items() if name.startswith("exact"))
     axes.plot([time for time, _ in exact], [found.mean for _, found in exact], color="0.6", linewidth=1)
-    for number, (name, (time, found)) in enumerate(points.items()):
+    for name, (time, found) in points.items():
         arm, full = ARMS[name], ARMS[name].schedule == Arm("").schedule
-        colour, marker = "#808080" if full else f"C{number}", "o" if arm.network == "resnet20" else "s"
+        colour, marker = "#808080" if full else colour_of(name), "o" if arm.network == "resnet20" else "s"
         label, half = f"exact, {arm.network}" if full else arm.text, found.half_width or 0.0
         axes.errorbar(time, found.mean, half, color=colour, marker=marker, linestyle="", elinewidth=1, label=label)
     axes.set(xlabel="share of the whole exact run's time", ylabel="accuracy on held-out images, %", xscale="log")

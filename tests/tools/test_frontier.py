@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from approxtrain.bench.timing import Ratio
@@ -50,5 +51,6 @@ def test_what_was_not_timed_or_not_trained_has_no_numbers(made_up):
 def test_the_picture_shows_the_arms_that_are_known(made_up):
     pixels = np.asarray(Image.open(io.BytesIO(frontier.draw())).convert("RGB"))
     assert pixels.shape == (750, 1050, 3)
-    for colour in ((128, 128, 128), (44, 160, 44)):  # exact training, and C2, the third arm
+    for name in ("#808080", frontier.colour_of("size24")):
+        colour = np.round(255 * np.array(to_rgb(name)))
         assert (pixels == colour).all(-1).sum() > 100
