@@ -54,7 +54,7 @@ class Workload:
         steps = steps_per_epoch(config, images)
         replicas = config.parallel.devices
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
-        refuse_what_looks_at_one_device(config, schedule)
+        refuse_what_devices_that_differ_cannot_do(config, schedule)
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
         return cls(config, images, model, schedule, steps)
@@ -141,20 +141,23 @@ class Workload:
         return self.dataset.identity | {"validation": self.dataset.validated_on}
 
 
-def refuse_what_looks_at_one_device(config: Config, schedule: Schedule) -> None:
-    """ConfigError where a run compares or probes one copy of the state, and the devices differ."""
-    train, local = config.train, config.schedule.local
+def refuse_what_devices_that_differ_cannot_do(config: Config, schedule: Schedule) -> None:
+    """ConfigError where a run looks at one device and the others differ, or wants of the mean of copies what each of
+    them has."""
+    train, optimizer, local = config.train, config.optimizer, config.schedule.local
+    copies = "copies of their own (`schedule.local`)"
+    looks = "looks at one device, and the others have"
     problems = []
     if train.probe_every and (schedule.replicas > 1 or local):
-        where = "copies of their own (`schedule.local`)" if local else "other methods (`replicas` of a rule)"
-        problems.append(
-            f"`train.probe_every` (={train.probe_every}): probes look at one device, and others have {where}: leave "
-            "out one of the two."
-        )
+        where = copies if local else "other methods (`replicas` of a rule)"
+        problems.append(f"`train.probe_every` (={train.probe_every}): a probe {looks} {where}")
     if train.verify_every and local:
-        problems.append(
-            f"`train.verify_every` (={train.verify_every}): it looks at one device, and others have copies of their "
-            "own (`schedule.local`): leave out one of the two."
-        )
+        problems.append(f"`train.verify_every` (={train.verify_every}): it {looks} {copies}")
+    for key in ("dropback", "prunetrain"):
+        if local and getattr(optimizer, key):
+            problems.append(
+                f"`optimizer.{key}`: devices that have {copies} choose other weights, and their mean is none of these "
+                "choices"
+            )
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([f"{problem}: leave out one of the two." for problem in problems])

@@ -247,14 +247,16 @@ def the_example_for_ones_own_loop() -> None:
 
 
 def what_cannot_be() -> None:
+    refused = {"train": {"probe_every": 4, "verify_every": 2}, "optimizer": {"name": "sgd", "dropback": {"keep": 0.5}}}
     with pytest.raises(ConfigError) as found:
-        Workload.of(configured(LOCAL, DEVICES, train={"probe_every": 4, "verify_every": 2}))
-    for key, problem in zip(("train.probe_every", "train.verify_every"), found.value.problems, strict=True):
+        Workload.of(configured(LOCAL, DEVICES, **refused))
+    keys = ("train.probe_every", "train.verify_every", "optimizer.dropback")
+    for key, problem in zip(keys, found.value.problems, strict=True):
         assert problem.startswith(f"`{key}`")
     with pytest.raises(ConfigError, match=r"`schedule\.local`: it is for several devices"):
         Workload.of(configured(LOCAL, 1))
     rule = {"method": "zero", "replicas": {"stop": 1}}
-    with pytest.raises(ConfigError, match=r"`train\.probe_every` \(=4\): probes look at one device"):
+    with pytest.raises(ConfigError, match=r"`train\.probe_every` \(=4\): a probe looks at one device"):
         Workload.of(configured({"rules": [rule]}, DEVICES, train={"probe_every": 4}))
 
 
