@@ -42,6 +42,8 @@ PREFIX = '{ method = "skip", layers = { start = 1, stop = 7 }, steps = { start =
 POOLED = '{ method = "pooled", layers = { start = 2 }'
 CORRECTED = '{ method = "corrected", layers = { start = 2 }'
 SMALL = 'image_sizes = [{ size = 24, epochs = { to = "50%" } }]'
+LONGER = 'image_sizes = [{ size = 24, epochs = { to = "80%" } }]'
+GROWING = 'image_sizes = [{ size = 16, epochs = { to = "20%" } }, { size = 24, epochs = { from = "20%", to = "60%" } }]'
 MOST = 'epochs = { from = "3%", to = "80%" }'
 
 
@@ -72,6 +74,8 @@ ARMS = {
         schedule=f"{{ frozen_prefix = true, {SMALL}, rules = [{PREFIX}, {MOST} }}] }}",
     ),
     "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
+    "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", schedule=f"{{ {GROWING} }}"),
+    "size24long": Arm("images of 24 pixels, to 80 %", schedule=f"{{ {LONGER} }}"),
     "resnet14": Arm("exact ResNet-14", network="resnet14"),
     "pooled": Arm("pooled, layers 2 to 19", schedule=f"{{ rules = [{POOLED} }}] }}"),
     "prefix": Arm(

@@ -153,11 +153,10 @@ def refuse_what_devices_that_differ_cannot_do(config: Config, schedule: Schedule
         problems.append(f"`train.probe_every` (={train.probe_every}): a probe {looks} {where}")
     if train.verify_every and local:
         problems.append(f"`train.verify_every` (={train.verify_every}): it {looks} {copies}")
-    for key in ("dropback", "prunetrain"):
-        if local and getattr(optimizer, key):
-            problems.append(
-                f"`optimizer.{key}`: devices that have {copies} choose other weights, and their mean is none of these "
-                "choices"
-            )
+    problems += [
+        f"`optimizer.{key}`: devices that have {copies} choose other weights, and their mean is none of these choices"
+        for key in ("dropback", "prunetrain")
+        if local and getattr(optimizer, key)
+    ]
     if problems:
         raise ConfigError([f"{problem}: leave out one of the two." for problem in problems])
