@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from approxtrain.models.max_pool import max_pool
     from approxtrain.models.relu import relu
     from approxtrain.schedule import Schedule
+    from approxtrain.training.contributions import mean_gradient
     from approxtrain.training.loaded import load_run
     from approxtrain.training.moved import hold_skipped
-    from approxtrain.training.parallel import mean_gradient
     from approxtrain_kernels import conv, weight_gradient
 
 __all__ = [
@@ -57,7 +57,7 @@ _HOMES = {
     "hold_skipped": "approxtrain.training.moved",
     "load_run": "approxtrain.training.loaded",
     "max_pool": "approxtrain.models.max_pool",
-    "mean_gradient": "approxtrain.training.parallel",
+    "mean_gradient": "approxtrain.training.contributions",
     "relu": "approxtrain.models.relu",
     "weight_gradient": "approxtrain_kernels",
 }

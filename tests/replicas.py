@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,6 +92,13 @@ def bench(schedule: dict[str, Any], devices: int, *, network: str = "Small", **t
     order = jax.jit(epoch_order, static_argnums=2)(keys.order, jnp.int32(1), len(labels))
     dispatch = Dispatch(task, table, keys, config.train, mode="host", replicas=replicas)
     return Bench(dispatch, *replicas.place((state, images, order)))
+
+
+@cache
+def alone(column: tuple[str, ...], devices: int, adam: bool = False) -> Bench:
+    """One device with as many images as each of several has, which makes steps under a column."""
+    train, more = {"augment": False, "batch_size": BATCH // devices}, ADAM if adam else {}
+    return bench({"grid": [[name] for name in column]}, 1, train=train, **more)
 
 
 def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:

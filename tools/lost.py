@@ -7,6 +7,7 @@ python -m tools.lost page       # writes the tables of docs/clusters.md
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -28,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "results/bench/lost-processes-cpu.json"
 PAGE = ROOT / "docs/clusters.md"
 BEGIN, END = "<!-- rendered by tools/lost.py -->\n", "<!-- end of what is rendered -->\n"
-TIMES = 5
+TIMES, LONGEST = 5, 120.0
+"""How often each is tried, and the most seconds that it may last."""
 EPOCHS, STOPPED = 12, 16
 """Of a run that goes on after a SIGTERM, and the step that it has saved at least by then; an epoch has 8."""
 
@@ -59,6 +61,7 @@ def lose(number: int, name: str) -> dict[str, Any]:
 
 def gone(process: subprocess.Popen[str], begin: float) -> float:
     while process.poll() is None:
+        assert time.monotonic() - begin < LONGEST, "it never ends"
         time.sleep(0.01)
     return time.monotonic() - begin
 
@@ -144,7 +147,11 @@ def page() -> str:
 
 
 def words(difference: float) -> str:
-    return f"within {difference:.0e}" if difference else "the same bits"
+    """A bound of one digit above it."""
+    if not difference:
+        return "the same bits"
+    power = math.floor(math.log10(difference))
+    return f"within {math.ceil(difference / 10.0**power)}e{power}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -153,6 +160,7 @@ def main(arguments: Sequence[str]) -> None:
             measure()
         case ["page"]:
             text = PAGE.read_text("utf-8")
+            assert BEGIN in text, f"{PAGE} has no place for it"
             PAGE.write_text(text.partition(BEGIN)[0] + BEGIN + page() + END + text.partition(END)[2], "utf-8")
         case _:
             sys.exit(str(__doc__))

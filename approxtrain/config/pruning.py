@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from approxtrain.schedule.ranges import Epoch, Section
+from approxtrain.config.section import Section
+from approxtrain.schedule.ranges import Epoch
 
 
 def _not_at_once(value: int | str) -> int | str:

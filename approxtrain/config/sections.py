@@ -185,7 +185,7 @@ class ParallelConfig(Section):
     """What a weight gradient that only some devices compute is divided by: their number, or, as in the paper, that of
     all devices, which makes the step shorter."""
     gradients: Literal["float32", "bfloat16"] = "float32"
-    """The type in which gradients are sent: bfloat16 is half as many bytes, and rounds each to three digits or so."""
+    """The type in which gradients are sent and added: bfloat16 is half as many bytes, of about three digits."""
 
 
 class Config(Section):
@@ -200,7 +200,7 @@ class Config(Section):
 
     @field_validator("optimizer")
     @classmethod
-    def _is_exported(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
+    def _is_not_averaged(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
         for key in ("dropback", "prunetrain"):
             if getattr(optimizer, key) and (train := info.data.get("train")):
                 refuse_average(key, train.average)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ OPTIONS = "group_size:1,uncompressed"
 _NAMES = ("image/class/synset", "image/class/text")
 """What the name of a class may be in; the first is unique in ImageNet, the second not."""
 
+MOST_CLASSES = 1_000_000
+
 Progress = Callable[[int, int], None]
 
 
@@ -33,7 +36,8 @@ class Converted:
     def class_names(self) -> list[str]:
         """By label; what no record names is called by its number."""
         every = [self.names.get(label, "") or str(label) for label in range(max(self.names) + 1)]
-        return [f"{name} ({label})" if every.count(name) > 1 else name for label, name in enumerate(every)]
+        count = Counter(every)
+        return [f"{name} ({label})" if count[name] > 1 else name for label, name in enumerate(every)]
 
 
 def convert(
@@ -106,6 +110,8 @@ def _convert(file: Path, target: Path, found: Converted, first_label: int, at: C
             image, label = image_and_label(features, what)
             if (label := label - first_label) < 0:
                 raise DataError(f"{what} has the label {label + first_label}, and the first is {first_label}.")
+            if label > MOST_CLASSES:
+                raise DataError(f"{what} has the label {label:,}, and {MOST_CLASSES:,} is the largest.")
             _note(found, label, features, what)
             write(example.written({IMAGE: image, LABEL: label}))
             at(end)
@@ -118,7 +124,7 @@ def _convert(file: Path, target: Path, found: Converted, first_label: int, at: C
 def _note(found: Converted, label: int, features: example.Features, what: str) -> None:
     """What a record calls its class."""
     values = next((features[name] for name in _NAMES if features.get(name)), [b""])
-    name = values[0].decode(errors="replace").strip() if isinstance(values[0], bytes) else ""
+    name = " ".join(values[0].decode(errors="replace").split()) if isinstance(values[0], bytes) else ""
     if (before := found.names.setdefault(label, name)) != name:
         raise DataError(f"{what} calls the label {label} {name!r}, and a record before it {before!r}.")
 

@@ -4,16 +4,19 @@
     Feature  { BytesList bytes_list = 1 | FloatList float_list = 2 | Int64List int64_list = 3 }
 
 in [protobuf's wire format](https://protobuf.dev/programming-guides/encoding/). Whatever its bytes say, each message is
-walked once, in memory of its own size.
+walked once, and of each feature two values are read at most: what has more than one is no label, and no image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 
 Value = bytes | int
 Features = dict[str, list[Value]]
 
+MOST = 2
+"""Values of a feature that are read."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _BYTES_LIST, _INT64_LIST = 1, 3
 
@@ -51,11 +54,13 @@ def _values(feature: memoryview) -> list[Value]:
         if isinstance(found, int):
             raise ValueError("a number where a list should be")
         if kind == _BYTES_LIST:
-            values += map(bytes, _messages(found, 1))
+            values += map(bytes, islice(_messages(found, 1), MOST))
         elif kind == _INT64_LIST:
-            for _, value in _fields(found):
-                values += map(_signed, [value] if isinstance(value, int) else _packed(value))
-    return values
+            numbers = ([value] if isinstance(value, int) else _packed(value) for _, value in _fields(found))
+            values += map(_signed, islice(chain.from_iterable(numbers), MOST))
+        if len(values) >= MOST:
+            break
+    return values[:MOST]
 
 
 def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:

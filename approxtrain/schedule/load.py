@@ -6,7 +6,8 @@ that saves operations on some replicas only saves no time unless it moves round 
     T = Σ over steps of max over replicas of (forward + dgrads + weight gradients), in FLOPs of the convolutions
 
 Sent are the weight gradients that some replica computes from its images, in float32, once a step; under local SGD
-(`local.py`) nothing, or at an outer step all weights.
+(`local.py`) nothing, or at an outer step all weights. What is sent for norms and biases, and with weights their moments
+and statistics, is not counted.
 """
 
 from __future__ import annotations
@@ -58,18 +59,18 @@ def load(
         np.add.at(averaging, of_entry, schedule.entry_visits(first, end))
     shares = np.zeros((pairs.shape[1], schedule.replicas))
     sent = np.zeros(pairs.shape[1])
-    exact = sum(layer_flops(layers, batch))
-    sizes = [4 * prod(layer.shape.w_shape) for layer in layers]
+    exact = sum(layer_flops(layers, batch)) or 1  # of a network without a layer that a schedule can reach
+    weights = [4 * prod(layer.shape.w_shape) for layer in layers]
     for pair, (number, of_places) in enumerate(pairs.T.tolist()):
         column, size = schedule.columns[number], schedule.column_sizes[number]
         seen = layers if size is None else (resized or {})[size]
         flops = _flops(column, table.places[of_places], seen, batch, frozen_prefix=schedule.frozen_prefix)
         shares[pair] = flops / exact
-        sent[pair] = sum(size for size, method in zip(sizes, column, strict=True) if not method.known_everywhere)
+        sent[pair] = sum(count for count, method in zip(weights, column, strict=True) if not method.known_everywhere)
     of_replica = np.average(shares, axis=0, weights=visits)
     slowest = np.average(shares.max(1), weights=visits)
-    bytes_sent = (sent @ averaging + sum(sizes) * schedule.local.outer_steps(stop)) / stop
-    return Load(tuple(of_replica.tolist()), float(slowest), float(bytes_sent), sum(sizes))
+    bytes_sent = (sent @ averaging + sum(weights) * schedule.local.outer_steps(stop)) / stop
+    return Load(tuple(of_replica.tolist()), float(slowest), float(bytes_sent), sum(weights))
 
 
 def _between(windows: Sequence[Window], stop: int) -> Iterator[tuple[int, int]]:

@@ -38,6 +38,8 @@ class Choice(NamedTuple):
 
 
 ALONE = Choice((0,), 0, 1)
+MOST = 1024
+"""Devices that rules may tell apart: two rules are compared at each step until their choices repeat."""
 
 
 def choose(rule: ReplicaRange | None, where: str, replicas: int) -> tuple[Choice, list[str]]:
@@ -50,6 +52,8 @@ def choose(rule: ReplicaRange | None, where: str, replicas: int) -> tuple[Choice
             f"`{where}.replicas`: they are devices that share each batch, and the run has one: say how many, such as "
             "parallel.devices=4, or leave it out."
         ]
+    if replicas > MOST:
+        return everyone, [f"`{where}.replicas`: rules for some of them go with {MOST:,} devices, and not {replicas:,}."]
     stop = replicas if rule.stop is None else rule.stop
     if beyond := [number for number, last in ((rule.start, replicas - 1), (stop, replicas)) if number > last]:
         return everyone, [

@@ -253,7 +253,7 @@ class Schedule:
         """Columns of all masks, with the size of the images and what each layer catches up."""
         updates = np.array([cell.updates_weight for cell in self.cells])
         for (_, mask), size in zip(self.phases, self.sizes, strict=True):
-            updated = np.any(updates[mask].reshape(-1, *mask.shape[-2:]), axis=0)  # by some replica
+            updated = np.any(updates[mask], axis=0) if mask.ndim == 3 else updates[mask]  # by some replica
             factors = steps_since_update(updated) if self.catch_up else np.ones_like(updated, int)
             for column, of_column in zip(columns(mask), factors.T.tolist(), strict=True):
                 yield column, size, tuple(of_column)

@@ -203,7 +203,7 @@ class Summary:
             "exact": self.model.found.exact,
             "cells": [
                 {"method": m.name, "params": m.params, **asdict(key)}
-                for m, key in zip(self.schedule.cells, self.keys, strict=False)
+                for m, key in zip(self.schedule.cells, self.keys[: len(self.schedule.cells)], strict=True)
             ],
             "cell_shares": self.schedule.shares(self.steps),
             "columns": [[method.label for method in column] for column in self.schedule.columns],

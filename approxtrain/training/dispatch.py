@@ -118,7 +118,7 @@ class Dispatch:
     def _compile(self, program: int, steps: int, *arguments: Any) -> None:
         first = sum(len(self.programs[other]) for other, span in self.compiled if span == steps) + 1
         last = first + len(self.programs[program]) - 1
-        self.listener.compiling(first, last, len(self.schedule.columns), steps)
+        self.listener.compiling(first, last, sum(map(len, self.programs)), steps)
         start = time.perf_counter()
         function = self.step_function(program) if steps == 1 else self.chunk_function(program, steps)
         jitted = jax.jit(self.replicas.program(function, streamed=self.streamed), donate_argnums=0)
@@ -142,15 +142,16 @@ class Dispatch:
             inputs = over_seeds(partial(self.inputs, state.step, images), "vmap")(order, keys)
             places = own_places(schedule, state.step) if schedule.replicas > 1 else None
             branches = [over_seeds(self._backward(task, number, places), self.seeds_by) for number in numbers]
-            result = lax.switch(index, branches, state.params, state.stats, *inputs)
             if together:
+                result = lax.switch(index, branches, state.params, state.stats, *inputs)
                 result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
             else:
-                result = self.replicas.own(result)
+                result = self.replicas.own(branches[0], state, inputs)
             held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix)
             moved = factors_of(model, factors, state.params, index, frozen=waiting)
             new, metrics = optimizer_step(self.task, state, result, held, moved)
-            new = self.replicas.mean(new) if sharing is Sharing.STATE else new
+            if sharing is Sharing.STATE:
+                new, metrics = self.replicas.mean((new, metrics))
             if self.train.check == "finite":
                 metrics = metrics._replace(not_finite=not_finite(result.gradient, new))
             return new, metrics

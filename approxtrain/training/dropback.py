@@ -27,7 +27,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from approxtrain.training.moved import Held, by_path, like
+from approxtrain.training.moved import Held, by_path, like, parts
 
 Tree = Any
 NOTHING: Held = {}
@@ -99,24 +99,15 @@ def settled(params: Tree, opt_state: Tree) -> Tree:
 
     As they are where the optimiser has no DropBack.
     """
-    for state in states(opt_state):
+    for state in parts(opt_state, DropBackState):
         params = jax.tree.map(jnp.where, state.tracked, params, state.initial)
     return params
-
-
-def states(opt_state: Tree) -> list[DropBackState]:
-    """DropBack's part of an optimiser's state, if it has one."""
-
-    def ours(node: Any) -> bool:
-        return isinstance(node, DropBackState)
-
-    return [node for node in jax.tree.leaves(opt_state, is_leaf=ours) if ours(node)]
 
 
 def kept(params: Tree, opt_state: Tree) -> Mapping[str, list[int]]:
     """How many weights differ from their initial values, of each seed; nothing without DropBack."""
     counts: dict[str, list[int]] = {}
-    for state in states(opt_state):
+    for state in parts(opt_state, DropBackState):
         differ = jax.tree.map(lambda w, w0: (w != w0).sum(tuple(range(1, w.ndim))), params, state.initial)
         counts["weights_kept"] = np.sum(jax.tree.leaves(differ), axis=0).tolist()
     return counts

@@ -204,10 +204,11 @@ class Stream:
         return numbers.random_map(self._training.random)
 
     def _validation_batches(self) -> Iterator[Images]:
-        """All images to validate on, the last batch filled up; the label of what does not count is −1."""
-        numbers = grain.MapDataset.range(len(self._validating.reader.split))
-        padded = partial(grain.experimental.batch_and_pad, batch_size=self.batch)
-        batches = numbers.map(self._validating.plain).batch(self.batch, batch_fn=padded)
+        """All images to validate on, the last batch filled up; the label of what does not count is −1. One device
+        computes this, and is given as many at a time as in a step."""
+        numbers, size = grain.MapDataset.range(len(self._validating.reader.split)), self.batch // self._replicas.count
+        padded = partial(grain.experimental.batch_and_pad, batch_size=size)
+        batches = numbers.map(self._validating.plain).batch(size, batch_fn=padded)
         for batch in self._read(batches, 0, self._marked):
             yield self._taken(batch, "validation")
 

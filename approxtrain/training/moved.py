@@ -136,6 +136,12 @@ def parameter_of(path: tuple[Any, ...], parameters: Container[str]) -> str:
     return next((name for name in names if name in parameters), "")
 
 
+def parts(opt_state: Tree, kind: type) -> list[Any]:
+    """The states of one kind that an optimiser's state is made of, such as one transformation's of a chain."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kind))
+    return [node for node in leaves if isinstance(node, kind)]
+
+
 def hold(held: Held, new: Tree, old: Tree) -> Tree:
     """`new` with the leaves of the held parameters, and of their moments, as they were in `old`."""
     if not held:

@@ -17,7 +17,7 @@ of this in its programs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -30,15 +30,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from approxtrain.config import Config
 from approxtrain.errors import ConfigError, VerificationError
-from approxtrain.models import ConvLayer
 from approxtrain.models.approximate import modules_by_path
 from approxtrain.schedule import Column
-from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training.batch import Images
-from approxtrain.training.moved import by_path, like, path_of
+from approxtrain.training.contributions import known_everywhere, own_statistics, weighed
+from approxtrain.training.moved import by_path, like
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState
-from approxtrain_kernels.by_replica import ByReplica
-from approxtrain_kernels.replicas import replicated
+from approxtrain_kernels.replicas import alone, own_key, replicated
 
 AXIS = "replica"
 T = TypeVar("T")
@@ -48,13 +46,13 @@ class Replicas:
     """The devices that share each batch; of one, every method returns what it is given."""
 
     def __init__(
-        self, devices: Sequence[Any], *, synchronised: bool = True, over_all: bool = False, sent_as: str = "float32"
+        self, devices: Sequence[Any], *, synchronised: bool = True, over_all: bool = False, sent_as: str | None = None
     ) -> None:
         self.count, self.synchronised, self._devices = max(len(devices), 1), synchronised, tuple(devices)
         self.over_all = over_all
         """Whether a weight gradient that some replicas do not have is divided by the number of all of them."""
-        self.sent_as = jnp.dtype(sent_as)
-        """The type of gradients on their way."""
+        self.sent_as = sent_as
+        """The type of gradients on their way; None: their own."""
         self._here = [device for device in devices if device.process_index == jax.process_index()]
 
     @cached_property
@@ -99,7 +97,8 @@ class Replicas:
             raise ConfigError(f"`parallel.devices` (={count}): there {found} here, of the kind {kind}. {advice}")
         parallel = config.parallel
         synchronised, over_all = parallel.batch_norm == "synchronised", parallel.mean == "paper"
-        return cls(there[:count], synchronised=synchronised, over_all=over_all, sent_as=parallel.gradients)
+        narrow = None if parallel.gradients == "float32" else parallel.gradients
+        return cls(there[:count], synchronised=synchronised, over_all=over_all, sent_as=narrow)
 
     @classmethod
     def refuse_several(cls, config: Config, what: str) -> None:
@@ -171,31 +170,38 @@ class Replicas:
             return result
         gradient, stats, metrics = by_path(result.gradient), by_path(result.stats), result.metrics
         if not self.over_all:
-            gradient = _for_those_that_have_none(task.model.layers, column, gradient)
+            gradient = weighed(task.model.layers, column, gradient)
         own = own_statistics(task) if self.synchronised else set(stats)
         sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix)
         correct = lax.psum(metrics.correct, AXIS)
         gradient_sent, stats_sent, loss = lax.pmean(
             (
-                {name: leaf.astype(self.sent_as) for name, leaf in gradient.items() if name in sent},
+                {name: leaf.astype(self.sent_as or leaf.dtype) for name, leaf in gradient.items() if name in sent},
                 {name: leaf for name, leaf in stats.items() if name in own and jnp.issubdtype(leaf.dtype, jnp.inexact)},
                 metrics.loss,
             ),
             AXIS,
         )
+        gradient_sent = {name: leaf.astype(gradient[name].dtype) for name, leaf in gradient_sent.items()}
         return Backward(
-            like(result.gradient, gradient | {name: leaf.astype(jnp.float32) for name, leaf in gradient_sent.items()}),
+            like(result.gradient, gradient | gradient_sent),
             like(result.stats, stats | stats_sent),
             StepMetrics(loss, correct),
         )
 
-    def own(self, result: Backward) -> Backward:
-        """For a step that sends nothing: what a replica has, as if the others had the same."""
+    def own(self, backward: Callable[..., Backward], state: TrainState, inputs: tuple[Any, Any, jax.Array]) -> Backward:
+        """What a replica has by itself, with draws of its own, in a step that sends nothing; the number of right images
+        as if the others had as many."""
+        x, labels, key = inputs
+        key = jax.vmap(own_key)(key)  # of each seed
+        with alone():
+            result = backward(state.params, state.stats, x, labels, key)
         return result._replace(metrics=result.metrics._replace(correct=result.metrics.correct * self.count))
 
-    def mean(self, state: TrainState) -> TrainState:
-        """The mean over the replicas' copies of all that is not counted: weights, statistics, moments, sums."""
-        leaves, tree = jax.tree.flatten(state)
+    def mean(self, step: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+        """After a step, the mean over the replicas of all that is not counted: of their copies of weights, statistics,
+        moments and sums, and of the loss, so that all of them see where one's is not finite."""
+        leaves, tree = jax.tree.flatten(step)
         own = [number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
         for number, leaf in zip(own, lax.pmean([leaves[number] for number in own], AXIS), strict=True):
             leaves[number] = leaf
@@ -239,28 +245,6 @@ class Replicas:
         )
 
 
-def mean_gradient(layers: Sequence[ConvLayer], column: Column, gradient: T, axis: str) -> T:
-    """Over the replicas along an axis of a `shard_map`, of what each has of its own images; of the weight of a layer
-    whose replicas run different methods, over those that give a gradient. `layers` are the model's, by `conv_layers`.
-    """
-    leaves, tree = jax.tree_util.tree_flatten_with_path(gradient)
-    names = [path_of(path).removesuffix("/value") for path, _ in leaves]  # as nnx.State has its leaves
-    weighed = _for_those_that_have_none(layers, column, dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
-    return tree.unflatten(lax.pmean([weighed[name] for name in names], axis))
-
-
-def _for_those_that_have_none(
-    layers: Sequence[ConvLayer], column: Column, gradient: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Gradients by parameter, so weighed that their mean over all replicas is that over those that have one."""
-    weights = {
-        f"{layer.path}/kernel": method.replicas / method.contributors
-        for layer, method in zip(layers, column, strict=True)
-        if isinstance(method, ByReplica) and method.gives_gradient
-    }
-    return gradient | {name: weight * gradient[name] for name, weight in weights.items()}
-
-
 ONE = Replicas(())
 """One device, whichever it is."""
 
@@ -273,24 +257,6 @@ def on_first(tree: T) -> T:
         return leaf.addressable_shards[0].data if several else leaf
 
     return jax.tree.map(of, tree)
-
-
-def known_everywhere(task: Task, column: Column, names: Iterable[str], *, frozen_prefix: bool = False) -> set[str]:
-    """The parameters whose gradient no image has a part in, so that every replica has it and it need not be sent."""
-    layers = task.model.layers
-    parts = tuple(f"{path}/" for path in (frozen_parts(layers, column) if frozen_prefix else ()))
-    of_no_image = {
-        f"{layer.path}/kernel" for layer, method in zip(layers, column, strict=True) if method.known_everywhere
-    }
-    return {name for name in names if name in of_no_image or (parts and name.startswith(parts))}
-
-
-def own_statistics(task: Task) -> set[str]:
-    """What modules that are no `nnx.BatchNorm` hold besides parameters: nothing makes these look at all images."""
-    network = nnx.eval_shape(lambda: task.model.build(rngs=nnx.Rngs(0), dtype=jnp.float32))
-    norms = {path for path, module in modules_by_path(network).items() if isinstance(module, nnx.BatchNorm)}
-    _, _, _, stats = nnx.split(network, nnx.Param, nnx.RngState, ...)
-    return {name for name in by_path(nnx.to_pure_dict(stats)) if name.rpartition("/")[0] not in norms}
 
 
 def _sum_of_bits(array: jax.Array) -> jax.Array:

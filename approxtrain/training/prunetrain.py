@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from approxtrain.models.channels import INPUTS, OUTPUTS, Groups
-from approxtrain.training.moved import by_path, like
+from approxtrain.training.moved import by_path, like, parts
 
 Tree = Any
 EPSILON = 1e-8
@@ -126,9 +126,9 @@ def pruned(params: Tree, opt_state: Tree) -> tuple[int, dict[str, list[int]]]:
     """How many channels there are that could be pruned; and of each seed how many were, and how many weights are in
     none of those. 0 and nothing where the optimiser has no masks.
     """
-    masks = next((node for node in jax.tree.leaves(opt_state, is_leaf=_is_ours) if _is_ours(node)), None)
-    if masks is None:
+    if not (ours := parts(opt_state, ChannelMasksState)):
         return 0, {}
+    (masks,) = ours
     kernels, found = by_path(params), {"channels_pruned": [], "weights_kept": []}
     flags = jax.tree.leaves((masks.inputs, masks.outputs))
     for seed in range(len(flags[0])):
@@ -139,7 +139,3 @@ def pruned(params: Tree, opt_state: Tree) -> tuple[int, dict[str, list[int]]]:
         }
         found["weights_kept"].append(int(sum(_mask(all_[seed], name, left).sum() for name, all_ in kernels.items())))
     return sum(left.shape[-1] for left in flags), found
-
-
-def _is_ours(node: Any) -> bool:
-    return isinstance(node, ChannelMasksState)

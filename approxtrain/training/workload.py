@@ -16,6 +16,7 @@ from approxtrain.models import Model
 from approxtrain.models.channels import channels_of
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.stamps import resolve
+from approxtrain_kernels.by_replica import ByReplica
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Workload:
         steps = steps_per_epoch(config, images)
         replicas = config.parallel.devices
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
-        refuse_what_devices_that_differ_cannot_do(config, schedule)
+        refuse_what_devices_that_differ_cannot_do(config, schedule, steps * config.train.epochs)
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
         return cls(config, images, model, schedule, steps)
@@ -87,7 +88,7 @@ class Workload:
 
         `dispatch`: "switch", "host", or "auto" where the device is not known yet.
         """
-        return [*self._late_rules(), *self._late_pruning(), *self._no_chunks(dispatch)]
+        return [*self._late_rules(), *self._late_pruning(), *self._no_chunks(dispatch), *self._of_devices()]
 
     def not_validated(self) -> Iterator[str]:
         """The classes without an image to validate on, in words; nothing for a trial on a few images, or where finding
@@ -113,6 +114,9 @@ class Workload:
                     f"schedule.image_sizes: images of {size} pixels are never used: their first step would be {first}, "
                     f"of {self.total_steps} from 0."
                 )
+        for window in self.schedule.local.windows:
+            if window.begin >= self.total_steps:
+                yield f"schedule.local is never used from step {window.begin} on: the run has {self.total_steps} steps."
         if isinstance(schedule.until_epoch, int) and schedule.until_epoch > epochs:
             yield f"schedule.until_epoch={schedule.until_epoch} is never reached: the run has {epochs} epochs."
 
@@ -124,12 +128,20 @@ class Workload:
         if isinstance(every, int) and every > epochs:
             yield f"optimizer.prunetrain.every={every} prunes nothing: the run has {epochs} epochs."
 
+    def _of_devices(self) -> Iterator[str]:
+        parallel = self.config.parallel
+        if parallel.mean == "paper" and self.schedule.replicas == 1:
+            yield "parallel.mean=paper has no effect: no rule is for some of the devices (`replicas`)."
+        if parallel.gradients != "float32" and parallel.devices == 1:
+            yield f"parallel.gradients={parallel.gradients} has no effect: one device sends nothing."
+
     def _no_chunks(self, dispatch: str) -> Iterator[str]:
         chunk = self.config.train.chunk or 1
         reasons = {
             "images are streamed, a batch a step": self.dataset.streamed,
             "under host dispatch, steps of different columns are different programs": dispatch == "host"
             and len(self.schedule.columns) > 1,
+            "with `schedule.local` the steps before a mean are another program": bool(self.schedule.local.windows),
             f"an epoch has {self.steps_per_epoch} steps": self.steps_per_epoch < chunk,
         }
         if chunk > 1 and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
@@ -141,13 +153,21 @@ class Workload:
         return self.dataset.identity | {"validation": self.dataset.validated_on}
 
 
-def refuse_what_devices_that_differ_cannot_do(config: Config, schedule: Schedule) -> None:
+def refuse_what_devices_that_differ_cannot_do(config: Config, schedule: Schedule, total_steps: int) -> None:
     """ConfigError where a run looks at one device and the others differ, or wants of the mean of copies what each of
     them has."""
     train, optimizer, local = config.train, config.optimizer, config.schedule.local
     copies = "copies of their own (`schedule.local`)"
     looks = "looks at one device, and the others have"
     problems = []
+    mixed = [any(isinstance(method, ByReplica) for method in column) for column in schedule.columns]
+    for window in schedule.local.windows:
+        end = total_steps if window.stop is None else min(window.stop, total_steps)
+        if window.begin < end and schedule.column_visits(window.begin, end)[mixed].any():
+            problems.append(
+                f"`schedule.local`: from step {window.begin} on devices have copies of their own, and rules with "
+                "`replicas` are for the mean of their gradients, which there is none of then"
+            )
     if train.probe_every and (schedule.replicas > 1 or local):
         where = copies if local else "other methods (`replicas` of a rule)"
         problems.append(f"`train.probe_every` (={train.probe_every}): a probe {looks} {where}")

@@ -185,7 +185,8 @@ def _shared(summary: Summary) -> Iterator[str]:
         steps = f"the mean of all after {window.value} steps of each"
         yield f"local SGD                     from step {window.begin}{last}: {steps}"
     what = f"weight{'s' if local else ' gradients'} sent"
-    yield f"{what:<30}{sent:.3g} of {exact:.3g} MB a step, by each"
+    beside = "; moments and statistics besides" if local else ""
+    yield f"{what:<30}{sent:.3g} of {exact:.3g} MB a step in float32, by each{beside}"
 
 
 def _figures(summary: Summary) -> Iterator[str]:

@@ -41,6 +41,16 @@ def replicated(axis: str, count: int) -> Iterator[None]:
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """What is traced inside looks at one replica by itself, as if its images were all that there are."""
+    token = _REPLICAS.set(None)
+    try:
+        yield
+    finally:
+        _REPLICAS.reset(token)
+
+
+@contextmanager
 def apart() -> Iterator[None]:
     """What is traced inside is run by some of the replicas only, and must not send anything."""
     replicas = _REPLICAS.get()

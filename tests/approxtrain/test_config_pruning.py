@@ -68,6 +68,7 @@ def test_a_run_that_changes_at_a_share_of_it_is_not_made_longer(table, share):
     [
         (["optimizer.prunetrain.ratio=1"], r"`optimizer.prunetrain.ratio` \(=1\) must be less than 1"),
         (["optimizer.prunetrain.ratio='much'"], r"`optimizer.prunetrain.ratio` \(='much'\) must be a number"),
+        (["optimizer.prunetrain.threshold=inf"], r"`optimizer.prunetrain.threshold` \(=inf\) must be a finite number"),
         (["optimizer.prunetrain.threshold=0"], r"`optimizer.prunetrain.threshold` \(=0\) must be greater than 0"),
         (["optimizer.prunetrain.every=0"], r"`optimizer.prunetrain.every` \(=0\) must be greater than or equal to 1"),
         (["optimizer.prunetrain.every='0%'"], r"every`: \(='0%'\) must be later than the start"),

@@ -16,7 +16,7 @@ from tests.cli.installed import TINY
 from tests.cli.team import RULES, RUN, by_open_mpi, by_slurm, children, ended, losses, processes, start, wait_for
 
 BY_REPLICA = (
-    'schedule={ rules = [{ method = "zero", layers = [2], replicas = { stop = 1, rotate = 1 } }], '
+    'schedule={ rules = [{ method = "zero", layers = [2], replicas = { stop = 1, rotate = 1 }, epochs = { to = 2 } }], '
     "local = [{ every = 4, epochs = { from = 3 } }] }"
 )
 WITHIN = 40.0

@@ -216,7 +216,8 @@ def test_what_protobuf_writes_is_read(features):
         kind = feature.bytes_list if values and isinstance(values[0], bytes) else feature.int64_list
         kind.value.extend(values)
     made.features.feature["a float"].float_list.value.append(0.5)
-    assert example.parse(made.SerializeToString()) == {**features, "a float": []}
+    read = {name: values[: example.MOST] for name, values in features.items()}
+    assert example.parse(made.SerializeToString()) == {**read, "a float": []}
 
 
 @given(st.dictionaries(st.text(max_size=9), st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=300), max_size=5))

@@ -71,7 +71,7 @@ def test_the_images_are_those_of_the_source_in_its_order(tmp_path: Path) -> None
 
 def test_labels_from_1_become_labels_from_0_and_the_classes_have_the_names_of_the_records(tmp_path: Path) -> None:
     (tmp_path / "tf").mkdir()
-    named = [(1, b"n01", b"crane"), (3, b"n03", b"crane"), (1, b"n01", b"crane")]
+    named = [(1, b"n01", b"crane"), (3, b"n03", b" crane\n"), (1, b"n01", b"crane")]
     for key in ("synset", "text"):
         content = b""
         for label, synset, text in named:
@@ -83,6 +83,11 @@ def test_labels_from_1_become_labels_from_0_and_the_classes_have_the_names_of_th
     assert array_record.class_names(tmp_path / "synset") == ("n01", "1", "n03")
     assert array_record.class_names(tmp_path / "text") == ("crane (0)", "1", "crane (2)")
     assert [array_record.open_records(tmp_path / "text").train[i][1] for i in range(3)] == [0, 2, 0]
+
+
+def test_a_name_is_one_line_whatever_the_record_says(tmp_path: Path) -> None:
+    convert.convert(tf_records(tmp_path / "tf", **{"image/class/text": b"tench\n fish"}), tmp_path / "pets")
+    assert array_record.class_names(tmp_path / "pets") == ("tench fish (0)", "tench fish (1)", "tench fish (2)")
 
 
 def test_names_may_be_given(tmp_path: Path) -> None:
@@ -105,7 +110,8 @@ def damaged(content: bytes, kind: str) -> bytes:
         return header + tf_record._masked(header).to_bytes(4, "little") + content
     if kind == "no Example":
         return tf_record.framed(b"\x0a\xff")
-    return tf_record.framed(example.written({"image/encoded": b"", "image/class/label": -1}))
+    label = 2**40 if kind == "a label without bound" else -1
+    return tf_record.framed(example.written({"image/encoded": b"", "image/class/label": label}))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +123,7 @@ def damaged(content: bytes, kind: str) -> bytes:
         ("a length that is right and large", "Record 0 of `{}` has 1,152,921,504,606,846,976 bytes; read are at most"),
         ("no Example", "Record 0 of `{}` is no tf.train.Example: "),
         ("a label", "Record 0 of `{}` has the label -1, and the first is 0"),
+        ("a label without bound", "Record 0 of `{}` has the label 1,099,511,627,776, and 1,000,000 is the largest"),
     ],
 )
 def test_what_is_damaged_is_named_and_nothing_is_left(kind: str, said: str, tmp_path: Path) -> None:

@@ -179,6 +179,29 @@ def test_a_choice_that_rotates_is_one_column():
     assert [rotated.places(step)[1].tolist() for step in range(3)] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
 
 
+@settings(max_examples=50, deadline=None)
+@given(asked=rules_of_replicas(), border=st.integers(0, 20))
+def test_exact_from_a_step_on_it_is_as_before_until_then(asked, border):
+    replicas, rules = asked
+    rules = [rule | {"order": order} for order, rule in enumerate(rules)]
+    schedule = schedule_of(rules, replicas, local=[{"every": 3}])
+    exact = schedule.exact_from(border)
+    assert exact.local == schedule.local
+    for step in range(40):
+        if step >= border:
+            assert {method.name for method in exact.column(step)} == {"full"}
+            continue
+        assert exact.column(step) == schedule.column(step)
+        for layer in range(1, 6):
+            own = [own_method(each, layer, replica, step) for each in (exact, schedule) for replica in range(replicas)]
+            assert own[:replicas] == own[replicas:]
+
+
+def test_a_network_without_a_layer_sends_nothing():
+    config = ScheduleConfig.model_validate({"name": "full"})
+    assert load(Schedule.from_config(config, [], 5), [], BATCH, 10).slowest == 0
+
+
 def test_replicas_that_all_run_the_same_are_not_told_apart():
     alike = schedule_of([{"method": "zero", "layers": [2], "replicas": {}}], 4)
     assert alike.replicas == 1
@@ -205,6 +228,7 @@ def test_a_weight_that_some_replica_updates_catches_up_what_all_of_them_left_out
         ({"start": 4}, 4, r"4 is too many, for the run has 4 replicas, 0 to 3"),
         ({"stop": 5}, 4, r"5 is too many, for the run has 4 replicas"),
         ({"start": 2, "stop": 2}, 4, r"there is none from 2 on below 2"),
+        ({"stop": 2}, 1025, r"go with 1,024 devices, and not 1,025"),
     ],
 )
 def test_replicas_that_are_not_there_are_refused(chosen, replicas, why):

@@ -6,9 +6,7 @@ This file is a program too (`tests/devices.py`).
 from __future__ import annotations
 
 import re
-import tempfile
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,23 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from approxtrain.errors import ConfigError, VerificationError
-from approxtrain.training.moved import by_path
-from approxtrain.training.parallel import mean_gradient
+from approxtrain.errors import ConfigError
+from approxtrain.training.contributions import mean_gradient
 from approxtrain.training.workload import Workload
 from approxtrain_kernels.methods import make
 from tests.devices import ROOT, main, outcomes_of
-from tests.replicas import (
-    ADAM,
-    BATCH,
-    Bench,
-    Interrupted,
-    assert_close,
-    bench,
-    collectives,
-    configured,
-    train,
-)
+from tests.replicas import BATCH, Bench, alone, assert_close, bench, collectives, configured
 
 DEVICES = 4
 LAYERS = ["first", "second", "third"]
@@ -54,16 +41,9 @@ def rules_of(mask: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-@cache
-def alone(column: tuple[str, ...], adam: bool = False) -> Bench:
-    """One device with the images of a replica, which makes steps under a column."""
-    train, more = {"augment": False, "batch_size": BATCH // DEVICES}, ADAM if adam else {}
-    return bench({"grid": [[name] for name in column]}, 1, train=train, **more)
-
-
 def gradient_alone(replica: int, column: tuple[str, ...], step: int) -> dict[str, np.ndarray]:
     """Of one device, with the images that the replica has of the batch."""
-    size, made = BATCH // DEVICES, alone(column)
+    size, made = BATCH // DEVICES, alone(column, DEVICES)
     order = np.asarray(made.order)[:, step * BATCH + replica * size :][:, :size]
     return made._replace(order=jnp.asarray(order)).gradient()[0]
 
@@ -81,7 +61,8 @@ def mean_of(gradients: list[dict[str, np.ndarray]], mask: np.ndarray, *, over_al
 
 
 def a_random_mask(seed: int, mean: str = "contributors") -> None:
-    mask = np.random.default_rng(seed).choice(["full", "zero", "approx", "coarse"], (DEVICES, 3, PERIOD))
+    methods = ["full", "zero", "approx", "coarse", "channels"]
+    mask = np.random.default_rng(seed).choice(methods, (DEVICES, 3, PERIOD))
     made = bench({"rules": rules_of(mask)}, DEVICES, **{**ALONE, "parallel": {**ALONE["parallel"], "mean": mean}})
     for step in range(PERIOD):
         ours, _ = made.gradient_at(step)
@@ -181,52 +162,6 @@ def gradients_that_are_rounded() -> None:
         assert np.abs(ours - exact[name]).max() > 1e-4 * np.abs(exact[name]).max(), name
 
 
-LOCAL = {"local": [{"every": 4}]}
-"""Of six steps of an epoch, the fourth and the sixth are outer ones."""
-
-
-def copies_of_their_own() -> None:
-    """After four steps, the mean of what each device comes to by itself."""
-    made, ends = bench(LOCAL, DEVICES, train={"augment": False}, **ADAM), []
-    order, size, single = np.asarray(made.order), BATCH // DEVICES, ("full",) * 3
-    for replica in range(DEVICES):
-        own = np.concatenate([order[:, step * BATCH + replica * size :][:, :size] for step in range(6)], axis=1)
-        ends.append(alone(single, adam=True)._replace(order=jnp.asarray(own)).run(4)[0])
-    ours, _, _ = made.run(4)  # and then its copies are equal
-    found = {"params": ours.params, "stats": ours.stats, "moments": ours.opt_state, "loss": ours.loss_sum}
-    expected = [{"params": e.params, "stats": e.stats, "moments": e.opt_state, "loss": e.loss_sum} for e in ends]
-    mean = jax.tree.map(lambda *leaves: np.mean([np.asarray(leaf) for leaf in leaves], 0), *expected)
-    assert_close(by_path(found), by_path(mean), 1e-4)
-    assert int(ours.correct_sum[0]) == sum(int(end.correct_sum[0]) for end in ends)
-    with pytest.raises(VerificationError, match="the devices have different numbers"):
-        made.run(3)
-
-
-def what_is_sent_by_local_steps() -> None:
-    made = bench(LOCAL, DEVICES, **ADAM)
-    inexact = [leaf for leaf in jax.tree.leaves(made.state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    texts = [made.dispatch.program(step, made.state, made.images, made.order).as_text() for step in (0, 3)]
-    assert [*map(collectives, texts)] == [{}, {"all-reduce": 4 * sum(leaf.size for leaf in inexact)}]
-
-
-def a_run_of_local_steps() -> None:
-    """Saves where the copies are equal, though it is asked to at each step, and goes on bit for bit."""
-    with tempfile.TemporaryDirectory() as root:
-        whole, parts = (Path(root, name) for name in ("whole", "parts"))
-        train(LOCAL, whole, DEVICES, checkpoint_every=1)
-        with pytest.raises(Interrupted):
-            train(LOCAL, parts, DEVICES, stop=9, checkpoint_every=1)
-        assert max(path.name for path in (parts / "checkpoints").iterdir()) == "step-00000006"
-        with pytest.raises(ConfigError, match=r"parallel\.devices: it was 4 and cannot become 2"):
-            train(LOCAL, parts, 2, checkpoint_every=1)
-        train(LOCAL, parts, DEVICES, checkpoint_every=1)
-        names = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (whole, parts)]
-        assert names[0] == names[1]
-        assert set(names[0]) >= {"step-00000010", "step-00000012"}
-        rows = [(folder / "metrics.jsonl").read_text().splitlines()[-1] for folder in (whole, parts)]
-        assert rows[0] == rows[1]
-
-
 def the_example_for_ones_own_loop() -> None:
     """Of the docs; its first gradients are ours of four devices by themselves, in the mean that is asked for."""
     (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/parallel.md").read_text("utf-8"), re.S)
@@ -247,14 +182,6 @@ def the_example_for_ones_own_loop() -> None:
 
 
 def what_cannot_be() -> None:
-    refused = {"train": {"probe_every": 4, "verify_every": 2}, "optimizer": {"name": "sgd", "dropback": {"keep": 0.5}}}
-    with pytest.raises(ConfigError) as found:
-        Workload.of(configured(LOCAL, DEVICES, **refused))
-    keys = ("train.probe_every", "train.verify_every", "optimizer.dropback")
-    for key, problem in zip(keys, found.value.problems, strict=True):
-        assert problem.startswith(f"`{key}`")
-    with pytest.raises(ConfigError, match=r"`schedule\.local`: it is for several devices"):
-        Workload.of(configured(LOCAL, 1))
     rule = {"method": "zero", "replicas": {"stop": 1}}
     with pytest.raises(ConfigError, match=r"`train\.probe_every` \(=4\): a probe looks at one device"):
         Workload.of(configured({"rules": [rule]}, DEVICES, train={"probe_every": 4}))
@@ -272,9 +199,6 @@ CHECKS = {
     ),
     "sent: channels on some": partial(what_is_sent, [["full", "channels", "full"], ["full"] * 3] * 2, set()),
     "gradients that are rounded": gradients_that_are_rounded,
-    "copies of their own": copies_of_their_own,
-    "sent: by local steps": what_is_sent_by_local_steps,
-    "a run of local steps": a_run_of_local_steps,
     "the example for one's own loop": the_example_for_ones_own_loop,
     "what cannot be": what_cannot_be,
 }

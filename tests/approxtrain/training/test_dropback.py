@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from approxtrain.config import OptimizerConfig
 from approxtrain.run import checkpoint
-from approxtrain.training.dropback import budget, dropback, states
-from approxtrain.training.moved import by_path
+from approxtrain.training.dropback import DropBackState, budget, dropback
+from approxtrain.training.moved import by_path, parts
 from approxtrain.training.optimizer import what_is_left
 from approxtrain.training.parallel import _sum_of_bits
 from approxtrain.training.step import TrainState
@@ -38,6 +38,12 @@ def zeros() -> dict:
 def ones() -> dict:
     """A gradient."""
     return arrays(lambda shape: jnp.ones((1, *shape)), SHAPES)
+
+
+def choice(state: TrainState) -> dict:
+    """Which weights may differ from their initial values."""
+    (own,) = parts(state.opt_state, DropBackState)
+    return own.tracked
 
 
 def of_one(tree: dict) -> dict:
@@ -89,9 +95,9 @@ def test_no_more_weights_than_the_budget_have_changed_after_any_step_whatever_is
         held = {name: jnp.asarray(flag) for name, flag in zip(NAMES, flags, strict=True)}
         before = by_path(state.params)
         state = ADVANCE(state, gradient, held, dict.fromkeys(NAMES, jnp.int32(factor)))
-        after, (own,) = by_path(state.params), states(state.opt_state)
+        after, own = by_path(state.params), choice(state)
         assert differing(state.params, initial) <= budget(SIZE, 0.3) == 8
-        assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(own.tracked)) <= 8
+        assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(own)) <= 8
         for name, flag in held.items():
             assert not flag or np.asarray(after[name]).tobytes() == np.asarray(before[name]).tobytes()
 
@@ -115,7 +121,7 @@ def test_the_choice_is_over_all_parameters_together_and_of_equals_the_first():
     state = begin(task, zeros())
     gradient = ones()
     gradient["b"]["kernel"] = gradient["b"]["kernel"].at[0, 1, 1, 2].set(-3.0)
-    own = states(jax.jit(partial(step, task))(state, gradient).opt_state)[0].tracked
+    own = choice(jax.jit(partial(step, task))(state, gradient))
     assert np.flatnonzero(own["a"]["kernel"]).tolist() == [0, 1, 2, 3]
     assert np.argwhere(np.asarray(own["b"]["kernel"][0])).tolist() == [[1, 1, 2]]
     assert not own["b"]["bias"].any()
@@ -187,7 +193,7 @@ def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, 
     bench = assemble(pocket, SKIPPING, mode="switch", optimizer=table)
     whole, _ = bench.run(6)
     assert_the_budget_holds_and_so_do_layers(whole, 0.05)
-    choices = [states(each.opt_state)[0].tracked for each in whole]
+    choices = [choice(each) for each in whole]
     assert differing(choices[4], choices[1]) > differing(choices[6], choices[4]) == 0
 
     checkpoint.save(tmp_path, 3, whole[3], {})
@@ -218,7 +224,7 @@ def test_two_networks_trained_at_once_are_those_of_each_seed_alone(assemble, poc
 
 def test_its_flags_have_a_sum_of_bits_by_which_the_copies_of_devices_are_compared():
     state = begin(TASK, zeros())
-    flags = [states(each.opt_state)[0].tracked["a"]["kernel"] for each in (state, ADVANCE(state, ones(), {}, {}))]
+    flags = [choice(each)["a"]["kernel"] for each in (state, ADVANCE(state, ones(), {}, {}))]
     assert [int(_sum_of_bits(each)) for each in flags] == [0, 8]
 
 

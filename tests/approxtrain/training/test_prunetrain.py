@@ -18,7 +18,7 @@ from approxtrain.run import checkpoint
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
-from approxtrain.training.moved import by_path
+from approxtrain.training.moved import by_path, parts
 from approxtrain.training.optimizer import what_is_left
 from approxtrain.training.prunetrain import ChannelMasksState, GroupLassoState, channel_masks, group_lasso
 from approxtrain.training.workload import Workload
@@ -60,11 +60,7 @@ def small_channels(params: dict) -> dict:
 
 
 def part_of(state, kind):
-    (found,) = (
-        node
-        for node in jax.tree.leaves(state.opt_state, is_leaf=lambda n: isinstance(n, kind))
-        if isinstance(node, kind)
-    )
+    (found,) = parts(state.opt_state, kind)
     return found
 
 
