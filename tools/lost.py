@@ -31,7 +31,7 @@ PAGE = ROOT / "docs/clusters.md"
 BEGIN, END = "<!-- rendered by tools/lost.py -->\n", "<!-- end of what is rendered -->\n"
 TIMES, LONGEST = 5, 120.0
 """How often each is tried, and the most seconds that it may last."""
-EPOCHS, STOPPED = 12, 16
+EPOCHS, STOPPED = 60, 16
 """Of a run that goes on after a SIGTERM, and the step that it has saved at least by then; an epoch has 8."""
 
 

@@ -17,7 +17,7 @@ from approxtrain.run.team.team import Team
 from approxtrain_cli import output
 
 GRACE = 1.5
-"""Seconds that the first process waits before it ends with an error, so that others that have the same can tell it."""
+"""Seconds that the first process waits before it ends, so that the others end before it and can tell why."""
 _OF_PARTNERS = ("Gloo", "NCCL", "collective", "oordination", "eartbeat", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier")
 
 
@@ -41,6 +41,11 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
     try:
         team = join(where if isinstance(where, Place) else None)
         work(team, log)
+        # Nobody leaves before all are through, and last the first one, with whom the others' runtime ends. jax's own
+        # end would wait for a quarter of an hour where a SIGTERM came in the last second.
+        team.agreed(None)
+        if team.is_first:
+            time.sleep(GRACE)
     except InterruptedRun:
         raise
     except Exception as error:
@@ -53,9 +58,6 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
         if team is not None and team.is_first:
             time.sleep(GRACE)
         raise
-    import jax
-
-    jax.distributed.shutdown()  # never after an error: it would wait for who is lost
 
 
 def leave(code: int) -> None:

@@ -74,6 +74,17 @@ def test_where_a_process_is_lost_the_others_end_soon_with_75_and_a_restart_goes_
 
 
 @pytest.mark.long
+def test_a_signal_in_the_last_second_of_a_run_does_not_keep_it_from_ending(tmp_path):
+    out = tmp_path / "run"
+    with processes([*RUN, "train.epochs=12", "--out", str(out)], 2) as two:
+        wait_for(88, out, two)
+        two[0].send_signal(signal.SIGTERM)
+        codes = [code for code, _ in ended(two, WITHIN)]
+    assert codes in ([0, 0], [143, 143])
+    assert (out / "checkpoints/step-00000096").exists() == (codes == [0, 0])
+
+
+@pytest.mark.long
 def test_several_steps_a_call_are_stopped_as_well_and_a_run_that_is_over_stays_so(tmp_path):
     out = tmp_path / "run"
     chunked = [*TINY, 'schedule={ name = "full" }', "train.trackers=[]", "train.chunk=4", "train.epochs=4000"]
