@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def outcomes_of(file: str, devices: int) -> dict[str, str]:
-    """What each check of a file found wrong; empty where nothing."""
+def outcomes_of(file: str, devices: int, names: Iterable[str] | None = None) -> dict[str, str]:
+    """What each check of a file, or those of these names, found wrong; empty where nothing."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))), "XLA_FLAGS": flags}
-    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, timeout=580)
+    wanted = [] if names is None else [f"^({'|'.join(map(re.escape, names))})$"]
+    done = subprocess.run([sys.executable, file, *wanted], env=environment, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     return dict(map(json.loads, done.stdout.splitlines()))
 

@@ -77,7 +77,7 @@ def test_a_dry_run_shows_the_whole_configuration_and_trains_nothing(call, images
     assert (ended.code, ended.err) == (0, "")
     shown = tomllib.loads(ended.out)  # what is not configuration is a comment
     assert (shown["train"]["epochs"], shown["train"]["seed"], shown["data"]["name"]) == (3, 0, "mine")
-    assert shown["optimizer"].keys() == OptimizerConfig.model_fields.keys() - {"clip"}
+    assert shown["optimizer"].keys() == OptimizerConfig.model_fields.keys() - {"clip", "dropback", "prunetrain"}
     assert begins(ended.out.splitlines(), "# ") == [
         "# cnn2: 2 convolutions, 2 distinct columns",
         "# mine: 100 training and 20 validation images",

@@ -189,24 +189,31 @@ def what_cannot_be() -> None:
 
 CHECKS = {
     "a random mask": partial(a_random_mask, 0),
-    "a random mask, over all": partial(a_random_mask, 0, "paper"),
     "a choice that rotates": a_choice_that_rotates,
-    "half of the replicas": half_of_the_replicas_are_the_whole_in_the_mean,
-    "random on some": what_is_random_on_some,
-    "sent: zero on some": partial(what_is_sent, [["full"] * 3, ["full", "zero", "full"]] * 2, set()),
     "sent: zero on all": partial(
         what_is_sent, [["zero", "full", "zero"], ["skip", "zero", "full"]] * 2, {"first/kernel"}
     ),
     "sent: channels on some": partial(what_is_sent, [["full", "channels", "full"], ["full"] * 3] * 2, set()),
     "gradients that are rounded": gradients_that_are_rounded,
-    "the example for one's own loop": the_example_for_ones_own_loop,
     "what cannot be": what_cannot_be,
+}
+LONG = {
+    "a random mask, over all": partial(a_random_mask, 0, "paper"),
+    "half of the replicas": half_of_the_replicas_are_the_whole_in_the_mean,
+    "random on some": what_is_random_on_some,
+    "sent: zero on some": partial(what_is_sent, [["full"] * 3, ["full", "zero", "full"]] * 2, set()),
+    "the example for one's own loop": the_example_for_ones_own_loop,
 }
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES)
+    return outcomes_of(__file__, DEVICES, CHECKS)
+
+
+@pytest.fixture(scope="module")
+def long_outcomes() -> dict[str, str]:
+    return outcomes_of(__file__, DEVICES, LONG)
 
 
 @pytest.mark.gate
@@ -215,5 +222,11 @@ def test_on_four_devices(name, outcomes):
     assert outcomes[name] == ""
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", LONG)
+def test_on_four_devices_at_length(name, long_outcomes):
+    assert long_outcomes[name] == ""
+
+
 if __name__ == "__main__":
-    main(CHECKS)
+    main(CHECKS | LONG)

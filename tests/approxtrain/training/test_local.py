@@ -95,17 +95,24 @@ def what_cannot_be() -> None:
 
 CHECKS = {
     "copies of their own": copies_of_their_own,
-    "copies of their own, by methods that look at a batch": partial(copies_of_their_own, ("channels", "full", "zero")),
     "what one device alone sees": what_one_device_alone_sees,
     "sent: by local steps": what_is_sent_by_local_steps,
-    "a run of local steps": a_run_of_local_steps,
     "what cannot be": what_cannot_be,
+}
+LONG = {
+    "copies of their own, by methods that look at a batch": partial(copies_of_their_own, ("channels", "full", "zero")),
+    "a run of local steps": a_run_of_local_steps,
 }
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES)
+    return outcomes_of(__file__, DEVICES, CHECKS)
+
+
+@pytest.fixture(scope="module")
+def long_outcomes() -> dict[str, str]:
+    return outcomes_of(__file__, DEVICES, LONG)
 
 
 @pytest.mark.gate
@@ -114,5 +121,11 @@ def test_on_four_devices(name, outcomes):
     assert outcomes[name] == ""
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", LONG)
+def test_on_four_devices_at_length(name, long_outcomes):
+    assert long_outcomes[name] == ""
+
+
 if __name__ == "__main__":
-    main(CHECKS)
+    main(CHECKS | LONG)
