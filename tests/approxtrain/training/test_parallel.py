@@ -214,7 +214,6 @@ def too_many() -> None:
 CHECKS = {
     **{f"first gradients: {json.dumps(rule)}": partial(first_gradients, rule) for rule in METHODS},
     "first gradients: norms of Flax": partial(first_gradients, {"method": "full"}, network="StockNorms"),
-    "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
     "first gradients: by code of our own": by_code_of_our_own,
     "first gradients: by Pallas, interpreted": by_pallas_interpreted,
     "ten steps": ten_steps,
@@ -229,15 +228,23 @@ CHECKS = {
     "statistics of one's own": statistics_of_ones_own,
     "dropout": each_device_draws_its_own_dropout,
     "copies that differ": copies_that_differ,
-    "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
     "streamed": streamed,
     "too many devices": too_many,
+}
+LONG = {
+    "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
+    "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
 }
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES)
+    return outcomes_of(__file__, DEVICES, CHECKS)
+
+
+@pytest.fixture(scope="module")
+def long_outcomes() -> dict[str, str]:
+    return outcomes_of(__file__, DEVICES, LONG)
 
 
 @pytest.mark.gate
@@ -246,5 +253,11 @@ def test_on_eight_devices(name, outcomes):
     assert outcomes[name] == ""
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", LONG)
+def test_on_eight_devices_at_length(name, long_outcomes):
+    assert long_outcomes[name] == ""
+
+
 if __name__ == "__main__":
-    main(CHECKS)
+    main(CHECKS | LONG)
