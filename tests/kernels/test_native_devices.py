@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from approxtrain_kernels import canonical, conv, conv_shape, dense, native
-from tests.devices import main, outcomes_of
+from tests.devices import Checks
 
 pytestmark = [
     pytest.mark.gate,
@@ -168,17 +168,13 @@ CHECKS = {
     "batches that the devices do not divide": batches_that_the_devices_do_not_divide,
     "explicit axes": explicit_axes,
 }
+ALL = Checks(__file__, 4, CHECKS)
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, 4)
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_on_four_devices(name, outcomes):
-    assert outcomes[name] == ""
+@pytest.mark.parametrize("name", ALL.parameters)
+def test_on_four_devices(name):
+    assert ALL.wrong(name) == ""
 
 
 if __name__ == "__main__":
-    main(CHECKS)
+    ALL.main()

@@ -18,7 +18,7 @@ from approxtrain.errors import ConfigError
 from approxtrain.training.contributions import mean_gradient
 from approxtrain.training.workload import Workload
 from approxtrain_kernels.methods import make
-from tests.devices import ROOT, main, outcomes_of
+from tests.devices import ROOT, Checks
 from tests.replicas import BATCH, Bench, alone, assert_close, bench, collectives, configured
 
 DEVICES = 4
@@ -204,29 +204,13 @@ LONG = {
     "sent: zero on some": partial(what_is_sent, [["full"] * 3, ["full", "zero", "full"]] * 2, set()),
     "the example for one's own loop": the_example_for_ones_own_loop,
 }
+ALL = Checks(__file__, DEVICES, CHECKS, LONG)
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, CHECKS)
-
-
-@pytest.fixture(scope="module")
-def long_outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, LONG)
-
-
-@pytest.mark.gate
-@pytest.mark.parametrize("name", CHECKS)
-def test_on_four_devices(name, outcomes):
-    assert outcomes[name] == ""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", LONG)
-def test_on_four_devices_at_length(name, long_outcomes):
-    assert long_outcomes[name] == ""
+@pytest.mark.parametrize("name", ALL.parameters)
+def test_on_four_devices(name):
+    assert ALL.wrong(name) == ""
 
 
 if __name__ == "__main__":
-    main(CHECKS | LONG)
+    ALL.main()

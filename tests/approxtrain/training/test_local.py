@@ -17,7 +17,7 @@ import pytest
 from approxtrain.errors import ConfigError, VerificationError
 from approxtrain.training.moved import by_path
 from approxtrain.training.workload import Workload
-from tests.devices import main, outcomes_of
+from tests.devices import Checks
 from tests.replicas import ADAM, BATCH, Interrupted, alone, assert_close, bench, collectives, configured, train
 
 DEVICES = 4
@@ -103,29 +103,13 @@ LONG = {
     "copies of their own, by methods that look at a batch": partial(copies_of_their_own, ("channels", "full", "zero")),
     "a run of local steps": a_run_of_local_steps,
 }
+ALL = Checks(__file__, DEVICES, CHECKS, LONG)
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, CHECKS)
-
-
-@pytest.fixture(scope="module")
-def long_outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, LONG)
-
-
-@pytest.mark.gate
-@pytest.mark.parametrize("name", CHECKS)
-def test_on_four_devices(name, outcomes):
-    assert outcomes[name] == ""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", LONG)
-def test_on_four_devices_at_length(name, long_outcomes):
-    assert long_outcomes[name] == ""
+@pytest.mark.parametrize("name", ALL.parameters)
+def test_on_four_devices(name):
+    assert ALL.wrong(name) == ""
 
 
 if __name__ == "__main__":
-    main(CHECKS | LONG)
+    ALL.main()

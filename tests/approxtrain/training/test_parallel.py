@@ -26,7 +26,7 @@ from approxtrain.training.moved import by_path
 from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
 from approxtrain_kernels.replicas import own_key, replicated
-from tests.devices import main, outcomes_of
+from tests.devices import Checks
 from tests.replicas import (
     ADAM,
     BATCH,
@@ -235,29 +235,13 @@ LONG = {
     "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
     "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
 }
+ALL = Checks(__file__, DEVICES, CHECKS, LONG)
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, CHECKS)
-
-
-@pytest.fixture(scope="module")
-def long_outcomes() -> dict[str, str]:
-    return outcomes_of(__file__, DEVICES, LONG)
-
-
-@pytest.mark.gate
-@pytest.mark.parametrize("name", CHECKS)
-def test_on_eight_devices(name, outcomes):
-    assert outcomes[name] == ""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", LONG)
-def test_on_eight_devices_at_length(name, long_outcomes):
-    assert long_outcomes[name] == ""
+@pytest.mark.parametrize("name", ALL.parameters)
+def test_on_eight_devices(name):
+    assert ALL.wrong(name) == ""
 
 
 if __name__ == "__main__":
-    main(CHECKS | LONG)
+    ALL.main()
