@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import optax
 
 from approxtrain.config import Config
 from approxtrain.models import Model
+from approxtrain.run import checkpoint
+from approxtrain.training.moved import by_path
 from approxtrain.training.optimizer import optimizer
 from approxtrain.training.step import Backward, StepMetrics, Task, TrainState, optimizer_step
 
@@ -68,3 +71,15 @@ def differing(a: Any, b: Any) -> int:
     """How many entries of two trees differ."""
     counts = jax.tree.map(lambda x, y: (np.asarray(x) != np.asarray(y)).sum(), a, b)
     return int(sum(jax.tree.leaves(counts)))
+
+
+def assert_it_goes_on_bit_for_bit(bench: Any, whole: Sequence[TrainState], folder: Path) -> None:
+    """From a checkpoint after three of six steps; `whole` are the states before each of them and after the last."""
+    checkpoint.save(folder, 3, whole[3], {})
+    found = checkpoint.load_latest(folder, bench.state)
+    assert found is not None
+    state = found[0]
+    for number in range(3, 6):
+        state, _ = bench.dispatch(number, state, bench.images, bench.order)
+    for name, leaf in by_path(state).items():
+        assert np.asarray(leaf).tobytes() == by_path(whole[-1])[name].tobytes(), name

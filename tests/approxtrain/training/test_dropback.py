@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from approxtrain.config import OptimizerConfig
-from approxtrain.run import checkpoint
 from approxtrain.training.dropback import DropBackState, budget, dropback
 from approxtrain.training.moved import by_path, parts
 from approxtrain.training.optimizer import what_is_left
 from approxtrain.training.parallel import _sum_of_bits
 from approxtrain.training.step import TrainState
 from approxtrain.training.workload import Workload
-from tests.optimizers import SGD, arrays, begin, differing, joined, normal, step, task_of
+from tests.optimizers import SGD, arrays, assert_it_goes_on_bit_for_bit, begin, differing, joined, normal, step, task_of
 
 SHAPES = {"a": {"kernel": (3, 4)}, "b": {"bias": (5,), "kernel": (2, 2, 3)}}
 SIZE = 29
@@ -196,14 +195,7 @@ def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, 
     choices = [choice(each) for each in whole]
     assert differing(choices[4], choices[1]) > differing(choices[6], choices[4]) == 0
 
-    checkpoint.save(tmp_path, 3, whole[3], {})
-    found = checkpoint.load_latest(tmp_path, bench.state)
-    assert found is not None
-    state = found[0]
-    for number in range(3, 6):
-        state, _ = bench.dispatch(number, state, bench.images, bench.order)
-    for name, leaf in by_path(state).items():
-        assert np.asarray(leaf).tobytes() == by_path(whole[-1])[name].tobytes(), name
+    assert_it_goes_on_bit_for_bit(bench, whole, tmp_path)
 
 
 @pytest.mark.long

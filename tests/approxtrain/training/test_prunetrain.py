@@ -14,7 +14,6 @@ from approxtrain.config import dump
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
 from approxtrain.models.channels import channels_of
-from approxtrain.run import checkpoint
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
@@ -22,7 +21,7 @@ from approxtrain.training.moved import by_path, parts
 from approxtrain.training.optimizer import what_is_left
 from approxtrain.training.prunetrain import ChannelMasksState, GroupLassoState, channel_masks, group_lasso
 from approxtrain.training.workload import Workload
-from tests.optimizers import SGD, TWO, arrays, begin, joined, normal, step, task_of
+from tests.optimizers import SGD, TWO, arrays, assert_it_goes_on_bit_for_bit, begin, joined, normal, step, task_of
 
 CHANNELS = {"one/kernel": [3], "two/kernel": [2, 3]}
 """Of each kernel the axes of channels; the images' three are none."""
@@ -210,14 +209,7 @@ def test_it_goes_with_a_schedule_and_on_from_a_checkpoint_bit_for_bit(assemble, 
         for name in layers:  # that are skipped
             np.testing.assert_array_equal(before.params[name]["kernel"], after.params[name]["kernel"])
 
-    checkpoint.save(tmp_path, 3, whole[3], {})
-    found = checkpoint.load_latest(tmp_path, bench.state)
-    assert found is not None
-    state = found[0]
-    for number in range(3, 6):
-        state, _ = bench.dispatch(number, state, bench.images, bench.order)
-    for name, leaf in by_path(state).items():
-        assert np.asarray(leaf).tobytes() == by_path(whole[-1])[name].tobytes(), name
+    assert_it_goes_on_bit_for_bit(bench, whole, tmp_path)
 
 
 @pytest.mark.long
