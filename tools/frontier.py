@@ -1,8 +1,8 @@
 """The evidence of docs/frontier.md: schedules against exact training at equal time, arm by arm and seed by seed.
 
-python tools/frontier.py train DIR --seeds 0 1 2   # trains what results/frontier/ lacks; goes on where it was killed
-python tools/frontier.py time DIR                  # times a step of each column, interleaved; the machine must be quiet
-python tools/frontier.py page                      # writes the table and the picture of docs/frontier.md
+python -m tools.frontier train DIR --seeds 0 1 2   # trains what results/frontier/ lacks; goes on where it was killed
+python -m tools.frontier time DIR                  # times a step of each column, interleaved; the machine must be quiet
+python -m tools.frontier page                      # writes the table and the picture of docs/frontier.md
 
 DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 """
@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,21 +21,14 @@ import numpy as np
 from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import Config, load
 from approxtrain.report.estimates import estimate, interval, paired
-from approxtrain.run import archive
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
+from tools import arms
+from tools.rendered import DOCS, Part, table
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "results/frontier"
+RESULTS = arms.ROOT / "results/frontier"
 TIMES = RESULTS / "time.json"
-PAGE, PICTURE = ROOT / "docs/frontier.md", ROOT / "docs/frontier.png"
-BEGIN, END = "<!-- rendered from results/frontier/ -->\n", "<!-- end of what is rendered -->\n"
-IMAGES, HELD_OUT = 45_000, 5_000
-COMMON = (
-    *("data.name=cifar10-jpeg75", f"data.holdout={HELD_OUT}", "train.batch_size=128", "train.validate_every=1"),
-    *("train.trackers=[]", "optimizer.learning_rate=0.002", "optimizer.rate=linear", "optimizer.final=0.0"),
-)
-"""Adam whose rate falls linearly to zero over the run, whatever its length: the same shape for every arm."""
+PART, PICTURE = Part(DOCS / "frontier.md", "from results/frontier/"), DOCS / "frontier.png"
 PREFIX = '{ method = "skip", layers = { start = 1, stop = 7 }, steps = { start = 1, every = 2 }'
 POOLED = '{ method = "pooled", layers = { start = 2 }'
 CORRECTED = '{ method = "corrected", layers = { start = 2 }'
@@ -61,7 +52,12 @@ class Arm(NamedTuple):
 
     @property
     def overrides(self) -> list[str]:
-        return [*COMMON, f"train.epochs={self.epochs}", f"schedule={self.schedule}"]
+        return [
+            *arms.COMMON,
+            "optimizer.learning_rate=0.002",
+            f"train.epochs={self.epochs}",
+            f"schedule={self.schedule}",
+        ]
 
 
 ARMS = {
@@ -87,32 +83,9 @@ ARMS = {
 """In the order in which they are trained for each seed."""
 
 
-def refuse_changed_files() -> None:
-    """A result names the commit that it is of."""
-    if (this_environment()["git_commit"] or "-dirty").endswith("-dirty"):
-        sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
-
-
-def train(folder: str, seeds: Sequence[int]) -> None:
-    """What is missing, seed by seed; each run is one JSON in results/frontier/."""
-    refuse_changed_files()
-    for seed in seeds:
-        for name, arm in ARMS.items():
-            target, run = RESULTS / f"{name}-seed{seed}.json", ROOT / f"runs/frontier/{name}-seed{seed}"
-            if target.exists():
-                continue
-            start = ["--resume", str(run)] if (run / "config.toml").exists() else ["--out", str(run)]
-            what = [] if start[0] == "--resume" else [f"{arm.network}-full", *arm.overrides]
-            more = [f"train.seed={seed}"] if what else []
-            program = [sys.executable, "-m", "approxtrain_cli", "train"]
-            subprocess.run([*program, *what, *more, f"data.dir={folder}", *start], check=True)
-            (found,) = archive.of_folder(run)
-            archive.write(target, found)
-
-
 def time(folder: str, rounds: int = 20) -> None:
     """Seconds of a step of each distinct column of all arms, interleaved in one process."""
-    refuse_changed_files()
+    arms.refuse_changed_files()
     from approxtrain import disk
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
@@ -144,7 +117,7 @@ def share_of_time(name: str) -> Ratio | None:
     """Of the exact run's, by the time of a step of each column and how often the run has it; None where one was not
     timed."""
     seconds = {key: np.asarray(value) for key, value in json.loads(TIMES.read_text("utf-8"))["seconds"].items()}
-    arm, steps = ARMS[name], IMAGES // 128
+    arm, steps = ARMS[name], arms.IMAGES // 128
     model = arm.config().model.network()
     schedule = Schedule.from_config(arm.config().schedule, model.layers, steps, arm.epochs)
     visits = schedule.column_visits(0, steps * arm.epochs)
@@ -157,9 +130,7 @@ def share_of_time(name: str) -> Ratio | None:
 
 
 def accuracies(name: str) -> dict[int, float]:
-    """Seed → accuracy on the held-out images at the end, in percent."""
-    found = (archive.read(file) for file in sorted(RESULTS.glob(f"{name}-seed*.json")))
-    return {run.seed: 100 * run.summary["final_accuracy"] for run in found}
+    return arms.accuracies(RESULTS, name)
 
 
 def at_equal_time(name: str) -> dict[int, float]:
@@ -190,9 +161,8 @@ def rows() -> Iterator[tuple[str, ...]]:
 
 
 def page() -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows())
-    picture = ["", f"![Accuracy over time]({PICTURE.name})"] if any(map(accuracies, ARMS)) else []
-    return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body, *picture]) + "\n"
+    picture = f"\n![Accuracy over time]({PICTURE.name})\n" if any(map(accuracies, ARMS)) else ""
+    return f"{table(rows())}\n{picture}"
 
 
 def colour_of(name: str) -> str:
@@ -233,13 +203,12 @@ def draw() -> bytes:
 def main(arguments: Sequence[str]) -> None:
     match arguments:
         case ["train", folder, "--seeds", *seeds]:
-            train(folder, [int(seed) for seed in seeds])
+            of = {name: [f"{arm.network}-full", *arm.overrides] for name, arm in ARMS.items()}
+            arms.train(RESULTS, of, folder, map(int, seeds))
         case ["time", folder]:
             time(folder)
         case ["page"]:
-            text = PAGE.read_text("utf-8")
-            before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-            PAGE.write_text(before + BEGIN + page() + END + after, "utf-8")
+            PART.put(page())
             if PICTURE.name in page():
                 PICTURE.write_bytes(draw())
         case _:

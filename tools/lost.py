@@ -24,11 +24,10 @@ from approxtrain import disk
 from approxtrain.run import checkpoint
 from approxtrain.run.environment import this_environment
 from tests.cli.team import RUN, children, ended, losses, processes, wait_for
+from tools.rendered import DOCS, ROOT, Part
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "results/bench/lost-processes-cpu.json"
-PAGE = ROOT / "docs/clusters.md"
-BEGIN, END = "<!-- rendered by tools/lost.py -->\n", "<!-- end of what is rendered -->\n"
+PART = Part(DOCS / "clusters.md", "by tools/lost.py")
 TIMES, LONGEST = 5, 120.0
 """How often each is tried, and the most seconds that it may last."""
 EPOCHS, STOPPED = 60, 16
@@ -159,9 +158,7 @@ def main(arguments: Sequence[str]) -> None:
         case ["measure"]:
             measure()
         case ["page"]:
-            text = PAGE.read_text("utf-8")
-            assert BEGIN in text, f"{PAGE} has no place for it"
-            PAGE.write_text(text.partition(BEGIN)[0] + BEGIN + page() + END + text.partition(END)[2], "utf-8")
+            PART.put(page())
         case _:
             sys.exit(str(__doc__))
 

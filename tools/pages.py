@@ -1,9 +1,9 @@
 """Renders from results/ what docs/ show of them; tests hold the pages to it.
 
-python tools/pages.py cpu             # prints the tables of docs/cpu.md
-python tools/pages.py performance     # prints those of docs/performance.md, and last that of docs/measured.md
-python tools/pages.py reproduction    # writes docs/reproduction.md between its two marks, and its pictures
-python tools/pages.py reliability     # writes docs/reliability.md between its two marks
+python -m tools.pages cpu             # prints the tables of docs/cpu.md
+python -m tools.pages performance     # prints those of docs/performance.md, and last that of docs/measured.md
+python -m tools.pages reproduction    # writes docs/reproduction.md between its two marks, and its pictures
+python -m tools.pages reliability     # writes docs/reliability.md between its two marks
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from approxtrain.bench.timing import Times, ratio
 from approxtrain.report import inputs, paper_report
 from approxtrain.report.document import Document
+from tools.rendered import DOCS, ROOT, Part, table
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 NEW, OLD = "avx512", "bench"
 """Folders of results/ with steps: a machine with AVX-512, and an earlier version on one with AVX2."""
@@ -33,18 +32,13 @@ WAYS = (
     ("switch loop", "loop", "two steps a call, switched"),
 )
 """Contender, the same without a switch, and what it is."""
-PAGE, PICTURES = ROOT / "docs/reproduction.md", ROOT / "docs/reproduction"
-BEGIN, END = "<!-- rendered from results/ -->\n", "<!-- end of what is rendered -->\n"
+REPRODUCTION, RELIABILITY = (Part(DOCS / f"{name}.md", "from results/") for name in ("reproduction", "reliability"))
+PICTURES = DOCS / "reproduction"
 SHOWN = ("figure5", "figure6", "pareto")
 """The figures whose panels stand on the page; `approxtrain report --paper` has them all."""
 
 Rows = Iterator[Sequence[str]]
 """Of a table; the first is its head."""
-
-
-def table(rows: Rows) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *body])
 
 
 def interval(bounds: dict[str, Any], digits: int = 3) -> str:
@@ -176,15 +170,9 @@ def reproduction(document: Document) -> str:
     return "## " + "\n## ".join(shown).replace("](figures/", "](reproduction/")
 
 
-def write(page: Path, text: str) -> None:
-    """Put the text between the marks of the page."""
-    before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
-
-
 def write_reproduction() -> None:
     document = report()
-    write(PAGE, reproduction(document))
+    REPRODUCTION.put(f"\n{reproduction(document)}\n")
     PICTURES.mkdir(exist_ok=True)
     for picture in document.pictures:
         if picture.name.startswith(SHOWN):
@@ -236,6 +224,6 @@ if __name__ == "__main__":
         case ["reproduction"]:
             write_reproduction()
         case ["reliability"]:
-            write(ROOT / "docs/reliability.md", reliability())
+            RELIABILITY.put(f"\n{reliability()}\n")
         case _:
             sys.exit(__doc__)

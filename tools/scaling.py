@@ -22,7 +22,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -34,10 +33,9 @@ from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.cost import shares_of
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.local import Sharing
+from tools.rendered import DOCS, ROOT, Part
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/scaling.md"
-BEGIN, END = "<!-- rendered by tools/scaling.py -->\n", "<!-- end of what is rendered -->\n"
+PART = Part(DOCS / "scaling.md", "by tools/scaling.py")
 OUTSIDE, BUCKET, LATENCY = 0.25, 30e6, 5e-6
 ASSUMED = 2800
 
@@ -199,8 +197,7 @@ def page() -> str:
 
 
 def main() -> None:
-    text = PAGE.read_text("utf-8")
-    PAGE.write_text(text.partition(BEGIN)[0] + BEGIN + page() + END + text.partition(END)[2], "utf-8")
+    PART.put(page())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from tools import frontier, pages
+from tools import frontier, pages, replicas
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "docs/measured.md").read_text("utf-8")
@@ -95,8 +95,7 @@ def test_a_result_says_where_it_was_measured_and_from_which_commit(path):
 
 
 def test_the_page_of_the_reliability_is_what_is_rendered():
-    page = (ROOT / "docs/reliability.md").read_text("utf-8")
-    assert page.partition(pages.BEGIN)[2].partition(pages.END)[0].strip() == pages.reliability()
+    assert pages.RELIABILITY.shown.strip() == pages.reliability()
 
 
 @pytest.mark.long
@@ -143,5 +142,8 @@ def test_the_speed_of_a_stream_is_what_was_measured():
 
 
 def test_the_page_of_the_frontier_is_what_is_rendered():
-    page = (ROOT / "docs/frontier.md").read_text("utf-8")
-    assert page.partition(frontier.BEGIN)[2].partition(frontier.END)[0] == frontier.page()
+    assert frontier.PART.shown == frontier.page()
+
+
+def test_the_accuracies_on_several_devices_are_what_is_rendered():
+    assert replicas.PART.shown == replicas.page()

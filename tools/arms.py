@@ -1,0 +1,53 @@
+"""Arms of an experiment: training runs that differ in one thing, seed by seed, and the pages that show them.
+
+Each run is one JSON in the experiment's folder of results/, written when it ends. What is killed goes on from its last
+checkpoint; what is there already is not trained again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from approxtrain.run import archive
+from approxtrain.run.environment import this_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES, HELD_OUT = 45_000, 5_000
+"""Of cifar10-jpeg75: trained on, and held out to decide; the test split is only reported."""
+COMMON = (
+    *("data.name=cifar10-jpeg75", f"data.holdout={HELD_OUT}", "train.batch_size=128", "train.validate_every=1"),
+    *("train.trackers=[]", "optimizer.rate=linear", "optimizer.final=0.0"),
+)
+"""A rate that falls linearly to zero over the run, whatever its length: the same shape for every arm."""
+
+
+def refuse_changed_files() -> None:
+    """A result names the commit that it is of."""
+    if (this_environment()["git_commit"] or "-dirty").endswith("-dirty"):
+        sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
+
+
+def train(results: Path, arms: Mapping[str, Sequence[str]], images: str, seeds: Iterable[int]) -> None:
+    """What is missing of `arms`, each a preset and overrides, seed by seed."""
+    refuse_changed_files()
+    for seed in seeds:
+        for name, (preset, *overrides) in arms.items():
+            target, run = results / f"{name}-seed{seed}.json", ROOT / f"runs/{results.name}/{name}-seed{seed}"
+            if target.exists():
+                continue
+            if (run / "config.toml").exists():
+                what = ["--resume", str(run)]
+            else:
+                what = [preset, *overrides, f"train.seed={seed}", "--out", str(run)]
+            subprocess.run([sys.executable, "-m", "approxtrain_cli", "train", *what, f"data.dir={images}"], check=True)
+            (found,) = archive.of_folder(run)
+            archive.write(target, found)
+
+
+def accuracies(results: Path, name: str) -> dict[int, float]:
+    """Seed → accuracy on the held-out images at the end, in percent."""
+    found = (archive.read(file) for file in sorted(results.glob(f"{name}-seed*.json")))
+    return {run.seed: 100 * run.summary["final_accuracy"] for run in found}
