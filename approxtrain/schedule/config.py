@@ -27,7 +27,7 @@ from approxtrain.schedule.ranges import (
     LayerNumbers,
     LayerRange,
     ReplicaRange,
-    Section,
+    ScheduleTable,
     StepRange,
 )
 from approxtrain_kernels import methods
@@ -71,7 +71,7 @@ MethodName = Annotated[str, AfterValidator(_known_method)]
 Params = Annotated[dict[str, Any], AfterValidator(_fitting)]
 
 
-class MethodTable(Section):
+class MethodTable(ScheduleTable):
     """A method with its parameters."""
 
     method: MethodName
@@ -114,7 +114,7 @@ class Rule(MethodTable):
         raise ValueError(f"`layers` (={value!r}) must be {{ start, stop, every }} or a list of numbers such as [2, 6].")
 
 
-class LocalSteps(Section):
+class LocalSteps(ScheduleTable):
     """Local SGD in a part of the run."""
 
     every: Count
@@ -123,7 +123,7 @@ class LocalSteps(Section):
     """{ from, to } of epochs from 1, both inclusive, or shares of the run: { from = "5%" }."""
 
 
-class ImageSize(Section):
+class ImageSize(ScheduleTable):
     """The size of the images in a part of the run."""
 
     size: Annotated[int, Field(strict=True, ge=1, le=4096)]
@@ -132,7 +132,7 @@ class ImageSize(Section):
     """{ from, to } of epochs from 1, both inclusive, or shares of the run: { to = "40%" }."""
 
 
-class ScheduleConfig(Section):
+class ScheduleConfig(ScheduleTable):
     """One of three forms (`name`, `rules` or `grid`); `name = "full"` where none is given."""
 
     name: str | None = None

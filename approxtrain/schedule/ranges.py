@@ -27,13 +27,13 @@ Step = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 LayerNumbers = tuple[Count, ...]
 
 
-class Section(BaseModel):
-    """A table of the configuration: frozen, and a key that it does not know is an error."""
+class ScheduleTable(BaseModel):
+    """A table of `[schedule]`: a key that it does not know is an error, and a list may stand for a tuple."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class LayerRange(Section):
+class LayerRange(ScheduleTable):
     """Layers start, start + every, … up to and including stop; the last layer where stop is left out."""
 
     start: Count = 1
@@ -41,7 +41,7 @@ class LayerRange(Section):
     every: Count = 1
 
 
-class StepRange(Section):
+class StepRange(ScheduleTable):
     """Global steps start, start + every, … below stop; without end where stop is left out."""
 
     start: Step = 0
@@ -49,7 +49,7 @@ class StepRange(Section):
     every: Count = 1
 
 
-class EpochRange(Section):
+class EpochRange(ScheduleTable):
     """Epochs `from` to `to`, both inclusive and counted from 1; without end where `to` is left out. As shares of the
     run, "3%" to "80%", the steps from 3 % of all on, below 80 %."""
 
@@ -57,7 +57,7 @@ class EpochRange(Section):
     to: Epoch | None = None
 
 
-class ReplicaRange(Section):
+class ReplicaRange(ScheduleTable):
     """Replicas start, start + every, … below stop, numbered from 0; with each step that the rule is for, `rotate`
     further round."""
 
