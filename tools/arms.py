@@ -6,6 +6,7 @@ checkpoint; what is there already is not trained again.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ from pathlib import Path
 
 from approxtrain.run import archive
 from approxtrain.run.environment import this_environment
+from tools.rendered import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 IMAGES, HELD_OUT = 45_000, 5_000
 """Of cifar10-jpeg75: trained on, and held out to decide; the test split is only reported."""
 COMMON = (
@@ -24,17 +25,32 @@ COMMON = (
 """A rate that falls linearly to zero over the run, whatever its length: the same shape for every arm."""
 
 
+def command_line(description: str, arms: Iterable[str], *more: str) -> argparse.ArgumentParser:
+    """`train DIR --seeds … --arms …` and `page`, and commands that take DIR alone."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    trained = commands.add_parser("train")
+    trained.add_argument("images")
+    trained.add_argument("--seeds", type=int, nargs="+", default=[0])
+    trained.add_argument("--arms", nargs="+", choices=list(arms), default=list(arms))
+    for name in more:
+        commands.add_parser(name).add_argument("images")
+    commands.add_parser("page")
+    return parser
+
+
 def refuse_changed_files() -> None:
     """A result names the commit that it is of."""
     if (this_environment()["git_commit"] or "-dirty").endswith("-dirty"):
         sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
 
 
-def train(results: Path, arms: Mapping[str, Sequence[str]], images: str, seeds: Iterable[int]) -> None:
-    """What is missing of `arms`, each a preset and overrides, seed by seed."""
+def train(results: Path, arms: Mapping[str, Sequence[str]], asked: argparse.Namespace) -> None:
+    """What is missing of the arms that were asked for, each a preset and overrides, seed by seed."""
     refuse_changed_files()
-    for seed in seeds:
-        for name, (preset, *overrides) in arms.items():
+    for seed in asked.seeds:
+        for name in asked.arms:
+            preset, *overrides = arms[name]
             target, run = results / f"{name}-seed{seed}.json", ROOT / f"runs/{results.name}/{name}-seed{seed}"
             if target.exists():
                 continue
@@ -42,7 +58,9 @@ def train(results: Path, arms: Mapping[str, Sequence[str]], images: str, seeds: 
                 what = ["--resume", str(run)]
             else:
                 what = [preset, *overrides, f"train.seed={seed}", "--out", str(run)]
-            subprocess.run([sys.executable, "-m", "approxtrain_cli", "train", *what, f"data.dir={images}"], check=True)
+            subprocess.run(
+                [sys.executable, "-m", "approxtrain_cli", "train", *what, f"data.dir={asked.images}"], check=True
+            )
             (found,) = archive.of_folder(run)
             archive.write(target, found)
 

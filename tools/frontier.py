@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -24,9 +23,9 @@ from approxtrain.report.estimates import estimate, interval, paired
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
 from tools import arms
-from tools.rendered import DOCS, Part, table
+from tools.rendered import DOCS, ROOT, Part, table
 
-RESULTS = arms.ROOT / "results/frontier"
+RESULTS = ROOT / "results/frontier"
 TIMES = RESULTS / "time.json"
 PART, PICTURE = Part(DOCS / "frontier.md", "from results/frontier/"), DOCS / "frontier.png"
 PREFIX = '{ method = "skip", layers = { start = 1, stop = 7 }, steps = { start = 1, every = 2 }'
@@ -200,20 +199,17 @@ def draw() -> bytes:
     return picture.getvalue()
 
 
-def main(arguments: Sequence[str]) -> None:
-    match arguments:
-        case ["train", folder, "--seeds", *seeds]:
-            of = {name: [f"{arm.network}-full", *arm.overrides] for name, arm in ARMS.items()}
-            arms.train(RESULTS, of, folder, map(int, seeds))
-        case ["time", folder]:
-            time(folder)
-        case ["page"]:
-            PART.put(page())
-            if PICTURE.name in page():
-                PICTURE.write_bytes(draw())
-        case _:
-            sys.exit(str(__doc__))
+def main() -> None:
+    asked = arms.command_line(str(__doc__), ARMS, "time").parse_args()
+    if asked.command == "train":
+        arms.train(RESULTS, {name: [f"{arm.network}-full", *arm.overrides] for name, arm in ARMS.items()}, asked)
+    elif asked.command == "time":
+        time(asked.images)
+    else:
+        PART.put(page())
+        if PICTURE.name in page():
+            PICTURE.write_bytes(draw())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,8 +10,7 @@ CPU, which tell results and bytes, and no times.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from approxtrain import models
@@ -21,9 +20,9 @@ from approxtrain.schedule import Schedule
 from approxtrain.schedule.load import Load
 from approxtrain.schedule.load import load as load_of
 from tools import arms
-from tools.rendered import DOCS, Part, table
+from tools.rendered import DOCS, ROOT, Part, table
 
-RESULTS = arms.ROOT / "results/replicas"
+RESULTS = ROOT / "results/replicas"
 PART = Part(DOCS / "parallel.md", "from results/replicas/")
 REPLICAS, EPOCHS, EVERY = 4, 4, 8
 ZERO = 'method = "zero", layers = [2]'
@@ -83,17 +82,15 @@ def page() -> str:
     return f"{table(rows())}\n"
 
 
-def main(arguments: Sequence[str]) -> None:
-    match arguments:
-        case ["train", folder, "--seeds", *seeds]:
-            flag = f"--xla_force_host_platform_device_count={REPLICAS}"
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-            arms.train(RESULTS, {name: arm.command for name, arm in ARMS.items()}, folder, map(int, seeds))
-        case ["page"]:
-            PART.put(page())
-        case _:
-            sys.exit(str(__doc__))
+def main() -> None:
+    asked = arms.command_line(str(__doc__), ARMS).parse_args()
+    if asked.command == "train":
+        flag = f"--xla_force_host_platform_device_count={REPLICAS}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+        arms.train(RESULTS, {name: arm.command for name, arm in ARMS.items()}, asked)
+    else:
+        PART.put(page())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
