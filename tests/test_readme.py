@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,12 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= 900
 
 
+def parameter(command: str) -> Any:
+    """bench-step compiles its networks as a user gets them, which is long; tests/cli/test_bench_step.py is not."""
+    mark = pytest.mark.long if command.startswith("approxtrain bench-step") else pytest.mark.gate
+    return pytest.param(command, marks=mark)
+
+
 def test_readme_has_the_blocks_that_these_tests_know():
     heads = [block[0] for block in BLOCKS]
     assert {*INSTALLING.values(), "make test"} <= set(heads)
@@ -73,8 +80,7 @@ def test_readme_has_the_blocks_that_these_tests_know():
     assert len(set(SINGLE)) == len(SINGLE) > 5
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("command", SINGLE)
+@pytest.mark.parametrize("command", [*map(parameter, SINGLE)])
 def test_a_command_of_readme_does_what_readme_says(command, tiny, make_run, tmp_path):
     program, subcommand, *arguments = shlex.split(command)
     assert program == "approxtrain", f"no test knows how to run {command!r}"

@@ -125,6 +125,7 @@ def left(run: Path) -> tuple[bytes, bytes]:
     return (run / "metrics.jsonl").read_bytes(), (run / f"checkpoints/step-{STEPS:08d}/arrays.npz").read_bytes()
 
 
+@pytest.mark.long
 def test_a_run_on_images_in_memory_is_killed_and_goes_on_bit_for_bit(place, start):
     assert finish(start("train", "mine.toml", "--out", "whole")) == 0
     assert finish(start("train", "mine.toml", "--out", "killed", code=KILL.format(8))) == -signal.SIGKILL

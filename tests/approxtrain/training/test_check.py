@@ -119,8 +119,18 @@ def test_every_parameter_moment_and_statistic_is_looked_at(assemble, pocket):
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("mode", ["host", "switch"])
-@pytest.mark.parametrize("seeds", [{}, {"seeds": 2, "seeds_by": "map"}, {"seeds": 2, "seeds_by": "vmap"}], ids=str)
+@pytest.mark.parametrize(
+    ("mode", "seeds"),
+    [
+        ("host", {}),
+        ("switch", {"seeds": 2, "seeds_by": "map"}),
+        ("host", {"seeds": 2, "seeds_by": "vmap"}),
+        pytest.param("switch", {}, marks=pytest.mark.long),
+        pytest.param("host", {"seeds": 2, "seeds_by": "map"}, marks=pytest.mark.long),
+        pytest.param("switch", {"seeds": 2, "seeds_by": "vmap"}, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_a_gradient_that_is_none_is_that_of_its_layer_and_step(tmp_path, configure, mode, seeds):
     config = configure(poisoned(2, 3) | {"dispatch": mode}, check="finite", **seeds)
     of_seed = " of seed 0" if seeds else ""

@@ -43,11 +43,16 @@ from tests.replicas import (
 DEVICES = 8
 FULL = {"name": "full"}
 METHODS = [{"method": name} for name in sorted(all_methods())] + [{"method": "approx", "params": {"scale": "paper"}}]
+COLUMNS = [
+    [{**rule, "layers": [layer]} for layer, rule in enumerate(METHODS[first : first + 3], start=1)]
+    for first in range(0, len(METHODS), 3)
+]
+"""All methods, three at a time: one in each layer."""
 TURNS = {"grid": [["full", "approx", "random"], ["zero", "mvue", "full"], ["channels", "full", "coarse"]]}
 
 
-def first_gradients(rule: dict[str, Any], devices: int = DEVICES, **options: Any) -> None:
-    (ours, state), (right, alone) = (bench({"rules": [rule]}, n, **options).gradient() for n in (devices, 1))
+def first_gradients(rules: list[dict[str, Any]], devices: int = DEVICES, **options: Any) -> None:
+    (ours, state), (right, alone) = (bench({"rules": rules}, n, **options).gradient() for n in (devices, 1))
     assert_close(ours, right, 1e-5)
     assert_close(by_path(state.stats), by_path(alone.stats), 1e-5)
     assert_close({"loss": state.loss_sum}, {"loss": alone.loss_sum}, 1e-5)
@@ -201,7 +206,7 @@ def by_pallas_interpreted() -> None:
 def by_code_of_our_own() -> None:
     os.environ["APPROXTRAIN_NATIVE"] = "1"
     try:
-        first_gradients({"method": "approx"}, 2)
+        first_gradients([{"method": "approx"}], 2)
     finally:
         os.environ["APPROXTRAIN_NATIVE"] = "0"
 
@@ -212,8 +217,8 @@ def too_many() -> None:
 
 
 CHECKS = {
-    **{f"first gradients: {json.dumps(rule)}": partial(first_gradients, rule) for rule in METHODS},
-    "first gradients: norms of Flax": partial(first_gradients, {"method": "full"}, network="StockNorms"),
+    **{f"first gradients: {json.dumps(rules)}": partial(first_gradients, rules) for rules in COLUMNS},
+    "first gradients: norms of Flax": partial(first_gradients, [{"method": "full"}], network="StockNorms"),
     "first gradients: by code of our own": by_code_of_our_own,
     "first gradients: by Pallas, interpreted": by_pallas_interpreted,
     "ten steps": ten_steps,
@@ -233,7 +238,8 @@ CHECKS = {
 }
 LONG = {
     "runs": a_run_and_its_resumption_on_other_numbers_of_devices,
-    "first gradients: four devices": partial(first_gradients, {"method": "random"}, 4),
+    **{f"first gradients: {json.dumps(rule)}": partial(first_gradients, [rule]) for rule in METHODS},
+    "first gradients: four devices": partial(first_gradients, [{"method": "random"}], 4),
 }
 ALL = Checks(__file__, DEVICES, CHECKS, LONG)
 

@@ -28,7 +28,6 @@ GRID = [["full", "zero", "random", "full"], ["approx", "full", "random", "zero"]
 SCHEDULES = {
     "at every step": {"name": "schedule1", "method": "approx"},
     "four steps a call": {"grid": GRID, "dispatch": "switch"},  # of six in an epoch, so that two are left over
-    "two seeds at once": {"name": "schedule3", "method": "random"},
     "rules": {
         "dispatch": "host",
         "rules": [
@@ -40,6 +39,7 @@ SCHEDULES = {
 MORE = {
     "full": {"name": "full"},
     "grid": {"grid": GRID},
+    "two seeds at once": {"name": "schedule3", "method": "random"},
     "two seeds, one after the other": {"name": "schedule3", "method": "random"},
     "in turns": {"name": "schedule3", "method": "random"},
     "until an epoch": {"name": "schedule2", "method": "approx", "until_epoch": 2},

@@ -185,7 +185,9 @@ def halved(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("mode", ["host", pytest.param("switch", marks=pytest.mark.gate)])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("host", marks=pytest.mark.gate), pytest.param("switch", marks=pytest.mark.long)]
+)
 def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(assemble, pocket, mode):
     sized = {**grid("FZF"), "image_sizes": [{"size": 4, "epochs": {"to": 1}}]}
     small, plain = assemble(pocket, sized, mode=mode), assemble(pocket, grid("FZF"))

@@ -72,8 +72,18 @@ def test_one_bit_that_is_another_the_second_time_ends_the_run(tmp_path, configur
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("train", [{}, {"chunk": 4}, {"seeds": 2, "average": 0.9}], ids=str)
-@pytest.mark.parametrize("mode", ["host", "switch"])
+@pytest.mark.parametrize(
+    ("mode", "train"),
+    [
+        ("host", {}),
+        ("switch", {"chunk": 4}),
+        ("host", {"seeds": 2, "average": 0.9}),
+        pytest.param("switch", {}, marks=pytest.mark.long),
+        pytest.param("host", {"chunk": 4}, marks=pytest.mark.long),
+        pytest.param("switch", {"seeds": 2, "average": 0.9}, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_a_run_that_is_verified_learns_the_same_bit_for_bit(tmp_path, configure, calls, train, mode):
     rows, seen = [], []
     for every in (None, 5):
