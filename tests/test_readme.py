@@ -68,7 +68,7 @@ def test_readme_is_short():
 
 
 def parameter(command: str) -> Any:
-    """bench-step compiles its networks as a user gets them, which is long; tests/cli/test_bench_step.py is not."""
+    """bench-step makes many steps of a whole network; tests/cli/test_bench_step.py of a small one, for the gate."""
     mark = pytest.mark.long if command.startswith("approxtrain bench-step") else pytest.mark.gate
     return pytest.param(command, marks=mark)
 
