@@ -33,7 +33,7 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def test_an_arm_is_held_against_exact_training_of_its_own_time(made_up):
-    _, time, accuracy, whole, equal, seeds = row("size24")
+    _, time, accuracy, whole, equal, faster, seeds = row("size24")
     # exact training of 3.5 epochs, between that of 3 and of 4, linear in the logarithm
     at = np.log(3.5 / 3) / np.log(4 / 3)
     difference = np.mean([69 - (66 + at * 4), 71 - (68 + at * 3)])
@@ -41,11 +41,20 @@ def test_an_arm_is_held_against_exact_training_of_its_own_time(made_up):
     assert accuracy.startswith("70.00 ±")
     assert whole.startswith("−0.50 ±")
     assert equal.startswith(f"{difference:+.2f} ±".replace("-", "−"))
+    # as accurate are 3 · (4/3)^(3/4) epochs, and 4
+    of_each = [3.5 / (3 * (4 / 3) ** 0.75), 3.5 / 4]
+    assert faster.startswith(f"{np.mean(of_each):.2f} ±")
     assert seeds == "2"
 
 
+def test_beyond_the_longest_exact_run_its_last_part_is_drawn_on(monkeypatch, made_up):
+    monkeypatch.setitem(MADE_UP, "size24", {1: 74.0})
+    (ratio,) = frontier.of_time_to_equal_accuracy("size24").values()
+    assert ratio == pytest.approx(3.5 / (4 * 4 / 3))
+
+
 def test_what_was_not_timed_or_not_trained_has_no_numbers(made_up):
-    assert row("both")[1:] == ("–", "–", "–", "–", "0")
+    assert row("both")[1:] == ("–", "–", "–", "–", "–", "0")
 
 
 def test_the_picture_shows_the_arms_that_are_known(made_up):
