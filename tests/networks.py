@@ -52,6 +52,26 @@ class OtherOps(nnx.Module):
         return self.logits(relu(self.dense(self.block(x).reshape(len(x), -1))))
 
 
+class Residual(nnx.Module):
+    """A convolution, a block that begins as its shortcut, one of another size."""
+
+    def __init__(self, classes: int, *, zero_init: bool = True, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.stem = ConvNormRelu(3, 8, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List(
+            [
+                Block(8, 8, 1, zero_init=zero_init, dtype=dtype, rngs=rngs),
+                Block(8, 16, 2, zero_init=zero_init, dtype=dtype, rngs=rngs),
+            ]
+        )
+        self.logits = nnx.Linear(16, classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.logits(x.mean((1, 2)))
+
+
 class Linear(nnx.Module):
     """One linear layer over all pixels."""
 

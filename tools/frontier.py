@@ -13,6 +13,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from approxtrain.config import Config, load
 from approxtrain.report.estimates import estimate, interval, paired
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
+from approxtrain.schedule.ranges import LARGEST
 from tools import arms
 from tools.rendered import DOCS, ROOT, Part, table
 
@@ -37,6 +39,8 @@ SMALL = 'image_sizes = [{ size = 24, epochs = { to = "50%" } }]'
 LONGER = 'image_sizes = [{ size = 24, epochs = { to = "80%" } }]'
 GROWING = 'image_sizes = [{ size = 16, epochs = { to = "20%" } }, { size = 24, epochs = { from = "20%", to = "60%" } }]'
 TO_EQUAL = "time over that of exact training which is as accurate"
+DEEPER = 'bypass = [{ path = "stage?/2", to = "50%" }]'
+ZERO_INIT = ("model.arguments={ zero_init = true }",)
 MOST = 'epochs = { from = "3%", to = "80%" }'
 
 
@@ -47,6 +51,7 @@ class Arm(NamedTuple):
     epochs: int = 4
     schedule: str = '{ name = "full" }'
     network: str = "resnet20"
+    more: tuple[str, ...] = ()
 
     def config(self, folder: str | None = None, seed: int = 0) -> Config:
         where = [f"data.dir={folder}"] if folder else []
@@ -59,6 +64,7 @@ class Arm(NamedTuple):
             "optimizer.learning_rate=0.002",
             f"train.epochs={self.epochs}",
             f"schedule={self.schedule}",
+            *self.more,
         ]
 
 
@@ -72,6 +78,11 @@ ARMS = {
         schedule=f"{{ frozen_prefix = true, {SMALL}, rules = [{PREFIX}, {MOST} }}] }}",
     ),
     "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
+    "zeroinit": Arm("exact, blocks that begin as their shortcuts", more=ZERO_INIT),
+    "deeper": Arm("that, without the third blocks in the first half", schedule=f"{{ {DEEPER} }}", more=ZERO_INIT),
+    "deeper24": Arm(
+        "that, and images of 24 pixels in the first half", schedule=f"{{ {DEEPER}, {SMALL} }}", more=ZERO_INIT
+    ),
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", schedule=f"{{ {GROWING} }}"),
     "size24long": Arm("images of 24 pixels, to 80 %", schedule=f"{{ {LONGER} }}"),
     "resnet14": Arm("exact ResNet-14", network="resnet14"),
@@ -105,12 +116,13 @@ def time(folder: str, rounds: int = 20) -> None:
 def columns_of(arm: Arm, schedule: Schedule) -> dict[str, Schedule]:
     """Each distinct column as a schedule of its own, by a name."""
     found = {}
-    for column, size in zip(schedule.columns, schedule.column_sizes, strict=True):
+    for column, size, blocks in zip(schedule.columns, schedule.column_sizes, schedule.column_absent, strict=True):
         methods = [(method.label, sum(other == method for other in column)) for method in dict.fromkeys(column)]
-        pixels = [f"{size} pixels"] if size else []
-        name = ", ".join([arm.network, *(f"{label} {count}" for label, count in methods), *pixels])
+        more = [f"{size} pixels"] * bool(size) + [f"without {' and '.join(blocks)}"] * bool(blocks)
+        name = ", ".join([arm.network, *(f"{label} {count}" for label, count in methods), *more])
         mask = np.array([[schedule.cells.index(method)] for method in column], np.int8)
-        found[name] = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (size,))
+        alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (size,))
+        found[name] = replace(alone, bypass=tuple((block, LARGEST) for block in blocks))
     return found
 
 

@@ -18,10 +18,20 @@ from approxtrain.models.relu import relu
 
 
 class CifarResNet(nnx.Module):
-    """ResNet-`depth`: 20, 32, 44, 56, … ; 14 is the paper's smaller network."""
+    """ResNet-`depth`: 20, 32, 44, 56, … ; 14 is the paper's smaller network.
+
+    `zero_init`: the last scale of each block begins at zero, and so the block as its shortcut (Goyal 2017).
+    """
 
     def __init__(
-        self, depth: int = 20, classes: int = 10, *, in_channels: int = 3, dtype: Any = jnp.float32, rngs: nnx.Rngs
+        self,
+        depth: int = 20,
+        classes: int = 10,
+        *,
+        zero_init: bool = False,
+        in_channels: int = 3,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ) -> None:
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
@@ -29,8 +39,9 @@ class CifarResNet(nnx.Module):
         self.stem = ConvNormRelu(in_channels, 16, dtype=dtype, rngs=rngs)
 
         def stage(in_channels: int, channels: int, stride: int) -> nnx.List:
-            first = Block(in_channels, channels, stride, dtype=dtype, rngs=rngs)
-            return nnx.List([first, *(Block(channels, channels, 1, dtype=dtype, rngs=rngs) for _ in range(blocks - 1))])
+            options: dict[str, Any] = {"zero_init": zero_init, "dtype": dtype, "rngs": rngs}
+            first = Block(in_channels, channels, stride, **options)
+            return nnx.List([first, *(Block(channels, channels, 1, **options) for _ in range(blocks - 1))])
 
         self.stage1, self.stage2, self.stage3 = stage(16, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
         self.logits = nnx.Linear(64, classes, dtype=dtype, rngs=rngs)
@@ -46,13 +57,17 @@ class CifarResNet(nnx.Module):
 class Block(nnx.Module):
     """Two 3×3 convolutions, and around them a shortcut: every stride-th pixel, new channels filled with zeros."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, *, zero_init: bool = False, dtype: Any, rngs: nnx.Rngs
+    ) -> None:
         options: dict[str, Any] = {"use_bias": False, "kernel_init": nnx.initializers.he_normal()}
         options |= {"dtype": dtype, "rngs": rngs}
         self.conv1 = nnx.Conv(in_channels, channels, (3, 3), stride, **options)
         self.norm1 = BatchNorm(channels, momentum=0.9, dtype=dtype)
         self.conv2 = nnx.Conv(channels, channels, (3, 3), **options)
         self.norm2 = BatchNorm(channels, momentum=0.9, dtype=dtype)
+        if zero_init:
+            self.norm2.scale = nnx.Param(jnp.zeros(channels))
         self.stride, self.new_channels = stride, channels - in_channels
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -66,6 +66,10 @@ def _fitting(params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return params
 
 
+def _end(epoch: int | str) -> str:
+    return f"{epoch} of the run" if isinstance(epoch, str) else f"epoch {epoch}"
+
+
 Row = tuple[str, ...]
 MethodName = Annotated[str, AfterValidator(_known_method)]
 Params = Annotated[dict[str, Any], AfterValidator(_fitting)]
@@ -132,6 +136,15 @@ class ImageSize(ScheduleTable):
     """{ from, to } of epochs from 1, both inclusive, or shares of the run: { to = "40%" }."""
 
 
+class Bypass(ScheduleTable):
+    """Residual blocks that are left out in the first part of the run."""
+
+    path: str
+    """Blocks whose path fits: "stage?/2" is the third of each stage. Each must begin as its own shortcut."""
+    to: Epoch
+    """The last epoch, or the share of the run ("50%"), in which they are left out."""
+
+
 class ScheduleConfig(ScheduleTable):
     """One of three forms (`name`, `rules` or `grid`); `name = "full"` where none is given."""
 
@@ -153,6 +166,8 @@ class ScheduleConfig(ScheduleTable):
     """A row for each layer, and in it a method's or a cell's name for each step of the period."""
     image_sizes: tuple[ImageSize, ...] = ()
     """Parts of the run with images of another size than the data's, which cost less where they are smaller."""
+    bypass: tuple[Bypass, ...] = ()
+    """Residual blocks that are left out at first, and come in later: a network that becomes deeper."""
     local: tuple[LocalSteps, ...] = ()
     """Parts of the run in which devices that share each batch (`parallel.devices`) update copies of their own."""
     frozen_prefix: Annotated[bool, Field(strict=True)] = False
@@ -225,7 +240,11 @@ class ScheduleConfig(ScheduleTable):
     def knows_its_end(self) -> bool:
         """Whether a part of it is a share of the run, so that a longer run would have been another one."""
         ranges = [each.epochs for each in (*(self.rules or ()), *self.image_sizes, *self.local) if each.epochs]
-        bounds = [self.until_epoch, *(bound for each in ranges for bound in (each.from_, each.to))]
+        bounds = [
+            self.until_epoch,
+            *(each.to for each in self.bypass),
+            *(bound for each in ranges for bound in (each.from_, each.to)),
+        ]
         return any(isinstance(bound, str) for bound in bounds)
 
     def cell(self) -> Method:
@@ -239,10 +258,12 @@ class ScheduleConfig(ScheduleTable):
         if self.name and self.method:
             what += f" with {self.cell().label}"
         end = self.until_epoch
-        what += f" until {end} of the run" if isinstance(end, str) else f" until epoch {end}" if end else ""
+        what += f" until {_end(end)}" if end else ""
         what += f" until a plateau of {self.until_plateau} validations" if self.until_plateau else ""
         if self.image_sizes:
             what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
+        if self.bypass:
+            what += f", without {' and '.join(f'{each.path} to {_end(each.to)}' for each in self.bypass)}"
         if self.local:
             what += f", local for {' and '.join(str(each.every) for each in self.local)} steps"
         what += ", frozen prefix" if self.frozen_prefix else ""

@@ -7,7 +7,8 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
 where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
 A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
-methods. Smaller images (`image_sizes.py`) make all three passes cheaper. That is `largest_speed_up`;
+methods. Smaller images (`image_sizes.py`) make all three passes cheaper, and blocks that are left out (`bypass.py`)
+have none. That is `largest_speed_up`;
 `speed_up_with_methods` counts what the methods compute as well. Norms, linear
 layers and the optimiser would make both smaller. Where replicas differ all of these are means over them; what each
 has to do, and how long the others wait for the slowest, is in `load.py`.
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from approxtrain.models.layer import ConvLayer
+from approxtrain.schedule.bypass import inside
 from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.schedule import Schedule
 from approxtrain_kernels.by_replica import ByReplica
@@ -44,11 +46,13 @@ class Cost:
     """The dgrads that methods approximate."""
     resized: float = 0.0
     """What an exact step costs less on images of other sizes than the data's (more, where it is negative)."""
+    left_out: float = 0.0
+    """All three passes of the blocks that are left out."""
 
     @property
     def saved(self) -> float:
         """Everything exact that is not computed."""
-        return self.replaced + self.dgrad_saved + self.dgrad_replaced + self.resized
+        return self.replaced + self.dgrad_saved + self.dgrad_replaced + self.resized + self.left_out
 
     @property
     def wgrad_share_saved(self) -> float:
@@ -63,6 +67,11 @@ class Cost:
     def share_resized(self) -> float:
         """What other sizes of images save, as a share of the whole step."""
         return _share(self.resized, self.dense)
+
+    @property
+    def share_left_out(self) -> float:
+        """What blocks that are left out save, as a share of the whole step."""
+        return _share(self.left_out, self.dense)
 
     @property
     def dgrad_share_saved(self) -> float:
@@ -102,14 +111,19 @@ def cost(
         raise ValueError(f"`stop` (={stop}) must be above `first` (={first}): there is no step to average over.")
     if tuple(layer.path for layer in layers) != schedule.layers:
         raise ValueError("`layers` are not those that the schedule was made for.")
-    replaced = spent = dgrad_saved = dgrad_replaced = exact = 0.0
+    replaced = spent = dgrad_saved = dgrad_replaced = exact = left_out = 0.0
     visits = schedule.column_visits(first, stop).tolist()
-    for column, size, steps in zip(schedule.columns, schedule.column_sizes, visits, strict=True):
+    of_columns = zip(schedule.columns, schedule.column_sizes, schedule.column_absent, visits, strict=True)
+    for column, size, blocks, steps in of_columns:
         seen = layers if size is None else (resized or {})[size]
-        exact += steps * sum(layer_flops(seen, batch))
-        shapes = [replace(layer.shape, batch=batch) for layer in seen]
+        of_layers = layer_flops(seen, batch)
+        exact += steps * sum(of_layers)
         dgrads = dgrads_of(column, frozen_prefix=schedule.frozen_prefix)
-        for shape, method, dgrad in zip(shapes, column, dgrads, strict=True):
+        for layer, method, dgrad, flops in zip(seen, column, dgrads, of_layers, strict=True):
+            if inside(layer.path, blocks):
+                left_out += steps * flops
+                continue
+            shape = replace(layer.shape, batch=batch)
             for one, share in shares_of(method):
                 if one.name != "full":
                     replaced += steps * share * shape.flops
@@ -120,7 +134,7 @@ def cost(
             dgrad_saved += steps * shape.flops if dgrad == "saved" else 0
     dense = float(sum(layer_flops(layers, batch)) * (stop - first))
     wgrad = float(sum(batch * layer.shape.flops for layer in layers) * (stop - first))
-    return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced, dense - exact)
+    return Cost(stop - first, dense, wgrad, replaced, spent, dgrad_saved, dgrad_replaced, dense - exact, left_out)
 
 
 def dgrads_of(column: Sequence[Method], *, frozen_prefix: bool) -> list[str]:

@@ -6,12 +6,9 @@ mask, and as pure a function of the step: a column at another size is another co
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
-import numpy as np
-
-from approxtrain.schedule.phases import Phases
+from approxtrain.schedule.phases import Phases, cut
 from approxtrain.schedule.windows import Window, window_at
 
 Sizes = tuple[int | None, ...]
@@ -22,10 +19,5 @@ def split(phases: Phases, windows: Sequence[Window]) -> tuple[Phases, Sizes]:
     """The same phases, cut where the size changes, and the size of each."""
     if not windows:
         return phases, (None,) * len(phases)
-    borders = {step for window in windows for step in (window.begin, window.stop) if step is not None}
-    starts = [first for first, _ in phases]
-    cut = []
-    for border in sorted(borders | {*starts}):
-        first, mask = phases[bisect_right(starts, border) - 1]
-        cut.append((border, np.roll(mask, -((border - first) % mask.shape[-1]), axis=-1)))
-    return tuple(cut), tuple(window and window.value for window in (window_at(windows, first) for first, _ in cut))
+    parts = cut(phases, (step for window in windows for step in (window.begin, window.stop) if step is not None))
+    return parts, tuple(window and window.value for window in (window_at(windows, first) for first, _ in parts))

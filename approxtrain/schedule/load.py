@@ -19,6 +19,7 @@ from math import prod
 import numpy as np
 
 from approxtrain.models.layer import ConvLayer
+from approxtrain.schedule.bypass import inside
 from approxtrain.schedule.cost import dgrads_of, layer_flops
 from approxtrain.schedule.schedule import Column, Schedule
 from approxtrain.schedule.windows import Window
@@ -64,7 +65,8 @@ def load(
     for pair, (number, of_places) in enumerate(pairs.T.tolist()):
         column, size = schedule.columns[number], schedule.column_sizes[number]
         seen = layers if size is None else (resized or {})[size]
-        flops = _flops(column, table.places[of_places], seen, batch, frozen_prefix=schedule.frozen_prefix)
+        blocks = schedule.column_absent[number]
+        flops = _flops(column, table.places[of_places], seen, batch, blocks, frozen_prefix=schedule.frozen_prefix)
         shares[pair] = flops / exact
         sent[pair] = sum(count for count, method in zip(weights, column, strict=True) if not method.known_everywhere)
     of_replica = np.average(shares, axis=0, weights=visits)
@@ -85,12 +87,20 @@ def _between(windows: Sequence[Window], stop: int) -> Iterator[tuple[int, int]]:
 
 
 def _flops(
-    column: Column, places: np.ndarray, layers: Sequence[ConvLayer], batch: int, *, frozen_prefix: bool
+    column: Column,
+    places: np.ndarray,
+    layers: Sequence[ConvLayer],
+    batch: int,
+    blocks: Sequence[str],
+    *,
+    frozen_prefix: bool,
 ) -> np.ndarray:
     """FLOPs of a step of each replica, `[replicas]`."""
     total = np.zeros(places.shape[1])
     dgrads = dgrads_of(column, frozen_prefix=frozen_prefix)
     for layer, method, dgrad, of_replica in zip(layers, column, dgrads, places, strict=True):
+        if inside(layer.path, blocks):
+            continue
         shape = replace(layer.shape, batch=batch)
         methods = [member for member, _ in method.members] if isinstance(method, ByReplica) else [method]
         flops = np.array(

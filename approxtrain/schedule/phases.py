@@ -7,7 +7,8 @@ cells, of which 0 is `full`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -127,6 +128,16 @@ def _join(a: _Piece, b: _Piece) -> _Piece | None:
     if np.array_equal(a.steps(a.first, count), b.steps(a.first, count)):
         return _Piece(a.first, b.stop, b.steps(a.first, b.period))
     return None
+
+
+def cut(phases: Phases, borders: Iterable[int]) -> Phases:
+    """The same phases, of which one begins at each of `borders`."""
+    starts = [first for first, _ in phases]
+    found = []
+    for border in sorted({*borders, *starts}):
+        first, mask = phases[bisect_right(starts, border) - 1]
+        found.append((border, np.roll(mask, -((border - first) % mask.shape[-1]), axis=-1)))
+    return tuple(found)
 
 
 def _only_used(cells: list[Method], phases: list[tuple[int, np.ndarray]]) -> tuple[tuple[Method, ...], Phases]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from approxtrain.errors import ConfigError
 from approxtrain.models.layer import ConvLayer
+from approxtrain.schedule.bypass import absent, entries_of, skip_absent
 from approxtrain.schedule.catch_up import steps_since_update
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
@@ -30,8 +31,8 @@ from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
-_Entry = tuple[tuple[Cell, ...], int | None, tuple[int, ...]]
-"""A column's cells, the size of its images, how far it moves each layer."""
+_Entry = tuple[tuple[Cell, ...], int | None, tuple[int, ...], tuple[str, ...]]
+"""A column's cells, the size of its images, how far it moves each layer, the blocks that are left out."""
 
 
 class IndexTable(NamedTuple):
@@ -70,6 +71,8 @@ class Schedule:
     """Whether weights that are skipped at times are moved further at others (`catch_up.py`)."""
     local: Local = NEVER
     """When replicas update copies of their own (`local.py`)."""
+    bypass: tuple[tuple[str, int], ...] = ()
+    """Blocks that are left out, each up to the step at which it comes in, where a phase begins (`bypass.py`)."""
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
@@ -103,22 +106,24 @@ class Schedule:
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
         stamps, problems = resolve(config, layers, steps_per_epoch, epochs, replicas)
-        windows, local = [], NEVER
+        windows, local, entries = [], NEVER, {}
         if epochs is not None or not config.knows_its_end:
             calendar = Calendar(steps_per_epoch, epochs)
             sizes = [(each.size, each.epochs) for each in config.image_sizes]
             windows, wrong = windows_of("image_sizes", sizes, calendar)
             local, not_local = local_steps(config, calendar, replicas)
-            problems += wrong + not_local
+            entries, not_there = entries_of(config.bypass, layers, calendar)
+            problems += wrong + not_local + not_there
         if problems:
             raise ConfigError(problems)
         try:
-            cells, phases = phases_of(stamps, len(layers), replicas)
+            cells, phases = skip_absent(*phases_of(stamps, len(layers), replicas), entries, layers)
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
         phases, sizes = split(phases, windows)
         paths = tuple(layer.path for layer in layers)
-        schedule = cls(paths, cells, phases, config.frozen_prefix, sizes, config.catch_up, local)
+        more = (config.frozen_prefix, sizes, config.catch_up, local, tuple(entries.items()))
+        schedule = cls(paths, cells, phases, *more)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
                 f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
@@ -150,7 +155,8 @@ class Schedule:
         exact = np.zeros((*self.phases[0][1].shape[:-1], 1), np.int8)
         after = [((first, exact), self.sizes[bisect_right(self._starts, first) - 1]) for first in borders]
         phases, sizes = zip(*before, *after, strict=True)
-        return replace(self, phases=phases, sizes=sizes)
+        bypass = tuple((block, min(enters, step)) for block, enters in self.bypass)
+        return replace(self, phases=phases, sizes=sizes, bypass=bypass)
 
     def column(self, step: int) -> Column:
         """The methods of all layers at global step `step`."""
@@ -228,12 +234,17 @@ class Schedule:
     @cached_property
     def column_sizes(self) -> Sizes:
         """Of the images in each of `columns`; None: as the data has them."""
-        return tuple(size for _, size, _ in self._distinct)
+        return tuple(size for _, size, _, _ in self._distinct)
 
     @cached_property
     def column_factors(self) -> tuple[tuple[int, ...], ...]:
         """How far each layer is moved in each of `columns`, in steps: 1 but where it catches up."""
-        return tuple(factors for _, _, factors in self._distinct)
+        return tuple(factors for _, _, factors, _ in self._distinct)
+
+    @cached_property
+    def column_absent(self) -> tuple[tuple[str, ...], ...]:
+        """The blocks that are left out in each of `columns`."""
+        return tuple(blocks for *_, blocks in self._distinct)
 
     def ever_frozen(self, layers: Sequence[ConvLayer]) -> frozenset[str]:
         """Paths of the layers that are in the frozen prefix of some column."""
@@ -250,13 +261,14 @@ class Schedule:
 
     @property
     def _in_order(self) -> Iterator[_Entry]:
-        """Columns of all masks, with the size of the images and what each layer catches up."""
+        """Columns of all masks, with the size of the images, what each layer catches up, the blocks left out."""
         updates = np.array([cell.updates_weight for cell in self.cells])
-        for (_, mask), size in zip(self.phases, self.sizes, strict=True):
+        for (first, mask), size in zip(self.phases, self.sizes, strict=True):
+            blocks = absent(dict(self.bypass), first)
             updated = np.any(updates[mask], axis=0) if mask.ndim == 3 else updates[mask]  # by some replica
             factors = steps_since_update(updated) if self.catch_up else np.ones_like(updated, int)
             for column, of_column in zip(columns(mask), factors.T.tolist(), strict=True):
-                yield column, size, tuple(of_column)
+                yield column, size, tuple(of_column), blocks
 
     @cached_property
     def index_table(self) -> IndexTable:
@@ -281,4 +293,4 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up, self.local)
+        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up, self.local, self.bypass)

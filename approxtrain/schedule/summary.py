@@ -264,7 +264,6 @@ def _layer(layer: ConvLayer, share: float) -> dict[str, Any]:
 
 
 def _cost(cost: Cost) -> dict[str, float]:
-    derived = (
-        "wgrad_share_saved share_resized dgrad_share_saved dgrad_share_replaced largest_speed_up speed_up_with_methods"
-    )
+    shares = "wgrad_share_saved share_resized share_left_out dgrad_share_saved dgrad_share_replaced"
+    derived = f"{shares} largest_speed_up speed_up_with_methods"
     return asdict(cost) | {name: getattr(cost, name) for name in derived.split()}

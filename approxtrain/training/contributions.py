@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
 import jax
@@ -41,10 +41,12 @@ def weighed(layers: Sequence[ConvLayer], column: Column, gradient: dict[str, jax
     return gradient | {name: weight * gradient[name] for name, weight in weights.items()}
 
 
-def known_everywhere(task: Task, column: Column, names: Iterable[str], *, frozen_prefix: bool = False) -> set[str]:
+def known_everywhere(
+    task: Task, column: Column, names: Iterable[str], *, frozen_prefix: bool = False, blocks: Collection[str] = ()
+) -> set[str]:
     """The parameters whose gradient no image has a part in, so that every replica has it and it need not be sent."""
     layers = task.model.layers
-    parts = tuple(f"{path}/" for path in (frozen_parts(layers, column) if frozen_prefix else ()))
+    parts = tuple(f"{path}/" for path in (*(frozen_parts(layers, column) if frozen_prefix else ()), *blocks))
     of_no_image = {
         f"{layer.path}/kernel" for layer, method in zip(layers, column, strict=True) if method.known_everywhere
     }

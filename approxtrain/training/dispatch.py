@@ -132,6 +132,7 @@ class Dispatch:
         schedule, model, numbers = self.schedule, self.task.model, self.programs[program]
         columns = [schedule.columns[number] for number in numbers]
         factors = [schedule.column_factors[number] for number in numbers]
+        absent = [schedule.column_absent[number] for number in numbers]
         waiting, frozen_prefix = schedule.ever_frozen(model.layers), schedule.frozen_prefix
         sharing = schedule.local.kinds[program // len(schedule.columns)]
         together = sharing is Sharing.GRADIENTS
@@ -144,10 +145,10 @@ class Dispatch:
             branches = [over_seeds(self._backward(task, number, places), self.seeds_by) for number in numbers]
             if together:
                 result = lax.switch(index, branches, state.params, state.stats, *inputs)
-                result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix)
+                result = self.replicas.average(task, columns[0], result, frozen_prefix=frozen_prefix, blocks=absent[0])
             else:
                 result = self.replicas.own(branches[0], state, inputs)
-            held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix)
+            held = held_by(model, columns, state.params, index, frozen_prefix=frozen_prefix, absent=absent)
             moved = factors_of(model, factors, state.params, index, frozen=waiting)
             new, metrics = optimizer_step(self.task, state, result, held, moved)
             if sharing is Sharing.STATE:
@@ -167,6 +168,7 @@ class Dispatch:
             frozen_prefix=self.schedule.frozen_prefix,
             image_size=self.schedule.column_sizes[number],
             places=places,
+            blocks=self.schedule.column_absent[number],
         )
 
     def chunk_function(self, program: int, steps: int) -> StepFunction:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from approxtrain.models import ConvLayer, Model
+from approxtrain.schedule.bypass import inside
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain_kernels import Method
 
@@ -26,23 +27,27 @@ def held_by(
     index: jax.Array | int = 0,
     *,
     frozen_prefix: bool = False,
+    absent: Sequence[Collection[str]] = (),
 ) -> Held:
-    """What is not updated: the weights under `skip`; in a frozen prefix their layers' biases and norms as well.
+    """What is not updated: the weights under `skip`; in a frozen prefix their layers' biases and norms as well; all
+    that is in a block that is `absent` from its column.
 
     Of several columns, that of the one at `index`; what all of them agree on is known when the step is compiled.
     """
-    return _held(model.layers, columns, by_path(params), index, frozen_prefix=frozen_prefix)
+    of_column = zip(columns, absent or [()] * len(columns), strict=True)
+    names = by_path(params)
+    return _either(
+        [
+            _held_by_one(model.layers, column, names, frozen_prefix=frozen_prefix)
+            | {name for name in names if inside(name, blocks)}
+            for column, blocks in of_column
+        ],
+        index,
+    )
 
 
-def _held(
-    layers: Sequence[ConvLayer],
-    columns: Sequence[Sequence[Method]],
-    names: Collection[str],
-    index: jax.Array | int,
-    *,
-    frozen_prefix: bool,
-) -> Held:
-    of_column = [_held_by_one(layers, column, names, frozen_prefix) for column in columns]
+def _either(of_column: Sequence[set[str]], index: jax.Array | int) -> Held:
+    """Of what each column holds, the one at `index`."""
     # Sorted, so that the program is the same in every process: it is kept on disk by its text.
     flags = {name: [name in names for names in of_column] for name in sorted(set().union(*of_column))}
     return {name: all(flag) or jnp.asarray(flag)[index] for name, flag in flags.items()}
@@ -66,12 +71,12 @@ def hold_skipped(
         raise ValueError(
             f"the parameters have no `{missing[0]}/kernel`, though the model has that layer: give its own."
         )
-    held = _held(layers, columns, set(paths.values()), index, frozen_prefix=False)
+    held = _either([_held_by_one(layers, column, (), frozen_prefix=False) for column in columns], index)
     return hold({name: held[path] for name, path in paths.items() if path in held}, new, old)
 
 
 def _held_by_one(
-    layers: Sequence[ConvLayer], column: Sequence[Method], names: Iterable[str], frozen_prefix: bool
+    layers: Sequence[ConvLayer], column: Sequence[Method], names: Iterable[str], *, frozen_prefix: bool
 ) -> set[str]:
     methods = zip(layers, column, strict=True)
     weights = {f"{layer.path}/kernel" for layer, method in methods if not method.updates_weight}

@@ -17,7 +17,7 @@ of this in its programs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -164,15 +164,23 @@ class Replicas:
         # unchecked: jax follows what varies over replicas through no call of our own code, nor through Pallas
         return jax.shard_map(of_one, mesh=self._everywhere.mesh, in_specs=given, out_specs=everywhere, check_vma=False)
 
-    def average(self, task: Task, column: Column, result: Backward, *, frozen_prefix: bool = False) -> Backward:
-        """Of what each replica has of its own images, what the whole batch gives."""
+    def average(
+        self,
+        task: Task,
+        column: Column,
+        result: Backward,
+        *,
+        frozen_prefix: bool = False,
+        blocks: Collection[str] = (),
+    ) -> Backward:
+        """Of what each replica has of its own images, what the whole batch gives; `blocks` as of `backward`."""
         if self.count == 1:
             return result
         gradient, stats, metrics = by_path(result.gradient), by_path(result.stats), result.metrics
         if not self.over_all:
             gradient = weighed(task.model.layers, column, gradient)
         own = own_statistics(task) if self.synchronised else set(stats)
-        sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix)
+        sent = set(gradient) - known_everywhere(task, column, gradient, frozen_prefix=frozen_prefix, blocks=blocks)
         correct = lax.psum(metrics.correct, AXIS)
         gradient_sent, stats_sent, loss = lax.pmean(
             (

@@ -11,7 +11,7 @@ names in the module, and a parameter is named by its path: "stage1/0/conv2/kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from flax import nnx
 from approxtrain.config import Config, TrainConfig
 from approxtrain.models import ConvLayer, Model
 from approxtrain.models.approximate import approximate, drawing
+from approxtrain.models.bypass import leave_out
 from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
 from approxtrain.training import optimizer as optimizers
@@ -84,11 +85,15 @@ class Task(NamedTuple):
     train: TrainConfig
     follow: Callable[[nnx.Module, Sequence[ConvLayer], Sequence[Method]], nnx.Module] = approximate
 
-    def network(self, params: Tree, stats: Tree, column: Sequence[Method] | None = None) -> nnx.Module:
-        """The network with these arrays, its layers under the methods of a column, by default all exact."""
+    def network(
+        self, params: Tree, stats: Tree, column: Sequence[Method] | None = None, blocks: Collection[str] = ()
+    ) -> nnx.Module:
+        """The network with these arrays, its layers under the methods of a column, by default all exact; without
+        `blocks`."""
         layers, streams = self.model.layers, jax.tree.map(_any_stream, self.streams)
         network = nnx.merge(self.graph, params, streams, stats)
-        return self.follow(network, layers, [Full()] * len(layers) if column is None else column)
+        network = self.follow(network, layers, [Full()] * len(layers) if column is None else column)
+        return leave_out(network, blocks)
 
 
 def set_up(model: Model, config: Config, steps_per_epoch: int, keys: jax.Array) -> tuple[Task, TrainState]:
@@ -143,21 +148,24 @@ def backward(
     frozen_prefix: bool = False,
     image_size: int | None = None,
     places: jax.Array | None = None,
+    blocks: Collection[str] = (),
 ) -> Backward:
     """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
 
     `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
     `image_size`: rows and columns that the images are brought to. `places`: one's own, where replicas differ.
+    `blocks`: what is left out of the network (`schedule/bypass.py`).
     """
     x = x if image_size is None else resized(x, image_size)
-    parts = tuple(f"{path}/" for path in (frozen_parts(task.model.layers, column) if frozen_prefix else ()))
+    frozen = frozen_parts(task.model.layers, column) if frozen_prefix else {}
+    parts = tuple(f"{path}/" for path in (*frozen, *blocks))
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
     named = by_path(params)
     still = {name: leaf for name, leaf in named.items() if name.startswith(parts)} if parts else {}
     free = {name: leaf for name, leaf in named.items() if name not in still}
 
     def loss_of(free: dict[str, jax.Array]) -> tuple[jax.Array, tuple[Tree, jax.Array]]:
-        network = task.network(like(params, free | still), stats, column)
+        network = task.network(like(params, free | still), stats, column, blocks)
         with drawing(key, places):
             logits = forward(network, x, training=True, key=own_key(key)).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()

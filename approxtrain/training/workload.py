@@ -58,6 +58,10 @@ class Workload:
         refuse_what_devices_that_differ_cannot_do(config, schedule, steps * config.train.epochs)
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
+        if schedule.bypass:
+            from approxtrain.models.bypass import refuse_unless_shortcuts
+
+            refuse_unless_shortcuts(model, [block for block, _ in schedule.bypass])
         return cls(config, images, model, schedule, steps)
 
     @property
@@ -114,6 +118,8 @@ class Workload:
                     f"schedule.image_sizes: images of {size} pixels are never used: their first step would be {first}, "
                     f"of {self.total_steps} from 0."
                 )
+        if never := [block for block, enters in self.schedule.bypass if enters >= self.total_steps]:
+            yield f"schedule.bypass: {', '.join(never)} never comes in: the run has {self.total_steps} steps."
         for window in self.schedule.local.windows:
             if window.begin >= self.total_steps:
                 yield f"schedule.local is never used from step {window.begin} on: the run has {self.total_steps} steps."

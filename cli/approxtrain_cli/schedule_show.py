@@ -202,6 +202,8 @@ def _figures(summary: Summary) -> Iterator[str]:
     yield f"wgrad FLOPs approximated      {run.wgrad_share_saved:.1%}"
     if summary.resized:
         yield f"saved by sizes of images      {run.share_resized:.1%} of the step's FLOPs"
+    if run.left_out:
+        yield f"saved by blocks left out      {run.share_left_out:.1%} of the step's FLOPs"
     if run.dgrad_replaced:
         inexact = ", ".join(method.label for method in summary.schedule.cells if not method.exact_dgrad)
         yield f"dgrad FLOPs replaced          {run.dgrad_share_replaced:.1%} of the step's, by {inexact}"
