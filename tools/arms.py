@@ -12,14 +12,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from approxtrain.config import Config, load
 from approxtrain.run import archive
 from approxtrain.run.environment import this_environment
+from approxtrain.run.folder import CONFIG
 from tools.rendered import ROOT
 
-IMAGES, HELD_OUT = 45_000, 5_000
-"""Of cifar10-jpeg75: trained on, and held out to decide; the test split is only reported."""
+IMAGES, HELD_OUT, BATCH = 45_000, 5_000, 128
+"""Of cifar10-jpeg75: trained on, and held out to decide (the test split is only reported); of a step."""
 COMMON = (
-    *("data.name=cifar10-jpeg75", f"data.holdout={HELD_OUT}", "train.batch_size=128", "train.validate_every=1"),
+    *("data.name=cifar10-jpeg75", f"data.holdout={HELD_OUT}", f"train.batch_size={BATCH}", "train.validate_every=1"),
     *("train.trackers=[]", "optimizer.rate=linear", "optimizer.final=0.0"),
 )
 """A rate that falls linearly to zero over the run, whatever its length: the same shape for every arm."""
@@ -45,6 +47,13 @@ def refuse_changed_files() -> None:
         sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
 
 
+def refuse_another(found: Config, wanted: Config, where: Path) -> None:
+    """What was trained before the arm became another one is no result of it."""
+    nothing = {"name": "", "sha256": ""}
+    if archive.identity(found, nothing) != archive.identity(wanted, nothing):
+        sys.exit(f"{where} is of another configuration than its arm by now: remove it, and it is trained again.")
+
+
 def train(results: Path, arms: Mapping[str, Sequence[str]], asked: argparse.Namespace) -> None:
     """What is missing of the arms that were asked for, each a preset and overrides, seed by seed."""
     refuse_changed_files()
@@ -52,9 +61,12 @@ def train(results: Path, arms: Mapping[str, Sequence[str]], asked: argparse.Name
         for name in asked.arms:
             preset, *overrides = arms[name]
             target, run = results / f"{name}-seed{seed}.json", ROOT / f"runs/{results.name}/{name}-seed{seed}"
+            wanted = load(preset, [*overrides, f"train.seed={seed}"])
             if target.exists():
+                refuse_another(Config.model_validate(archive.read(target).config), wanted, target)
                 continue
-            if (run / "config.toml").exists():
+            if (run / CONFIG).exists():
+                refuse_another(load(str(run / CONFIG)), wanted, run)
                 what = ["--resume", str(run)]
             else:
                 what = [preset, *overrides, f"train.seed={seed}", "--out", str(run)]

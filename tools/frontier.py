@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -44,11 +45,15 @@ ZERO_INIT = ("model.arguments={ zero_init = true }",)
 MOST = 'epochs = { from = "3%", to = "80%" }'
 
 
+LONGEST = 4
+"""Epochs of the whole exact run."""
+
+
 class Arm(NamedTuple):
     """A network, epochs and a schedule, as the command line is given them."""
 
     text: str
-    epochs: int = 4
+    epochs: int = LONGEST
     schedule: str = '{ name = "full" }'
     network: str = "resnet20"
     more: tuple[str, ...] = ()
@@ -94,6 +99,8 @@ ARMS = {
     "corrected": Arm("corrected, layers 2 to 19", schedule=f"{{ rules = [{CORRECTED} }}] }}"),
 }
 """In the order in which they are trained for each seed."""
+COMMANDS = {name: [f"{arm.network}-full", *arm.overrides] for name, arm in ARMS.items()}
+NETWORKS = {arm.network for arm in ARMS.values()}
 
 
 def time(folder: str, rounds: int = 20) -> None:
@@ -103,7 +110,7 @@ def time(folder: str, rounds: int = 20) -> None:
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
 
-    benches = {arm.network: StepBench(arm.config(folder)) for arm in ARMS.values()}
+    benches = {network: StepBench(Arm("", network=network).config(folder)) for network in NETWORKS}
     calls = {}
     for arm in ARMS.values():
         bench = benches[arm.network]
@@ -131,7 +138,7 @@ def share_of_time(name: str) -> Ratio | None:
     """Of the exact run's, by the time of a step of each column and how often the run has it; None where one was not
     timed."""
     seconds = {key: np.asarray(value) for key, value in json.loads(TIMES.read_text("utf-8"))["seconds"].items()}
-    arm, steps = ARMS[name], arms.IMAGES // 128
+    arm, steps = ARMS[name], arms.IMAGES // arms.BATCH
     model = arm.config().model.network()
     schedule = Schedule.from_config(arm.config().schedule, model.layers, steps, arm.epochs)
     visits = schedule.column_visits(0, steps * arm.epochs)
@@ -139,7 +146,7 @@ def share_of_time(name: str) -> Ratio | None:
     if of_column.keys() - seconds.keys():
         return None
     run = sum((count * seconds[key] for key, count in of_column.items()), np.zeros(1))
-    exact = steps * ARMS["exact4"].epochs * seconds["resnet20, full 19"]
+    exact = steps * LONGEST * seconds["resnet20, full 19"]
     return ratio(Times(tuple(run)), Times(tuple(exact)))
 
 
@@ -152,15 +159,16 @@ def at_equal_time(name: str) -> dict[int, float]:
     linear in the logarithm of the epochs."""
     share = share_of_time(name)
     assert share
-    return {seed: float(line(np.log(4 * share.value))) for seed, line in exact_lines().items()}
+    return {seed: line(math.log(LONGEST * share.value)) for seed, line in exact_lines().items()}
 
 
 def of_time_to_equal_accuracy(name: str) -> dict[int, float]:
-    """Seed → time of this arm over that of exact training which ends as accurate, by the same lines."""
+    """Seed → time of this arm over that of exact training which ends as accurate, by the same lines; not of a seed
+    whose longer exact runs were not the more accurate ones."""
     share, found = share_of_time(name), accuracies(name)
     assert share
-    lines = {seed: line for seed, line in exact_lines().items() if seed in found}
-    return {seed: float(4 * share.value / np.exp(line.inverse(found[seed]))) for seed, line in lines.items()}
+    lines = {seed: line for seed, line in exact_lines().items() if seed in found and line.rises}
+    return {seed: LONGEST * share.value / math.exp(line.inverse(found[seed])) for seed, line in lines.items()}
 
 
 class Line(NamedTuple):
@@ -171,6 +179,10 @@ class Line(NamedTuple):
 
     def __call__(self, x: float) -> float:
         return float(make_interp_spline(self.x, self.y, k=1)(x))
+
+    @property
+    def rises(self) -> bool:
+        return all(a < b for a, b in pairwise(self.y))
 
     def inverse(self, y: float) -> float:
         return Line(self.y, self.x)(y)
@@ -251,7 +263,7 @@ def draw() -> bytes:
 def main() -> None:
     asked = arms.command_line(str(__doc__), ARMS, "time").parse_args()
     if asked.command == "train":
-        arms.train(RESULTS, {name: [f"{arm.network}-full", *arm.overrides] for name, arm in ARMS.items()}, asked)
+        arms.train(RESULTS, COMMANDS, asked)
     elif asked.command == "time":
         time(asked.images)
     else:

@@ -24,6 +24,7 @@ from approxtrain import disk
 from approxtrain.run import checkpoint
 from approxtrain.run.environment import this_environment
 from tests.cli.team import RUN, children, ended, losses, processes, wait_for
+from tools.arms import refuse_changed_files
 from tools.rendered import DOCS, ROOT, Part
 
 RESULT = ROOT / "results/bench/lost-processes-cpu.json"
@@ -116,15 +117,13 @@ CASES = {
 
 
 def measure() -> None:
-    environment = this_environment()
-    if (environment["git_commit"] or "-dirty").endswith("-dirty"):
-        sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
+    refuse_changed_files()
     lost = {}
     for text, case in CASES.items():
         lost[text] = [lose(*case) for _ in range(TIMES)]
         print(text, [round(each["seconds"], 1) for each in lost[text]], flush=True)
     result = {"command": "python -m tools.lost measure", "times": TIMES, "lost": lost, "resumed": go_on((1, 2, 4))}
-    disk.write_json(RESULT, result | {"environment": environment})
+    disk.write_json(RESULT, result | {"environment": this_environment()})
 
 
 def page() -> str:
@@ -150,7 +149,8 @@ def words(difference: float) -> str:
     if not difference:
         return "the same bits"
     power = math.floor(math.log10(difference))
-    return f"within {math.ceil(difference / 10.0**power)}e{power}"
+    digit = math.ceil(difference / 10.0**power)
+    return f"within 1e{power + 1}" if digit == 10 else f"within {digit}e{power}"
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -17,8 +17,7 @@ from approxtrain import models
 from approxtrain.config import load
 from approxtrain.report.estimates import interval, paired
 from approxtrain.schedule import Schedule
-from approxtrain.schedule.load import Load
-from approxtrain.schedule.load import load as load_of
+from approxtrain.schedule import load as loads
 from tools import arms
 from tools.rendered import DOCS, ROOT, Part, table
 
@@ -39,13 +38,13 @@ class Arm(NamedTuple):
         return ["cnn2-full", *arms.COMMON, *own, f"parallel.devices={REPLICAS}", f"schedule={self.schedule}"]
 
     @property
-    def load(self) -> Load:
+    def load(self) -> loads.Load:
         """What each replica computes and sends."""
         preset, *overrides = self.command
         config = load(preset, overrides)
         layers, steps = models.get("cnn2").layers, arms.IMAGES // config.train.batch_size
         schedule = Schedule.from_config(config.schedule, layers, steps, EPOCHS, REPLICAS)
-        return load_of(schedule, layers, config.train.batch_size, steps * EPOCHS)
+        return loads.load(schedule, layers, config.train.batch_size, steps * EPOCHS)
 
 
 ARMS = {
@@ -61,6 +60,7 @@ ARMS = {
     "local": Arm(f"local SGD, a mean at every {EVERY}th step", f"{{ local = [{{ every = {EVERY} }}] }}"),
 }
 """In the order in which they are trained for each seed."""
+COMMANDS = {name: arm.command for name, arm in ARMS.items()}
 
 
 def accuracies(name: str) -> dict[int, float]:
@@ -87,7 +87,7 @@ def main() -> None:
     if asked.command == "train":
         flag = f"--xla_force_host_platform_device_count={REPLICAS}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-        arms.train(RESULTS, {name: arm.command for name, arm in ARMS.items()}, asked)
+        arms.train(RESULTS, COMMANDS, asked)
     else:
         PART.put(page())
 

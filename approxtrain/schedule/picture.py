@@ -39,7 +39,8 @@ def draw(summary: Summary, path: Path, *, replicas: bool = False) -> None:
     from matplotlib.figure import Figure
 
     layers = summary.model.layers
-    alone = summary.replica_groups if replicas else [("", summary)]
+    groups = summary.replica_groups if replicas else []
+    alone = groups if len(groups) > 1 else [("", summary)]
     views = [(name, phase) for name, each in alone for phase in each.phases][:MOST_PANELS]
     spans = [phase.spans(MOST_COLUMNS)[:MOST_COLUMNS] for _, phase in views]
     cell = min(CELL, WIDEST_BODY / sum(map(len, spans)))

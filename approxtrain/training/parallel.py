@@ -80,11 +80,6 @@ class Replicas:
         other ones than are asked for."""
         # by process, so that the devices of one have parts of a batch that are next to each other
         count, there = config.parallel.devices, sorted(jax.devices(), key=lambda device: device.process_index)
-        if (processes := jax.process_count()) > 1 and count != len(there):
-            raise ConfigError(
-                f"`parallel.devices` (={count}): the {processes} processes have {len(there)} devices, and all of them "
-                "share each batch: leave it out."
-            )
         if count > len(there):
             kind = there[0].platform
             advice = (
@@ -198,8 +193,8 @@ class Replicas:
         )
 
     def own(self, backward: Callable[..., Backward], state: TrainState, inputs: tuple[Any, Any, jax.Array]) -> Backward:
-        """What a replica has by itself, with draws of its own, in a step that sends nothing; the number of right images
-        as if the others had as many."""
+        """What a replica has by itself, with draws of its own, of a step whose gradients are not sent; the number of
+        right images as if the others had as many."""
         x, labels, key = inputs
         key = jax.vmap(own_key)(key)  # of each seed
         with alone():
@@ -229,7 +224,7 @@ class Replicas:
         if self.count == 1:
             return
         leaves = by_path(state)
-        sums = np.asarray(self._sums(list(leaves.values())))
+        sums = np.asarray(self._hashes(list(leaves.values())))
         if different := [name for name, own in zip(leaves, sums.T, strict=True) if (own != own[0]).any()]:
             raise VerificationError(
                 f"After step {int(state.step)} the devices have different numbers in `{different[0]}`"
@@ -239,11 +234,11 @@ class Replicas:
             )
 
     @cached_property
-    def _sums(self) -> Callable[[list[jax.Array]], jax.Array]:
-        """A sum over the bits of each array, of each device: `[devices, arrays]`."""
+    def _hashes(self) -> Callable[[list[jax.Array]], jax.Array]:
+        """A hash of each array, of each device: `[devices, arrays]`."""
 
         def of_one(leaves: list[jax.Array]) -> jax.Array:
-            return lax.all_gather(jnp.stack([_sum_of_bits(leaf) for leaf in leaves]), AXIS)
+            return lax.all_gather(jnp.stack([_hash(leaf) for leaf in leaves]), AXIS)
 
         everywhere = PartitionSpec()
         return jax.jit(
@@ -267,7 +262,12 @@ def on_first(tree: T) -> T:
     return jax.tree.map(of, tree)
 
 
-def _sum_of_bits(array: jax.Array) -> jax.Array:
+def _hash(array: jax.Array) -> jax.Array:
+    """A number in 32 bits of all bits of an array."""
     array = array.astype(jnp.uint8) if array.dtype == jnp.bool_ else array
     bits = lax.bitcast_convert_type(array, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize])
-    return bits.astype(jnp.uint32).sum()
+    mixed = bits.astype(jnp.uint32).reshape(-1)
+    mixed = mixed ^ (lax.iota(jnp.uint32, mixed.size) * np.uint32(0x9E3779B9))  # so that a number's place counts
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # of MurmurHash3, so that two bits do not cancel
+        mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+    return (mixed ^ (mixed >> 16)).sum()

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from approxtrain.errors import ApproxtrainError, ConfigError, DiskError, InterruptedRun, MemoryShortError
+from approxtrain.errors import ApproxtrainError, ConfigError, InterruptedRun
 from approxtrain.run import process
 from approxtrain_cli import (
     bench_kernel,
@@ -26,6 +26,7 @@ from approxtrain_cli import (
     data,
     evaluate,
     export,
+    faults,
     ls,
     output,
     predict,
@@ -36,7 +37,6 @@ from approxtrain_cli import (
     train,
     worth,
 )
-from approxtrain_kernels.methods import PluginError
 
 app = typer.Typer(
     name="approxtrain",
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         app([argument for argument in arguments if argument != "--debug"], prog_name="approxtrain")
     except Exception as error:
-        known = _known(error)
+        known = faults.known(error)
         if known is None:
             raise
         if debug:
@@ -84,45 +84,6 @@ def main() -> None:
         sys.exit(known.exit_code)
     finally:
         output.settle()
-
-
-def _known(error: Exception) -> ApproxtrainError | None:
-    """What is a user's or the machine's to mend, in words; None of a fault of the program."""
-    if isinstance(error, ApproxtrainError):
-        return error
-    if isinstance(error, PluginError):
-        return ConfigError(str(error))
-    if isinstance(error, OSError):
-        return None if error.filename is None else _of_path(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter is XLA's
-        reason = str(error).partition("\n")[0] or "Python could have no more"
-        return MemoryShortError(
-            f"The memory did not suffice: {reason}. What was saved stays: `approxtrain train --resume DIR` goes on "
-            "where more is free. A new run needs less with a smaller train.batch_size; on a GPU that others use as "
-            "well, set XLA_PYTHON_CLIENT_PREALLOCATE=false."
-        )
-    return _of_device() if isinstance(error, RuntimeError | AssertionError) and "jax" in sys.modules else None
-
-
-def _of_device() -> ConfigError | None:
-    """That jax has no device, where that is so."""
-    import jax
-
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter where a plugin is missing
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        reason = str(error).partition("\n")[0] or "jax has no plugin for it that works here"
-        return ConfigError(
-            f"jax cannot start a device of JAX_PLATFORMS={asked}: {reason}. Unset JAX_PLATFORMS, "
-            "and jax takes the best device that there is, or install jax for that device, such as jax[cuda13]."
-        )
-    return None
-
-
-def _of_path(error: OSError) -> DiskError:
-    """What is left of a path of the command line that cannot even be looked at: too long, or in a closed folder."""
-    return DiskError(f"`{error.filename}` cannot be used: {error.strerror}. Give another path, or open it for you.")
 
 
 def _message(error: ApproxtrainError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ from approxtrain_cli import output
 
 GRACE = 1.5
 """Seconds that the first process waits before it ends, so that the others end before it and can tell why."""
+_STATUS = re.compile(r"\b(UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|INTERNAL|FAILED_PRECONDITION): ")
+"""What an error of XLA or of jax's runtime has in it, and none of a user's network."""
 _OF_PARTNERS = ("Gloo", "NCCL", "collective", "oordination", "eartbeat", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier")
 
 
@@ -47,10 +50,12 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
         if team.is_first:
             time.sleep(GRACE)
     except InterruptedRun:
+        if team is not None and team.is_first:
+            time.sleep(GRACE)
         raise
     except Exception as error:
         log.speak()
-        if _is_of_partners(error):
+        if is_of_partners(error):
             raise LostError(
                 "Another process of the run was lost, or does not answer. What was saved stays: start all processes "
                 f"again with --resume DIR. ({str(error).partition(chr(10))[0]})"
@@ -68,8 +73,11 @@ def leave(code: int) -> None:
         os._exit(code)
 
 
-def _is_of_partners(error: Exception) -> bool:
-    return isinstance(error, ValueError | RuntimeError) and any(word in str(error) for word in _OF_PARTNERS)
+def is_of_partners(error: Exception) -> bool:
+    """Whether jax's runtime says that another process is not there any more."""
+    text = str(error)
+    of_runtime = isinstance(error, ValueError | RuntimeError) and _STATUS.search(text) is not None
+    return of_runtime and "RESOURCE_EXHAUSTED" not in text and any(word in text for word in _OF_PARTNERS)
 
 
 class Log:

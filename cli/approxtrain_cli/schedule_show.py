@@ -197,7 +197,8 @@ def _figures(summary: Summary) -> Iterator[str]:
         yield f"over the run of {summary.steps} steps:"
     yield f"cells                         {cells}"
     yield f"distinct columns              {len(summary.schedule.columns)} (each is compiled once)"
-    auto = ": switch on a CPU, host on a GPU" if summary.config.dispatch == "auto" else ""
+    where = "host on several devices" if summary.replicas > 1 else "switch on a CPU, host on a GPU"
+    auto = f": {where}" if summary.config.dispatch == "auto" else ""
     yield f"dispatch                      {summary.config.dispatch}{auto}"
     yield f"wgrad FLOPs approximated      {run.wgrad_share_saved:.1%}"
     if summary.resized:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from approxtrain.errors import ApproxtrainError, ConfigError, RefusedError
+from approxtrain.errors import ConfigError, RefusedError
 from approxtrain.run.team import watch
-from approxtrain_cli import output
+from approxtrain_cli import faults, output
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
@@ -78,8 +78,6 @@ def _train(arguments: list[str], out: Path | None, resume: Path | None, dry_run:
 
 def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None, resume: Path | None) -> None:
     """One process of several: the first has the run's folder, the others one that is thrown away."""
-    import jax
-
     from approxtrain.config import Config, plain
     from approxtrain.models.target import look_in
     from approxtrain.run.folder import RunFolder
@@ -89,11 +87,12 @@ def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None
         told: dict[str, Any] = {}
         if team.is_first:
             try:
-                config, folder, dataset = _opened([*arguments, f"parallel.devices={jax.device_count()}"], out, resume)
+                config, folder, dataset = _opened([*arguments, _all_devices(arguments)], out, resume)
                 stack.enter_context(folder)
                 told = {"folder": str(folder.path.absolute()), "config": plain(config), "code": _code_of(arguments)}
-            except ApproxtrainError as error:
-                refused, told = error, {"refused": str(error), "exit_code": error.exit_code}
+            except Exception as error:
+                refused = faults.known(error) or error
+                told = {"refused": str(refused), "exit_code": getattr(refused, "exit_code", 1)}
         told = team.agreed(told)
         if "refused" in told:
             raise refused or RefusedError(told["refused"], told["exit_code"])
@@ -103,6 +102,22 @@ def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None
             config = Config.model_validate(told["config"] | {"train": told["config"]["train"] | {"trackers": []}})
             folder = stack.enter_context(RunFolder.create(Path(stack.enter_context(TemporaryDirectory())) / "run"))
         _run(config, folder, dataset, team)
+
+
+def _all_devices(arguments: list[str]) -> str:
+    """The override that says how many the processes have. ConfigError where the user's says another number."""
+    import jax
+
+    from approxtrain.config import split
+
+    all_of_them = f"parallel.devices={jax.device_count()}"
+    given = [override for override in split(arguments)[1] if override.startswith("parallel.devices=")]
+    if given and given[-1] != all_of_them:
+        raise ConfigError(
+            f"`{given[-1]}`: the {jax.process_count()} processes have {jax.device_count()} devices, and all of them "
+            "share each batch: leave it out."
+        )
+    return all_of_them
 
 
 def _opened(
@@ -197,6 +212,7 @@ def _show(config: Config) -> None:
     for line in model.unreached:
         typer.echo(f"# {line}")
     typer.echo(f"# {images.name}: {len(images.train)} training and {len(images.validation)} validation images")
-    for warning in (*work.without_effect(config.schedule.dispatch), *work.not_validated(), *work.left_over()):
+    dispatch = "host" if config.parallel.devices > 1 else config.schedule.dispatch
+    for warning in (*work.without_effect(dispatch), *work.not_validated(), *work.left_over()):
         typer.echo(f"# warning: {warning}")
     typer.echo(f"# {epochs} epochs of {work.steps_per_epoch} steps = {work.total_steps} steps; nothing was trained")

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.cli.installed import COMMAND, ROOT, TINY
@@ -62,12 +62,12 @@ Means = Callable[[int, int, int], tuple[list[str], dict[str, str]]]
 
 @contextlib.contextmanager
 def processes(
-    what: list[str], count: int, devices: int = 1, by: Means = by_options
+    what: list[str], count: int, devices: int = 1, by: Means = by_options, more: Mapping[str, str] | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
     port, started = free_port(), []
     for number in range(count):
         options, environment = by(number, count, port)
-        started.append(start([*what, *options], devices, environment))
+        started.append(start([*what, *options], devices, {**environment, **(more or {})}))
     try:
         yield started
     finally:

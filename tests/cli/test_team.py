@@ -10,9 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 
 from approxtrain.run import checkpoint
-from tests.cli.installed import TINY
+from approxtrain_cli import member
+from tests.cli.installed import ROOT, TINY
 from tests.cli.team import RULES, RUN, by_open_mpi, by_slurm, children, ended, losses, processes, start, wait_for
 
 BY_REPLICA = (
@@ -51,6 +53,28 @@ def test_two_processes_of_slurm_stop_together_and_one_goes_on_as_two_devices_wou
     count = min(len(losses(whole)), len(losses(shared)))
     assert count >= epochs
     np.testing.assert_allclose(losses(shared)[:count], losses(whole)[:count], rtol=1e-4)
+
+
+@pytest.mark.long
+def test_a_process_that_takes_its_time_before_the_first_step_is_waited_for(tmp_path):
+    """40 seconds to import the network: first the first process, and then the others, before anything is trained."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(40)\nfrom tests.networks import Small\n")
+    run = [*RUN, "model.name=null", "model.target=slow:Small", "train.epochs=1", "--out", str(tmp_path / "run")]
+    with processes(run, 2, devices=2, more={"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}) as two:
+        for code, said in ended(two, within=300):
+            assert code == 0, said
+
+
+def test_only_an_error_of_the_runtime_says_that_another_process_was_lost():
+    lost = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
+    assert member.is_of_partners(ValueError(lost))
+    assert member.is_of_partners(JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out"))
+    for other in (
+        ValueError("my network: the barrier must be positive"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory in a collective. INTERNAL: Gloo"),
+        KeyError(lost),
+    ):
+        assert not member.is_of_partners(other)
 
 
 @pytest.mark.long

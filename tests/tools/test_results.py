@@ -9,7 +9,9 @@ from statistics import median
 
 import pytest
 
-from tools import frontier, pages, replicas
+from approxtrain.config import Config, load
+from approxtrain.run import archive
+from tools import arms, frontier, pages, replicas
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "docs/measured.md").read_text("utf-8")
@@ -143,6 +145,15 @@ def test_the_speed_of_a_stream_is_what_was_measured():
 
 def test_the_page_of_the_frontier_is_what_is_rendered():
     assert frontier.PART.shown == frontier.page()
+
+
+@pytest.mark.parametrize("tool", [frontier, replicas])
+def test_what_was_trained_is_what_its_arm_says(tool):
+    for path in sorted(tool.RESULTS.glob("*-seed*.json")):
+        name, seed = path.stem.split("-seed")
+        preset, *overrides = tool.COMMANDS[name]
+        found = Config.model_validate(archive.read(path).config)
+        arms.refuse_another(found, load(preset, [*overrides, f"train.seed={seed}"]), path)
 
 
 def test_the_accuracies_on_several_devices_are_what_is_rendered():

@@ -84,7 +84,26 @@ def join(where: Place | None) -> Team:
 
     # a signal before any process has said where it is would be lost
     multihost_utils.reached_preemption_sync_point(0)
-    return Team(jax.process_index(), jax.process_count())
+    team = Team(jax.process_index(), jax.process_count())
+    _connect(team)
+    return team
+
+
+def _connect(team: Team) -> None:
+    """Have every process meet the others in each of the groups that sums will be over: of one device each, and of all.
+
+    On a CPU they have 30 seconds for their first sum in a group, whatever they are doing; after it they wait.
+    """
+    import jax
+    import numpy as np
+
+    team.agreed(None)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
+    by_device, everywhere = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*names)) for names in (("all",), ())
+    )
+    ones = jax.make_array_from_callback((mesh.size,), by_device, lambda _: np.ones(1, np.int32))
+    assert int(jax.jit(lambda x: x.sum(), out_shardings=everywhere)(ones)) == mesh.size
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,8 @@ from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.methods import make
 
 LAYERS = models.get("cnn5").layers
-BATCH = 8
+BATCH, STEPS = 8, 5
+"""Images of a batch, steps of an epoch."""
 
 
 def naive(rules, layer, replica, replicas, step):
@@ -31,6 +32,9 @@ def naive(rules, layer, replica, replicas, step):
 def covers(rule, layer, replica, replicas, step):
     steps, chosen = rule.get("steps", {}), rule.get("replicas", {})
     since = step - steps.get("start", 0)
+    epochs = rule.get("epochs", {"from": 1, "to": 10**6})
+    if not epochs["from"] <= step // STEPS + 1 <= epochs["to"]:
+        return False
     if layer not in rule["layers"] or since < 0 or since % steps.get("every", 1) or step >= steps.get("stop", step + 1):
         return False
     moved = chosen.get("rotate", 0) * (since // steps.get("every", 1))
@@ -40,11 +44,14 @@ def covers(rule, layer, replica, replicas, step):
 
 def schedule_of(rules, replicas, **more):
     config = ScheduleConfig.model_validate({"rules": rules, "max_columns": 1000, **more})
-    return Schedule.from_config(config, LAYERS, 5, None, replicas)
+    return Schedule.from_config(config, LAYERS, STEPS, None, replicas)
 
 
 steps = st.fixed_dictionaries(
     {}, optional={"start": st.integers(0, 5), "stop": st.integers(6, 20), "every": st.integers(1, 3)}
+)
+epochs = st.integers(1, 3).flatmap(
+    lambda first: st.fixed_dictionaries({"from": st.just(first), "to": st.integers(first, 4)})
 )
 
 
@@ -65,9 +72,16 @@ def rules_of_replicas(draw):
             "method": st.sampled_from(["full", "zero", "approx", "skip", "pooled"]),
             "layers": st.lists(st.integers(1, 5), min_size=1, max_size=3),
         },
-        optional={"steps": steps, "replicas": chosen},
+        optional={"steps": steps, "replicas": chosen, "epochs": epochs},
     )
-    return replicas, draw(st.lists(rule, min_size=1, max_size=4))
+    rules = draw(st.lists(rule, min_size=1, max_size=4))
+    return replicas, [rule if is_used(rule) else {key: rule[key] for key in rule.keys() - {"epochs"}} for rule in rules]
+
+
+def is_used(rule):
+    """Whether its steps and its epochs have one in common; else it is refused."""
+    layer = rule["layers"][0]
+    return any(covers(rule, layer, replica, 5, step) for step in range(STEPS * 5) for replica in range(5))
 
 
 def own_method(schedule, layer, replica, step):

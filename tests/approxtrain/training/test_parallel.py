@@ -23,9 +23,8 @@ from approxtrain.errors import ConfigError, VerificationError
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.loop import Run
 from approxtrain.training.moved import by_path
-from approxtrain.training.parallel import AXIS, Replicas
+from approxtrain.training.parallel import Replicas
 from approxtrain_kernels.methods import all_methods
-from approxtrain_kernels.replicas import own_key, replicated
 from tests.devices import Checks
 from tests.replicas import (
     ADAM,
@@ -122,29 +121,39 @@ def statistics_of_ones_own() -> None:
 
 
 def each_device_draws_its_own_dropout() -> None:
-    """With masks alike on all devices and images alike, so would be what they make of them."""
-
-    def masks(key: jax.Array) -> jax.Array:
-        with replicated(AXIS, DEVICES):
-            return jax.random.bits(own_key(key), (1,))
-
-    spec = jax.sharding.PartitionSpec
-    mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
-    drawn = jax.shard_map(masks, mesh=mesh, in_specs=spec(), out_specs=spec(AXIS), check_vma=False)(jax.random.key(0))
-    assert len(set(np.asarray(drawn).tolist())) == DEVICES
+    """All images are one. With masks alike on all devices their mean would be what one device makes of its part."""
+    gradients = []
+    for devices in (DEVICES, 1):
+        train = {"augment": False, "batch_size": BATCH * devices // DEVICES}
+        made = bench(FULL, devices, network="OwnStatistics", train=train)
+        same = made.dispatch.replicas.place(jnp.zeros_like(np.asarray(made.order)))
+        gradients.append(made._replace(order=same).gradient()[0]["logits/kernel"])
+    ours, alone = gradients
+    assert np.abs(ours - alone).max() > 0.01 * np.abs(alone).max()
 
 
 def copies_that_differ() -> None:
     made = bench(FULL, DEVICES)
     kernel = made.state.params["second"]["kernel"]
-    copies = [np.array(kernel) for _ in range(DEVICES)]
-    copies[5][0, 0, 0, 0, 0] = np.nextafter(copies[5][0, 0, 0, 0, 0], np.float32(9))
-    on_devices = [jax.device_put(copy, device) for copy, device in zip(copies, jax.devices(), strict=True)]
-    spoilt = jax.make_array_from_single_device_arrays(kernel.shape, kernel.sharding, on_devices)
-    state = made.state._replace(params={**made.state.params, "second": {"kernel": spoilt}})
     made.dispatch.replicas.refuse_unless_equal(made.state)
-    with pytest.raises(VerificationError, match="different numbers in `params/second/kernel`, of which"):
-        made.dispatch.replicas.refuse_unless_equal(state)
+
+    def next_number(flat: np.ndarray) -> None:
+        flat[0] = np.nextafter(flat[0], np.float32(9))
+
+    def two_signs(flat: np.ndarray) -> None:
+        flat[[3, 7]] *= -1
+
+    def two_places(flat: np.ndarray) -> None:
+        flat[[3, 7]] = flat[[7, 3]]
+
+    for spoil in (next_number, two_signs, two_places):
+        copies = [np.array(kernel) for _ in range(DEVICES)]
+        spoil(copies[5].reshape(-1))
+        on_devices = [jax.device_put(copy, device) for copy, device in zip(copies, jax.devices(), strict=True)]
+        spoilt = jax.make_array_from_single_device_arrays(kernel.shape, kernel.sharding, on_devices)
+        state = made.state._replace(params={**made.state.params, "second": {"kernel": spoilt}})
+        with pytest.raises(VerificationError, match="different numbers in `params/second/kernel`, of which"):
+            made.dispatch.replicas.refuse_unless_equal(state)
 
 
 def a_run_and_its_resumption_on_other_numbers_of_devices() -> None:
