@@ -84,9 +84,11 @@ ARMS = {
     ),
     "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
     "zeroinit": Arm("exact, blocks that begin as their shortcuts", more=ZERO_INIT),
-    "deeper": Arm("that, without the third blocks in the first half", schedule=f"{{ {DEEPER} }}", more=ZERO_INIT),
+    "deeper": Arm("the third blocks left out in the first half", schedule=f"{{ {DEEPER} }}", more=ZERO_INIT),
     "deeper24": Arm(
-        "that, and images of 24 pixels in the first half", schedule=f"{{ {DEEPER}, {SMALL} }}", more=ZERO_INIT
+        "the third blocks left out, and images of 24 pixels, in the first half",
+        schedule=f"{{ {DEEPER}, {SMALL} }}",
+        more=ZERO_INIT,
     ),
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", schedule=f"{{ {GROWING} }}"),
     "size24long": Arm("images of 24 pixels, to 80 %", schedule=f"{{ {LONGER} }}"),

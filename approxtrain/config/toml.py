@@ -118,9 +118,10 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     schedule = after.get("schedule", {})
     by_number = schedule.get("local") or any("replicas" in rule for rule in schedule.get("rules", ()))
     fixed = {"parallel.devices"} if by_number or new.get("parallel.batch_norm") == "replica" else set()
+    may = [key for key in RESUMABLE if key not in fixed]
     problems = [
         f"{key}: it was {old.get(key)!r} and cannot become {new.get(key)!r}; a resumed run may only change "
-        f"{', '.join(RESUMABLE)}. For another run, start one with another --out."
+        f"{', '.join(may)}. For another run, start one with another --out."
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and (key not in RESUMABLE or key in fixed)
     ]

@@ -132,12 +132,23 @@ def method_of(config: Mapping[str, Any]) -> str:
     return next((name for name in names if name != "full"), "full")
 
 
+BESIDES = ("image_sizes", "bypass", "local")
+"""What makes a run another one, whatever its methods are."""
+
+
+def is_exact(config: Mapping[str, Any]) -> bool:
+    """Whether a plain configuration is one of exact training, of the whole network on images of the data's size."""
+    return method_of(config) == "full" and not any(config["schedule"].get(key) for key in BESIDES)
+
+
 def row_of(config: Mapping[str, Any]) -> PaperRow | None:
     """The row whose run a plain configuration is: the same network, the same method in every cell.
 
     Whatever its seed, epochs, images, dispatch and chunk are.
     """
     model = config["model"]["name"]
+    if any(config["schedule"].get(key) for key in BESIDES):
+        return None
     try:
         cells = _cells(ScheduleConfig.model_validate(config["schedule"]), model)
     except (ValidationError, ConfigError):  # of another version of this program, or only possible in longer epochs

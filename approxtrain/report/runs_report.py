@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from approxtrain.errors import ConfigError
-from approxtrain.paper.experiments import method_of
+from approxtrain.paper.experiments import is_exact, method_of
 from approxtrain.report import figures
 from approxtrain.report.document import Document, Report
 from approxtrain.report.estimates import Estimate, columns, estimate, proportion
@@ -96,8 +96,7 @@ def _rows(runs: Sequence[Archive]) -> list[RowRuns]:
     found: dict[str, list[Archive]] = {"{}": []}
     for run in runs:
         schedule = {key: value for key, value in run.config["schedule"].items() if key not in ELSEWHERE["schedule"]}
-        exact = method_of(run.config) == "full"
-        found.setdefault("{}" if exact else json.dumps(schedule, sort_keys=True), []).append(run)
+        found.setdefault("{}" if is_exact(run.config) else json.dumps(schedule, sort_keys=True), []).append(run)
     schedules = [json.loads(key) for key in found]
     titles = ["full", *map(schedule_title, schedules[1:])]
     labels = _labels(titles, schedules, [min((run.name for run in of_row), default="") for of_row in found.values()])

@@ -59,10 +59,13 @@ def title(config: dict[str, Any]) -> str:
 
 
 def schedule_title(schedule: dict[str, Any]) -> str:
-    """A [schedule] table in a few words: "schedule1 approx", "rules pooled"."""
+    """A [schedule] table in a few words: "schedule1 approx", "rules pooled", "full, 24 pixels"."""
     name = schedule.get("name") or ("grid" if "grid" in schedule else "rules")
     methods = [rule["method"] for rule in [schedule, *schedule.get("rules", [])] if "method" in rule]
-    return " ".join([name, *dict.fromkeys(methods)])
+    more = [f"{each['size']} pixels" for each in schedule.get("image_sizes", ())]
+    more += [f"without {each['path']}" for each in schedule.get("bypass", ())]
+    more += [f"local {each['every']}" for each in schedule.get("local", ())]
+    return ", ".join([" ".join([name, *dict.fromkeys(methods)]), *more])
 
 
 def _by_seed(found: list[dict[str, Any]]) -> list[dict[str, list[float]]]:

@@ -16,7 +16,6 @@ of this in its programs.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -61,18 +60,10 @@ class Replicas:
 
     @property
     def part(self) -> tuple[int, int]:
-        """Of the equal parts of each batch, one after the other, that of this process' devices; and how many there are.
-
-        ConfigError where the processes have different numbers of devices, and so no equal parts.
-        """
-        devices = Counter(device.process_index for device in self._devices) or {jax.process_index(): 1}
-        if len(set(devices.values())) > 1:
-            raise ConfigError(
-                f"The processes have {' and '.join(map(str, sorted(set(devices.values()))))} devices, and each is to "
-                "read an equal part of what is streamed: give each as many, or say data.stream=false where the memory "
-                "of each device holds all images."
-            )
-        return sorted(devices).index(jax.process_index()), len(devices)
+        """Of the equal parts of each batch, one after the other, that of this process' devices; and how many there
+        are."""
+        processes = sorted({device.process_index for device in self._devices} or {jax.process_index()})
+        return processes.index(jax.process_index()), len(processes)
 
     @classmethod
     def of(cls, config: Config) -> Replicas:

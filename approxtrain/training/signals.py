@@ -52,9 +52,12 @@ class Interruption:
         if self.signal_number is not None:
             raise InterruptedRun(
                 self.signal_number,
-                f"Stopped by a signal after step {step}, which is saved. "
-                f"Go on with: approxtrain train --resume {quote(str(folder))}",
+                f"Stopped by a signal after step {step}, which is saved. {self._on(quote(str(folder)))}",
             )
+
+    def _on(self, folder: str) -> str:
+        """How the run goes on."""
+        return f"Go on with: approxtrain train --resume {folder}"
 
 
 class TeamInterruption(Interruption):
@@ -83,6 +86,12 @@ class TeamInterruption(Interruption):
         if not self._team.is_first:
             raise InterruptedRun(self.signal_number, f"Stopped with the others after step {step}.")
         super().end_run(step, folder)
+
+    def _on(self, folder: str) -> str:
+        return (
+            f"To go on start all processes again with --resume {folder} (docs/clusters.md), or one alone: approxtrain "
+            f"train --resume {folder} parallel.devices=1"
+        )
 
 
 class _Answers:

@@ -135,11 +135,12 @@ def convert(
         found = make(source, target, first_label=first_label, names=names, progress=progress)
     for split, count in found.images.items():
         console.print(f"{split}: {count:,} images")
-    console.print(f"{len(found.names)} classes, in {escape(str(target / array_record.CLASSES))}", soft_wrap=True)
+    console.print(f"{max(found.names) + 1} classes, in {escape(str(target / array_record.CLASSES))}", soft_wrap=True)
     if 0 not in found.names:
         smallest = min(found.names) + first_label
         output.warn(
-            f"no image has the label {first_label}; the smallest is {smallest}. Perhaps --first-label {smallest}?"
+            f"no image has the label {first_label}; the smallest is {smallest}. Perhaps --first-label {smallest}? Then "
+            f"remove {target} first."
         )
     _tell_dir(console, target.name, target)
 

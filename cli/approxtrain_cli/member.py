@@ -13,7 +13,7 @@ from typing import IO
 
 from approxtrain.errors import ConfigError, InterruptedRun, LostError
 from approxtrain.run.team import watch
-from approxtrain.run.team.join import Place, join, place
+from approxtrain.run.team.join import START, Place, connect, could_not_meet, join, place, refuse_a_taken_port
 from approxtrain.run.team.team import Team
 from approxtrain_cli import output
 
@@ -32,9 +32,15 @@ def asked_for(coordinator: str | None, count: int | None, number: int | None, *,
     return where or distributed
 
 
-def watched() -> int:
+def watched(where: Place | bool) -> int:
     """The same command in a child of this process, which watches it. → the exit code."""
-    return watch.watched([sys.executable, "-m", "approxtrain_cli", *sys.argv[1:]], output.tell)
+    known = where if isinstance(where, Place) else None
+    if known and known.number == 0:
+        refuse_a_taken_port(known)
+    which = f"process {known.number} of {known.count}: " if known else ""
+    output.tell(f"{which}waiting for the others{f' at {known.coordinator}' if known else ''}, {START // 60} minutes …")
+    command = [sys.executable, "-m", "approxtrain_cli", *sys.argv[1:]]
+    return watch.watched(command, output.tell, could_not_meet(known))
 
 
 def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
@@ -43,6 +49,8 @@ def train(where: Place | bool, work: Callable[[Team, Log], None]) -> None:
     log, team = Log(), None
     try:
         team = join(where if isinstance(where, Place) else None)
+        watch.has_met()
+        connect(team)
         work(team, log)
         # Nobody leaves before all are through, and last the first one, with whom the others' runtime ends. jax's own
         # end would wait for a quarter of an hour where a SIGTERM came in the last second.

@@ -66,6 +66,8 @@ class Progress(Listener):
             f"data      {images.name}: {len(images.train)} training images, "
             f"{len(images.validation)} to validate on ({images.validated_on}){', streamed' if images.streamed else ''}"
         )
+        if (devices := work.config.parallel.devices) > 1:
+            self.say(f"devices   {devices}, with {train.batch_size // devices} images of each batch")
         columns = len(work.schedule.columns)
         distinct = f"{columns} distinct column{'s' * (columns > 1)}"
         cells = f"{shares} of the cells; {distinct}" if shares else "it has nothing to reach"

@@ -66,6 +66,7 @@ def summarise(config: Config) -> Summary:
     from approxtrain.config import steps_per_epoch
     from approxtrain.schedule import Schedule
     from approxtrain.schedule.summary import Summary
+    from approxtrain.training.workload import refuse_what_devices_that_differ_cannot_do
 
     model, steps = config.model.network(), steps_per_epoch(config)
     if found := data.shape(config.data):
@@ -75,6 +76,7 @@ def summarise(config: Config) -> Summary:
         model = model.on((size, size, model.image_shape[2]), model.classes)
     epochs, replicas = config.train.epochs, config.parallel.devices
     schedule = Schedule.from_config(config.schedule, model.layers, steps, epochs, replicas)
+    refuse_what_devices_that_differ_cannot_do(config, schedule, steps * epochs)
     return Summary(model, config.schedule, schedule, config.train.batch_size, steps, epochs, replicas)
 
 
@@ -210,7 +212,8 @@ def _figures(summary: Summary) -> Iterator[str]:
         yield f"dgrad FLOPs replaced          {run.dgrad_share_replaced:.1%} of the step's, by {inexact}"
     if summary.schedule.frozen_prefix:
         yield f"dgrad FLOPs saved             {run.dgrad_share_saved:.1%} of the step's, by the frozen prefix"
-    formula = "1 − T_method / T_full in convolution FLOPs"
+    apart = len(summary.replica_groups) > 1
+    formula = f"1 − T_method / T_full in convolution FLOPs{', the mean over devices' * apart}"
     yield f"largest possible speed-up     {run.largest_speed_up:.1%} ({formula})"
     yield f"with the methods' own FLOPs   {run.speed_up_with_methods:.1%}"
     other = summary.with_prefix

@@ -54,7 +54,9 @@ def train(
     if several and dry_run:
         raise ConfigError("--dry-run checks in one process: leave out what makes several of them.")
     if several and not watch.is_member():
-        raise typer.Exit(member.watched())
+        if isinstance(several, member.Place) and several.number == 0:
+            _checked(arguments or [], out, resume)  # before the others are waited for
+        raise typer.Exit(member.watched(several))
 
     # until the first step, and after the last, when the run itself answers no signal any more
     told = (
@@ -96,11 +98,16 @@ def _train_together(team: Team, log: Log, arguments: list[str], out: Path | None
         told = team.agreed(told)
         if "refused" in told:
             raise refused or RefusedError(told["refused"], told["exit_code"])
-        log.keep(Path(told["folder"]) / f"process-{team.number}.log", everything=not team.is_first)
+        own_log = Path(told["folder"]) / f"process-{team.number}.log"
+        if not team.is_first:
+            output.tell(f"process {team.number} of {team.count}: the run is that of process 0; the log is {own_log}")
+        log.keep(own_log, everything=not team.is_first)
         if config is None or folder is None:
             look_in(told["code"])
             config = Config.model_validate(told["config"] | {"train": told["config"]["train"] | {"trackers": []}})
-            folder = stack.enter_context(RunFolder.create(Path(stack.enter_context(TemporaryDirectory())) / "run"))
+            folder = stack.enter_context(
+                RunFolder.create(Path(stack.enter_context(TemporaryDirectory(dir=watch.scratch()))) / "run")
+            )
         _run(config, folder, dataset, team)
 
 
@@ -126,16 +133,24 @@ def _opened(
     """The run that is asked for, a new one or an earlier one, in its folder, which is locked."""
     from approxtrain.config import split
 
+    _checked(arguments, out, resume, dry_run)
     if resume is None:
         return _new(_loaded(arguments), out)
-    source, overrides = split(arguments)
-    if source is not None or out is not None or dry_run:
+    return *_earlier(resume, split(arguments)[1]), None
+
+
+def _checked(arguments: list[str], out: Path | None, resume: Path | None, dry_run: bool = False) -> None:
+    """ConfigError where the command contradicts itself, or its configuration is none."""
+    from approxtrain.config import split
+
+    if resume is None:
+        _loaded(arguments)
+    elif split(arguments)[0] is not None or out is not None or dry_run:
         raise ConfigError(
             "`--resume DIR` takes the configuration from the folder: give no preset, --out or --dry-run with it. "
             "train.epochs=N (longer), train.checkpoint_every=N, train.check=finite, train.verify_every=N, "
             "train.trackers=[…], data.dir=PATH and data.workers=N may be given."
         )
-    return *_earlier(resume, overrides), None
 
 
 def _loaded(arguments: list[str]) -> Config:
@@ -164,9 +179,18 @@ def _new(config: Config, out: Path | None) -> tuple[Config, RunFolder, ImageSet]
     from approxtrain.training.workload import Workload
 
     refuse_missing(config.train.trackers)
+    _refuse_missing_devices(config)
     dataset = Workload.of(config).dataset  # all that can be wrong is found before a folder is made
     parts, train = (config.model.name, config.schedule.title), config.train
     return config, RunFolder.create(out or default_path(*parts, seed=train.seed, seeds=train.seeds)), dataset
+
+
+def _refuse_missing_devices(config: Config) -> None:
+    """ConfigError where it asks for more devices than there are; this starts jax, where it asks for several."""
+    if config.parallel.devices > 1:
+        from approxtrain.training.parallel import Replicas
+
+        Replicas.of(config)
 
 
 def _earlier(path: Path, overrides: list[str]) -> tuple[Config, RunFolder]:
@@ -205,6 +229,7 @@ def _show(config: Config) -> None:
     from approxtrain.training.workload import Workload
 
     refuse_missing(config.train.trackers)
+    _refuse_missing_devices(config)
     work = Workload.of(config)
     model, images, epochs = work.model, work.dataset, config.train.epochs
     typer.echo(dump(config))

@@ -128,7 +128,8 @@ def test_convert_tells_what_it_has_made_and_how_to_train_on_it(tmp_path: Path) -
     assert f"approxtrain train data.name=pets data.dir={tmp_path / 'pets'}\n" in result.output
     (tmp_path / "names").write_text("bird\ncat\ndog\nfish\n")
     result = invoke("convert", tmp_path / "tf", tmp_path / "as-they-are", "--classes", tmp_path / "names")
-    assert "no image has the label 0; the smallest is 1. Perhaps --first-label 1?" in result.output
+    assert "no image has the label 0; the smallest is 1. Perhaps --first-label 1? Then remove" in result.output
+    assert "4 classes, in " in result.output
     assert (tmp_path / "as-they-are/classes.txt").read_text() == "bird\ncat\ndog\nfish\n"
     assert isinstance(invoke("convert", tmp_path / "nowhere", tmp_path / "other").exception, DataError)
     missing = invoke("convert", tmp_path / "tf", tmp_path / "other", "--classes", tmp_path / "nowhere").exception

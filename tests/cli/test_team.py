@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -15,7 +16,20 @@ from jax.errors import JaxRuntimeError
 from approxtrain.run import checkpoint
 from approxtrain_cli import member
 from tests.cli.installed import ROOT, TINY
-from tests.cli.team import RULES, RUN, by_open_mpi, by_slurm, children, ended, losses, processes, start, wait_for
+from tests.cli.team import (
+    RULES,
+    RUN,
+    by_open_mpi,
+    by_options,
+    by_slurm,
+    children,
+    ended,
+    free_port,
+    losses,
+    processes,
+    start,
+    wait_for,
+)
 
 BY_REPLICA = (
     'schedule={ rules = [{ method = "zero", layers = [2], replicas = { stop = 1, rotate = 1 }, epochs = { to = 2 } }], '
@@ -197,6 +211,31 @@ def test_what_reads_for_a_process_ends_with_it_and_with_the_others(tmp_path):
         while time.monotonic() < end and any(map(is_there, readers)):
             time.sleep(0.1)
         assert not any(map(is_there, readers))
+
+
+def test_processes_with_different_numbers_of_devices_are_told_so(tmp_path):
+    port, run = free_port(), [*RUN, "train.epochs=1", "--out", str(tmp_path / "run")]
+    two = [start([*run, *by_options(number, 2, port)[0]], devices, {}) for number, devices in enumerate((1, 2))]
+    for code, said in ended(two):
+        assert code == 2, said
+        assert "must have as many devices as the others: process 0 has 1, process 1 has 2." in said
+
+
+def test_a_port_that_is_taken_is_told_at_once(call):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = call("train", *TINY, "--coordinator", where, "--num-processes", "2", "--process-id", "0")
+    assert found.code == 2
+    assert "cannot listen at port" in found.err
+
+
+def test_what_is_wrong_with_the_command_is_told_before_the_others_are_waited_for(call):
+    alone = ["--coordinator", "127.0.0.1:9", "--num-processes", "2", "--process-id", "0"]
+    found = call("train", "quickstart", "train.epohcs=1", *alone)
+    assert found.code == 2
+    assert "epohcs" in found.err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
-from tools import arms, frontier, pages, replicas
+from tools import arms, frontier, methods, pages, replicas
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "docs/measured.md").read_text("utf-8")
@@ -145,6 +145,10 @@ def test_the_speed_of_a_stream_is_what_was_measured():
 
 def test_the_page_of_the_frontier_is_what_is_rendered():
     assert frontier.PART.shown == frontier.page()
+
+
+def test_the_times_of_the_methods_are_what_is_rendered():
+    assert methods.PART.shown == methods.page()
 
 
 @pytest.mark.parametrize("tool", [frontier, replicas])

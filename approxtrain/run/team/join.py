@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,6 +54,31 @@ def place(coordinator: str | None, count: int | None, number: int | None) -> Pla
     return Place(coordinator, count, number)
 
 
+def could_not_meet(where: Place | None) -> str:
+    """Said where the others are not found in time."""
+    which = f"Process {where.number} of {where.count}" if where else f"This process ({found(os.environ)})"
+    return (
+        f"{which} could not meet the others{f' at {where.coordinator}' if where else ''}. All of them must be started "
+        f"within {START // 60} minutes, each with another number, with the same coordinator, which is HOST:PORT of the "
+        "machine of process 0."
+    )
+
+
+def refuse_a_taken_port(where: Place) -> None:
+    """ConfigError where process 0 cannot listen."""
+    port = int(where.coordinator.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"--coordinator (={where.coordinator!r}): process 0 cannot listen at port {port} of this machine "
+                f"({getattr(error, 'strerror', None) or error}). Perhaps another process 0 does already: choose "
+                "another port, from 1024 to 65535."
+            ) from None
+
+
 def join(where: Place | None) -> Team:
     """Start jax's runtime and wait for the others; None: as jax finds them by itself. Before jax has a device.
 
@@ -74,29 +101,27 @@ def join(where: Place | None) -> Team:
             "HOST:PORT, --num-processes P and --process-id I."
         ) from None
     except RuntimeError as error:
-        which = f"Process {where.number} of {where.count}" if where else f"This process ({found(os.environ)})"
-        raise ConfigError(
-            f"{which} could not meet the others{f' at {where.coordinator}' if where else ''}: {_first_line(error)} All "
-            f"of them must be started within {START // 60} minutes, with the same coordinator, which process 0 must be "
-            "able to listen at."
-        ) from None
+        raise ConfigError(f"{could_not_meet(where)} ({_first_line(error)})") from None
     from jax.experimental import multihost_utils
 
     # a signal before any process has said where it is would be lost
     multihost_utils.reached_preemption_sync_point(0)
-    team = Team(jax.process_index(), jax.process_count())
-    _connect(team)
-    return team
+    return Team(jax.process_index(), jax.process_count())
 
 
-def _connect(team: Team) -> None:
+def connect(team: Team) -> None:
     """Have every process meet the others in each of the groups that sums will be over: of one device each, and of all.
 
     On a CPU they have 30 seconds for their first sum in a group, whatever they are doing; after it they wait.
+    ConfigError where they have different numbers of devices.
     """
     import jax
     import numpy as np
 
+    devices = Counter(device.process_index for device in jax.devices())
+    if len(set(devices.values())) > 1:
+        counts = ", ".join(f"process {number} has {devices[number]}" for number in sorted(devices))
+        raise ConfigError(f"All processes must have as many devices as the others: {counts}.")
     team.agreed(None)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
     by_device, everywhere = (

@@ -5,45 +5,84 @@ process that trains is the child of one that imports no jax, hands signals on to
 
     the child's exit code   where it ended by itself
     75                      where it or another one was lost: a restart goes on (EX_TEMPFAIL)
+    2                       where the processes have not found each other: a restart would not either
 
 The child has a session of its own, so that a terminal's Ctrl-C comes to the parent alone, and ends with the parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-LOST = 75
+LOST, USAGE = 75, 2
+ALONE = "The processes have not met."
 MEMBER = "APPROXTRAIN_TEAM_MEMBER"
-"""Set in the environment of the child, and to be inherited by nobody else."""
-_PARENT = os.environ.pop(MEMBER, None)
+"""Set in the environment of the child, and to be inherited by nobody else: the parent's number, the descriptor by which
+it is told that the child has met the others, a folder that goes with the parent."""
+_GIVEN = os.environ.pop(MEMBER, "").split(":", 2)
+_PARENT = _GIVEN[0]
 _PR_SET_PDEATHSIG = 1
 
 
 def is_member() -> bool:
     """Whether this process is such a child."""
-    return _PARENT is not None
+    return bool(_PARENT)
 
 
-def watched(command: Sequence[str], tell: Callable[[str], None]) -> int:
-    """Run the command as a child to its end. → the exit code to end with."""
+def has_met() -> None:
+    """Of the child: tell the parent that all processes have found each other."""
+    if is_member():
+        os.write(int(_GIVEN[1]), b"1")
+        os.close(int(_GIVEN[1]))
+
+
+def scratch() -> str | None:
+    """Of the child: a folder that is removed when its parent ends, however the child does."""
+    return _GIVEN[2] if is_member() else None
+
+
+def watched(command: Sequence[str], tell: Callable[[str], None], alone: str = ALONE) -> int:
+    """Run the command as a child to its end. → the exit code to end with. `alone`: what is said where the child has
+    never met the others."""
+    with tempfile.TemporaryDirectory(prefix="approxtrain-") as folder:
+        return _watched(command, tell, alone, folder)
+
+
+def _watched(command: Sequence[str], tell: Callable[[str], None], alone: str, folder: str) -> int:
     signals: list[int] = []
+    hears, tells = os.pipe()
+    os.set_blocking(hears, False)
+    met = False
+
+    def has_met() -> bool:
+        nonlocal met
+        with contextlib.suppress(BlockingIOError):
+            met = met or bool(os.read(hears, 1))
+        return met
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        if len(signals) > 1:
+        if len(signals) > 1 or not has_met():
             child.kill()
+            if len(signals) == 1:
+                tell("Stopped by a signal, before the processes had met. Nothing was begun.")
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(128 + number)
         tell("stopping after this step, all processes; once more leaves at once")
         child.send_signal(signal.SIGTERM)  # the signal that jax' processes tell each other of
 
-    child = subprocess.Popen(command, env=os.environ | {MEMBER: str(os.getpid())}, start_new_session=True)
+    given = {MEMBER: f"{os.getpid()}:{tells}:{folder}"}
+    child = subprocess.Popen(command, env=os.environ | given, start_new_session=True, pass_fds=(tells,))
+    os.close(tells)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, hand_on)
@@ -52,6 +91,9 @@ def watched(command: Sequence[str], tell: Callable[[str], None]) -> int:
         return 128 + signals[0]
     if code >= 0:
         return code
+    if code == -signal.SIGABRT and not has_met():
+        tell(f"error: {alone}")
+        return USAGE
     tell(f"error: {ended_by(-code)} What was saved stays: start all processes again with --resume DIR.")
     return LOST
 
@@ -70,7 +112,7 @@ def ended_by(number: int) -> str:
 
 def end_with_parent() -> None:
     """Of the child: be killed when the parent is. Linux alone can."""
-    if sys.platform != "linux" or _PARENT is None:
+    if sys.platform != "linux" or not _PARENT:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(_PARENT):  # it has ended already

@@ -26,6 +26,17 @@ def test_a_run_is_of_its_row_whatever_its_seed_length_images_and_dispatch_are(na
     assert experiments.row_of(plain(row.config(["schedule={ name = 'schedule3' }"]))) != row
 
 
+@pytest.mark.parametrize(
+    "more",
+    ["image_sizes=[{ size = 24 }]", 'bypass=[{ path = "x", to = 1 }]', "local=[{ every = 8 }]"],
+)
+def test_what_is_more_than_methods_is_no_row(more):
+    config = plain(ROWS["cnn2-full"].config([f"schedule.{more}"]))
+    assert experiments.row_of(config) is None
+    assert not experiments.is_exact(config)
+    assert experiments.is_exact(PLAIN["cnn2-full"])
+
+
 def test_a_parameter_at_its_default_is_the_same_method():
     row = ROWS["cnn2-approx"]
     assert experiments.row_of(plain(row.config(["schedule.params.scale=1.0", "schedule.params.k=1"]))) == row

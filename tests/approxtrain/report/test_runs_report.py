@@ -171,6 +171,19 @@ def test_schedules_of_one_name_are_told_apart_by_what_differs(make_run):
     assert "- `alternate approx, params.k 2`: " in text
 
 
+BESIDES = {
+    "full, 24 pixels": {"image_sizes": [{"size": 24, "epochs": {"to": "50%"}}]},
+    "full, without stage?/2": {"bypass": [{"path": "stage?/2", "to": "50%"}]},
+    "full, local 8": {"local": [{"every": 8}]},
+}
+
+
+@pytest.mark.parametrize("title", BESIDES)
+def test_exact_gradients_of_smaller_images_or_networks_or_of_copies_are_not_the_exact_training(make_run, title):
+    run = make_run("cnn2-full")
+    assert f"- `{title}`: " in said(run, elsewhere(run, schedule=BESIDES[title]))
+
+
 @pytest.mark.parametrize("paper", [False, True])
 def test_of_repeated_runs_the_last_by_name_counts_and_the_others_are_named(make_run, tmp_path, paper):
     first = make_run("cnn2-zero", best=0.6)

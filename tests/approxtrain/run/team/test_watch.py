@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ import sys
 from approxtrain.run.team import watch
 sys.exit(watch.watched([sys.executable, "-c", sys.argv[1]], lambda text: print(text, flush=True)))
 """
-CHILD = "import os, sys, time, signal\nfrom approxtrain.run.team import watch\nwatch.end_with_parent()\n"
+BEFORE = "import os, sys, time, signal\nfrom approxtrain.run.team import watch\nwatch.end_with_parent()\n"
+CHILD = f"{BEFORE}watch.has_met()\n"
 WAITING = "\nprint('ready', os.getpid(), flush=True)\ntime.sleep(60)"
 
 
@@ -25,9 +27,9 @@ def start(code: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", PARENT, code], stdout=subprocess.PIPE, text=True)
 
 
-def waiting(code: str) -> tuple[subprocess.Popen[str], int]:
+def waiting(code: str, first: str = CHILD) -> tuple[subprocess.Popen[str], int]:
     """The parent, and the number of its child, which has come to the end of `code` and waits."""
-    process = start(CHILD + code + WAITING)
+    process = start(first + code + WAITING)
     assert process.stdout is not None
     return process, int(process.stdout.readline().split()[1])
 
@@ -48,6 +50,30 @@ def test_a_child_that_is_ended_ends_the_parent_with_75_and_a_sentence(number, sa
     assert out.count("\n") == 1
     assert said in out
     assert "--resume DIR" in out
+
+
+def test_a_child_that_jax_ends_before_it_has_met_the_others_is_no_lost_one():
+    process = start(f"{BEFORE}os.kill(os.getpid(), {int(signal.SIGABRT)})")
+    out, _ = process.communicate(timeout=30)
+    assert (out, process.returncode) == (f"error: {watch.ALONE}\n", 2)
+
+
+def test_a_signal_before_the_processes_have_met_ends_it_at_once():
+    process, child = waiting("signal.signal(signal.SIGTERM, signal.SIG_IGN)", BEFORE)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert out == "Stopped by a signal, before the processes had met. Nothing was begun.\n"
+    assert gone(child)
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", f"os.kill(os.getpid(), {int(signal.SIGKILL)})"])
+def test_what_a_child_leaves_in_its_folder_goes_with_the_parent(end):
+    process = start(f"{CHILD}print(watch.scratch(), flush=True)\nopen(watch.scratch() + '/left', 'w').close()\n{end}")
+    out, _ = process.communicate(timeout=30)
+    folder = Path(out.splitlines()[0])
+    assert folder.name.startswith("approxtrain-")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
