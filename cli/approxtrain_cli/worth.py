@@ -129,7 +129,13 @@ def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
     from approxtrain.worth.forks import Arm
     from approxtrain_kernels.methods import all_methods
 
-    wanted = {config.schedule.title: config.schedule for config in configs if config.schedule.name != "full"}
+    if any(config.schedule.bypass for config in configs):
+        raise ConfigError(
+            "`schedule.bypass`: forks begin with blocks that were trained, and these cannot be left out: only whole "
+            "runs can say what it is worth."
+        )
+    schedules = [config.schedule for config in configs]
+    wanted = {each.title: each for each in schedules if each.name != "full" or each.image_sizes}
     for method in methods:
         if method not in all_methods():
             raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")

@@ -52,6 +52,18 @@ def test_with_nothing_to_measure_it_says_what_to_give(call):
     assert "give a configuration with a schedule, or --method NAME" in ended.err
 
 
+def test_blocks_that_were_trained_are_not_left_out(call):
+    ended = call("worth", "quickstart", "schedule={ bypass = [{ path = 'features/*', to = 1 }] }")
+    assert ended.code == 2
+    assert "blocks that were trained" in ended.err
+
+
+def test_smaller_images_are_something_to_measure(call):
+    ended = call("worth", "quickstart", "schedule={ image_sizes = [{ size = 16 }] }", "--dry-run")
+    assert ended.code == 0
+    assert "4 kinds" in ended.out  # three exact ones, and this
+
+
 def test_configurations_of_different_runs_are_refused(call):
     ended = call("worth", "quickstart", "cnn2-approx")
     assert ended.code == 2
