@@ -69,7 +69,8 @@ def accuracies(name: str) -> dict[int, float]:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """Of the table; the first is its head."""
-    yield "schedule", "the slowest device, % of an exact step", "sent, MB a step", "accuracy, %", "difference", "seeds"
+    what = "the slowest device, % of an exact step", "of convolutions sent, MB a step"
+    yield "schedule", *what, "accuracy, %", "difference", "seeds"
     exact = accuracies("full")
     for name, arm in ARMS.items():
         found, load = accuracies(name), arm.load
