@@ -64,7 +64,11 @@ class Local(NamedTuple):
     @property
     def kinds(self) -> tuple[Sharing, ...]:
         """Those that may occur."""
-        return (Sharing.GRADIENTS, Sharing.NOTHING, Sharing.STATE) if self.windows else (Sharing.GRADIENTS,)
+        begins, stops = ([window[end] for window in self.windows] for end in (0, 1))
+        throughout = [*begins, None] == [0, *stops]  # each begins where the one before it stops, and the last never
+        some = any(window.value > 1 for window in self.windows)
+        there = {Sharing.GRADIENTS: not throughout, Sharing.NOTHING: some, Sharing.STATE: bool(self.windows)}
+        return tuple(kind for kind, occurs in there.items() if occurs)
 
 
 NEVER = Local()

@@ -176,6 +176,23 @@ def test_local_steps_send_the_weights_now_and_then(every, begin, end, stop):
     np.testing.assert_allclose(load(schedule, LAYERS, BATCH, stop).bytes_sent, sent / stop)
 
 
+@pytest.mark.parametrize(
+    "local",
+    [
+        [],
+        [{"every": 4}],
+        [{"every": 1}],
+        [{"every": 2, "epochs": {"to": 2}}],
+        [{"every": 2, "epochs": {"from": 2}}],
+        [{"every": 2, "epochs": {"to": 2}}, {"every": 3, "epochs": {"from": 3}}],
+        [{"every": 2, "epochs": {"to": 2}}, {"every": 3, "epochs": {"from": 4}}],
+    ],
+)
+def test_a_program_is_made_for_each_kind_of_step_that_there_is(local):
+    found = schedule_of([{"method": "zero", "layers": [2]}], 2, local=local).local
+    assert set(found.kinds) == {found.at(step) for step in range(6 * STEPS)}
+
+
 def test_local_steps_end_with_the_mean_where_a_share_of_the_run_cuts_a_round():
     config = ScheduleConfig.model_validate({"local": [{"every": 4, "epochs": {"to": "25%"}}]})
     schedule = Schedule.from_config(config, LAYERS, 10, 3, 2)
