@@ -41,7 +41,7 @@ LONGER = 'image_sizes = [{ size = 24, epochs = { to = "80%" } }]'
 GROWING = 'image_sizes = [{ size = 16, epochs = { to = "20%" } }, { size = 24, epochs = { from = "20%", to = "60%" } }]'
 TO_EQUAL = "time over that of exact training which is as accurate"
 DEEPER = 'bypass = [{ path = "stage?/2", to = "50%" }]'
-ZERO_INIT = ("model.arguments={ zero_init = true }",)
+THIRDS = ('model.arguments={ zero_init = "stage?/2" }',)
 MOST = 'epochs = { from = "3%", to = "80%" }'
 
 
@@ -83,12 +83,16 @@ ARMS = {
         schedule=f"{{ frozen_prefix = true, {SMALL}, rules = [{PREFIX}, {MOST} }}] }}",
     ),
     "size24": Arm("images of 24 pixels, the first half", schedule=f"{{ {SMALL} }}"),
-    "zeroinit": Arm("exact, blocks that begin as their shortcuts", more=ZERO_INIT),
-    "deeper": Arm("the third blocks left out in the first half", schedule=f"{{ {DEEPER} }}", more=ZERO_INIT),
     "deeper24": Arm(
+        "the third blocks left out, and images of 24 pixels, in the first half; all blocks begin as shortcuts",
+        schedule=f"{{ {DEEPER}, {SMALL} }}",
+        more=("model.arguments={ zero_init = true }",),
+    ),
+    "later": Arm("the third blocks left out in the first half", schedule=f"{{ {DEEPER} }}", more=THIRDS),
+    "later24": Arm(
         "the third blocks left out, and images of 24 pixels, in the first half",
         schedule=f"{{ {DEEPER}, {SMALL} }}",
-        more=ZERO_INIT,
+        more=THIRDS,
     ),
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", schedule=f"{{ {GROWING} }}"),
     "size24long": Arm("images of 24 pixels, to 80 %", schedule=f"{{ {LONGER} }}"),

@@ -84,5 +84,5 @@ def _why(path: str, called: dict[str, tuple[Any, Any]], same: dict[str, Any]) ->
     return (
         f"{path} changes what it is given from the first step on, so that the network would jump when it comes in. A "
         "block can be left out if it begins as its shortcut: let its last scale begin at zero (of our networks for "
-        "CIFAR by model.arguments={ zero_init = true }; those for ImageNet do)."
+        "CIFAR by model.arguments={ zero_init = true }, or with a path of theirs; those for ImageNet do)."
     )

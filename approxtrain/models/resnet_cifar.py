@@ -6,6 +6,7 @@ size; the mean over the image; one linear layer. The shortcuts have no parameter
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ from approxtrain.models.relu import relu
 class CifarResNet(nnx.Module):
     """ResNet-`depth`: 20, 32, 44, 56, … ; 14 is the paper's smaller network.
 
-    `zero_init`: the last scale of each block begins at zero, and so the block as its shortcut (Goyal 2017).
+    `zero_init`: the last scale of each block begins at zero, and so the block as its shortcut (Goyal 2017); or that of
+    the blocks whose path fits: "stage?/2".
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class CifarResNet(nnx.Module):
         depth: int = 20,
         classes: int = 10,
         *,
-        zero_init: bool = False,
+        zero_init: bool | str = False,
         in_channels: int = 3,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
@@ -38,12 +40,16 @@ class CifarResNet(nnx.Module):
             raise ValueError(f"`depth` (={depth}) must be 6n + 2, such as 14, 20, 32 or 56.")
         self.stem = ConvNormRelu(in_channels, 16, dtype=dtype, rngs=rngs)
 
-        def stage(in_channels: int, channels: int, stride: int) -> nnx.List:
-            options: dict[str, Any] = {"zero_init": zero_init, "dtype": dtype, "rngs": rngs}
-            first = Block(in_channels, channels, stride, **options)
-            return nnx.List([first, *(Block(channels, channels, 1, **options) for _ in range(blocks - 1))])
+        pattern = ("*" if zero_init else "") if isinstance(zero_init, bool) else zero_init
 
-        self.stage1, self.stage2, self.stage3 = stage(16, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
+        def stage(name: str, in_channels: int, channels: int, stride: int) -> nnx.List:
+            shapes = [(in_channels, channels, stride), *[(channels, channels, 1)] * (blocks - 1)]
+            zero = [fnmatchcase(f"{name}/{number}", pattern) for number in range(blocks)]
+            made = zip(shapes, zero, strict=True)
+            return nnx.List([Block(*shape, zero_init=each, dtype=dtype, rngs=rngs) for shape, each in made])
+
+        self.stage1, self.stage2 = stage("stage1", 16, 16, 1), stage("stage2", 16, 32, 2)
+        self.stage3 = stage("stage3", 32, 64, 2)
         self.logits = nnx.Linear(64, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -67,6 +68,11 @@ def test_its_convolutions_are_gone():
 def test_blocks_that_begin_as_their_shortcut_are_accepted():
     refuse_unless_shortcuts(RESIDUAL, ["blocks/0"])
     refuse_unless_shortcuts(models.get("resnet18-small"), ["stage2/1"])
+    some = {"depth": 14, "zero_init": "stage?/1"}
+    small = replace(models.get("resnet14"), arguments=some, image_shape=(8, 8, 3))
+    refuse_unless_shortcuts(small, ["stage1/1", "stage3/1"])
+    with pytest.raises(ConfigError, match="stage1/0 changes what it is given"):
+        refuse_unless_shortcuts(small, ["stage1/0"])
 
 
 @pytest.mark.parametrize(
