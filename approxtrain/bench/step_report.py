@@ -68,7 +68,7 @@ def bound(measured: StepTimes, title: str) -> dict[str, Any]:
     """How fast a schedule could be, how fast it is, and the share of the way that it went, with 95 % intervals.
 
     Speed-up is the paper's, 1 − T_schedule / T_full. The share is (T_full − T_schedule) / (T_full − bound). Where
-    images have other sizes there is no bound: all of the step is cheaper then.
+    images have other sizes, or blocks are left out, there is no bound: all of the step is cheaper then.
     """
     steps = measured.contenders[title].steps
     less = saved(measured.parts, measured.schedules[title], steps, measured.times)
@@ -78,7 +78,8 @@ def bound(measured: StepTimes, title: str) -> dict[str, Any]:
         return dict(zip(("value", "low", "high"), interval(statistic, *samples), strict=True))
 
     speed_up = of(lambda full, approximated, saved: 1 - approximated / full)
-    if any(measured.schedules[title].sizes):
+    schedule = measured.schedules[title]
+    if any(schedule.sizes) or any(schedule.column_absent):
         return {"speed_up": speed_up}
     return {
         "bound_ms": 1e3 * (samples[0].median - samples[2].median),

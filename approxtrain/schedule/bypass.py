@@ -65,16 +65,18 @@ def absent(entries: Entries, step: int) -> tuple[str, ...]:
 
 
 def skip_absent(
-    cells: tuple[Method, ...], phases: Phases, entries: Entries, layers: Sequence[ConvLayer]
+    cells: tuple[Method, ...], phases: Phases, entries: Entries, paths: Sequence[str]
 ) -> tuple[tuple[Method, ...], Phases]:
-    """The phases, cut where a block comes in, with `skip` for the layers of those that are left out."""
+    """The phases, cut where a block comes in, with `skip` for the layers of those that are left out; `paths` of all
+    layers."""
     if not entries:
         return cells, phases
     skip = make("skip")
     cells = cells if skip in cells else (*cells, skip)
     changed = []
-    for first, mask in cut(phases, entries.values()):
+    begin = phases[0][0]
+    for first, mask in cut(phases, (enters for enters in entries.values() if enters > begin)):
         blocks = absent(entries, first)
-        rows = np.array([inside(layer.path, blocks) for layer in layers])
+        rows = np.array([inside(path, blocks) for path in paths])
         changed.append((first, np.where(rows[:, None], np.int8(cells.index(skip)), mask)))
     return cells, tuple(changed)

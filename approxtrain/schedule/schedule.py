@@ -117,11 +117,12 @@ class Schedule:
         if problems:
             raise ConfigError(problems)
         try:
-            cells, phases = skip_absent(*phases_of(stamps, len(layers), replicas), entries, layers)
+            own_cells, phases = phases_of(stamps, len(layers), replicas)
         except ValueError as error:
             raise ConfigError(f"`schedule`: {error}") from error
-        phases, sizes = split(phases, windows)
         paths = tuple(layer.path for layer in layers)
+        cells, phases = skip_absent(own_cells, phases, entries, paths)
+        phases, sizes = split(phases, windows)
         more = (config.frozen_prefix, sizes, config.catch_up, local, tuple(entries.items()))
         schedule = cls(paths, cells, phases, *more)
         if (count := len(schedule.columns)) > config.max_columns:
@@ -133,7 +134,7 @@ class Schedule:
                 f"schedule.max_columns={count}."
             )
         if config.frozen_prefix and not any(map(prefix, schedule.columns)):
-            if len(cells) == 1:
+            if len(own_cells) == 1:
                 return replace(schedule, frozen_prefix=False)  # the exact baseline, by schedule.method=full
             names = " or ".join(f"`{name}`" for name, kind in all_methods().items() if not kind.needs)
             raise ConfigError(
@@ -149,14 +150,14 @@ class Schedule:
         return cls.from_config(ScheduleConfig.model_validate(table), layers, steps_per_epoch=1)
 
     def exact_from(self, step: int) -> Schedule:
-        """The same until step `step`, and then every layer exact."""
+        """The same until step `step`, and then every layer exact; blocks come in, and sizes change, as before."""
         borders = sorted({step, *(first for first in self._starts if first > step)})
         before = [(phase, size) for phase, size in zip(self.phases, self.sizes, strict=True) if phase[0] < step]
         exact = np.zeros((*self.phases[0][1].shape[:-1], 1), np.int8)
-        after = [((first, exact), self.sizes[bisect_right(self._starts, first) - 1]) for first in borders]
+        _, masks = skip_absent(self.cells, tuple((first, exact) for first in borders), dict(self.bypass), self.layers)
+        after = [(phase, self.sizes[bisect_right(self._starts, phase[0]) - 1]) for phase in masks]
         phases, sizes = zip(*before, *after, strict=True)
-        bypass = tuple((block, min(enters, step)) for block, enters in self.bypass)
-        return replace(self, phases=phases, sizes=sizes, bypass=bypass)
+        return replace(self, phases=phases, sizes=sizes)
 
     def column(self, step: int) -> Column:
         """The methods of all layers at global step `step`."""

@@ -10,18 +10,21 @@ weight decay go on as they do with any gradient. `skip` leaves the weight and al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from approxtrain.config import Config, OptimizerConfig
 from approxtrain.models import Model
 from approxtrain.models.channels import channels_of
 from approxtrain.run.summary import over_seeds
+from approxtrain.schedule.bypass import entries_of, inside
 from approxtrain.schedule.stamps import Calendar
 from approxtrain.training.dropback import dropback, kept
-from approxtrain.training.moved import Factors, lengthened
+from approxtrain.training.moved import Factors, by_path, lengthened, parts
 from approxtrain.training.prunetrain import channel_masks, group_lasso, pruned
 
 Tree = Any
@@ -64,7 +67,10 @@ def optimizer(
     table, rule = config.optimizer, _rule(config.optimizer, rate)
     if table.clip is not None:
         rule = optax.chain(optax.clip_by_global_norm(table.clip), rule)
-    rule, calendar = _lengthened(rule), Calendar(steps_per_epoch, config.train.epochs)
+    calendar = Calendar(steps_per_epoch, config.train.epochs)
+    if config.schedule.bypass and table.name in ("adam", "adamw"):
+        rule = of_newcomers(rule, entries_of(config.schedule.bypass, model.layers, calendar)[0])
+    rule = _lengthened(rule)
     if (drop := table.dropback) is not None:
         return optax.chain(rule, dropback(drop.keep, None if drop.freeze is None else calendar.end(drop.freeze)))
     if (prune := table.prunetrain) is not None:
@@ -72,6 +78,37 @@ def optimizer(
         masks = channel_masks(groups, prune.threshold, calendar.end(prune.every))
         return optax.chain(group_lasso(groups, prune.ratio), rule, masks)
     return rule
+
+
+def of_newcomers(
+    rule: optax.GradientTransformation, entries: Mapping[str, int], b1: float = 0.9, b2: float = 0.999
+) -> optax.GradientTransformation:
+    """Adam, by whose state `rule` goes, with the bias correction of parameters that train from a later step on.
+
+    After t steps of the run it divides the first moment by 1 − b1^t and the second by 1 − b2^t. The moments of a block
+    that came in after e of them (`schedule/bypass.py`) have seen k = t − e gradients, and its steps would be up to six
+    times as long as a new run's. So they are multiplied by
+
+        (1 − b1^t) / (1 − b1^k) · √((1 − b2^k) / (1 − b2^t))
+    """
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        updates, state = rule.update(updates, state, params)
+        (adam,) = parts(state, optax.ScaleByAdamState)
+        t = adam.count.astype(jnp.float32)
+
+        def factor(enters: int) -> jax.Array:
+            k = jnp.maximum(t - enters, 1)  # until then it is held
+            return (1 - b1**t) / (1 - b1**k) * jnp.sqrt((1 - b2**k) / (1 - b2**t))
+
+        factors = {
+            name: factor(max(enters for block, enters in entries.items() if inside(name, [block])))
+            for name in by_path(updates)
+            if inside(name, entries)
+        }
+        return lengthened(updates, factors), state
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 def _lengthened(rule: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -38,6 +38,7 @@ from flax import nnx
 
 from approxtrain.models.approximate import Convolution, Product, drawing, modules_by_path
 from approxtrain.models.forward import forward
+from approxtrain.schedule.bypass import inside
 from approxtrain.training.batch import Images, Keys
 from approxtrain.training.dispatch import Dispatch
 from approxtrain.training.events import Listener
@@ -70,8 +71,12 @@ class Probe:
         self._dispatch, self._every, self._seeds, self._listener = dispatch, every, seeds, listener
         layers = dispatch.task.model.layers
         self._cells = [
-            [(layer.number, method) for layer, method in zip(layers, column, strict=True) if method != Full()]
-            for column in dispatch.schedule.columns
+            [
+                (layer.number, method)
+                for layer, method in zip(layers, column, strict=True)
+                if method != Full() and not inside(layer.path, blocks)
+            ]
+            for column, blocks in zip(dispatch.schedule.columns, dispatch.schedule.column_absent, strict=True)
         ]
         self._compiled: dict[Cells, Any] = {}
         if not any(self._cells):

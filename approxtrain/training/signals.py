@@ -88,10 +88,7 @@ class TeamInterruption(Interruption):
         super().end_run(step, folder)
 
     def _on(self, folder: str) -> str:
-        return (
-            f"To go on start all processes again with --resume {folder} (docs/clusters.md), or one alone: approxtrain "
-            f"train --resume {folder} parallel.devices=1"
-        )
+        return f"To go on start all processes again with --resume {folder}; docs/clusters.md says when one can alone."
 
 
 class _Answers:

@@ -1,4 +1,5 @@
-"""What a run trains, on what and how often: all that is known of it before jax starts. Imports no jax."""
+"""What a run trains, on what and how often: all that is known of it before its state is made. Importing it imports no
+jax."""
 
 from __future__ import annotations
 
@@ -58,6 +59,11 @@ class Workload:
         refuse_what_devices_that_differ_cannot_do(config, schedule, steps * config.train.epochs)
         for size in schedule.sizes:
             model.layers_at(size)  # ConfigError where the network does not take such images
+        if schedule.bypass and config.optimizer.dropback:
+            raise ConfigError(
+                "`optimizer.dropback`: it keeps the weights that have moved furthest, and those of a block that comes "
+                "in later (`schedule.bypass`) have not moved: leave out one of the two."
+            )
         if schedule.bypass:
             from approxtrain.models.bypass import refuse_unless_shortcuts
 
@@ -147,7 +153,7 @@ class Workload:
             "images are streamed, a batch a step": self.dataset.streamed,
             "under host dispatch, steps of different columns are different programs": dispatch == "host"
             and len(self.schedule.columns) > 1,
-            "with `schedule.local` the steps before a mean are another program": bool(self.schedule.local.windows),
+            "with `schedule.local` the steps before a mean are another program": len(self.schedule.local.kinds) > 1,
             f"an epoch has {self.steps_per_epoch} steps": self.steps_per_epoch < chunk,
         }
         if chunk > 1 and (reason := next((reason for reason, holds in reasons.items() if holds), None)):

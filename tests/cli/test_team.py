@@ -218,7 +218,7 @@ def test_processes_with_different_numbers_of_devices_are_told_so(tmp_path):
     two = [start([*run, *by_options(number, 2, port)[0]], devices, {}) for number, devices in enumerate((1, 2))]
     for code, said in ended(two):
         assert code == 2, said
-        assert "must have as many devices as the others: process 0 has 1, process 1 has 2." in said
+        assert "must have the same number of devices: process 0 has 1, process 1 has 2." in said
 
 
 def test_a_port_that_is_taken_is_told_at_once(call):

@@ -121,7 +121,7 @@ def connect(team: Team) -> None:
     devices = Counter(device.process_index for device in jax.devices())
     if len(set(devices.values())) > 1:
         counts = ", ".join(f"process {number} has {devices[number]}" for number in sorted(devices))
-        raise ConfigError(f"All processes must have as many devices as the others: {counts}.")
+        raise ConfigError(f"All processes must have the same number of devices: {counts}.")
     team.agreed(None)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
     by_device, everywhere = (

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -46,7 +47,7 @@ def has_met() -> None:
 
 
 def scratch() -> str | None:
-    """Of the child: a folder that is removed when its parent ends, however the child does."""
+    """Of the child: a folder that its parent removes when it ends, however the child does."""
     return _GIVEN[2] if is_member() else None
 
 
@@ -64,9 +65,10 @@ def _watched(command: Sequence[str], tell: Callable[[str], None], alone: str, fo
     met = False
 
     def has_met() -> bool:
-        nonlocal met
+        nonlocal met  # a signal may come in between, and must not be forgotten
         with contextlib.suppress(BlockingIOError):
-            met = met or bool(os.read(hears, 1))
+            if os.read(hears, 1):
+                met = True
         return met
 
     def hand_on(number: int, frame: FrameType | None) -> None:
@@ -75,7 +77,11 @@ def _watched(command: Sequence[str], tell: Callable[[str], None], alone: str, fo
             child.kill()
             if len(signals) == 1:
                 tell("Stopped by a signal, before the processes had met. Nothing was begun.")
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(20):  # the child may still write
+                shutil.rmtree(folder, ignore_errors=True)
+                if not os.path.exists(folder):
+                    break
+                time.sleep(0.05)
             os._exit(128 + number)
         tell("stopping after this step, all processes; once more leaves at once")
         child.send_signal(signal.SIGTERM)  # the signal that jax' processes tell each other of

@@ -64,11 +64,17 @@ def test_it_goes_with_sizes_of_images_and_with_replicas():
     assert skipped(found.of_replica(2), 30) == LAYERS
 
 
-def test_a_plateau_ends_it():
-    found = schedule().exact_from(15)
-    assert absent(found, 14)
-    assert [absent(found, step) for step in (15, 50, 99)] == [(), (), ()]
-    assert skipped(found, 15) == []
+def test_a_plateau_and_a_last_epoch_of_the_methods_do_not_end_it():
+    rules = [{"method": "zero", "layers": [2]}]
+    for found in (schedule(rules=rules).exact_from(15), schedule(rules=rules, until_epoch=2)):
+        assert [len(absent(found, step)) for step in (0, 14, 15, 49, 50, 99)] == [3, 3, 3, 3, 0, 0]
+        assert skipped(found, 49) == LAYERS
+        assert skipped(found, 50) == []
+        assert {method.name for method in found.column(49)} == {"skip", "full"}
+
+
+def test_the_exact_baseline_may_ask_for_a_frozen_prefix_all_the_same():
+    assert not schedule(name="schedule3", method="full", frozen_prefix=True).frozen_prefix
 
 
 def test_what_is_left_out_costs_nothing():

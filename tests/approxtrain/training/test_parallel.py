@@ -23,8 +23,9 @@ from approxtrain.errors import ConfigError, VerificationError
 from approxtrain.run.folder import RunFolder
 from approxtrain.training.loop import Run
 from approxtrain.training.moved import by_path
-from approxtrain.training.parallel import Replicas
+from approxtrain.training.parallel import AXIS, Replicas
 from approxtrain_kernels.methods import all_methods
+from approxtrain_kernels.replicas import own_key, replicated
 from tests.devices import Checks
 from tests.replicas import (
     ADAM,
@@ -130,6 +131,27 @@ def each_device_draws_its_own_dropout() -> None:
         gradients.append(made._replace(order=same).gradient()[0]["logits/kernel"])
     ours, alone = gradients
     assert np.abs(ours - alone).max() > 0.01 * np.abs(alone).max()
+
+    def masks(key: jax.Array) -> jax.Array:
+        with replicated(AXIS, DEVICES):
+            return jax.random.bits(own_key(key), (1,))
+
+    spec = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    drawn = jax.shard_map(masks, mesh=mesh, in_specs=spec(), out_specs=spec(AXIS), check_vma=False)(jax.random.key(0))
+    assert len(set(np.asarray(drawn).tolist())) == DEVICES
+
+
+def a_block_that_is_left_out() -> None:
+    """The same as on one device, and nothing of it is sent."""
+    schedule = {"bypass": [{"path": "blocks/0", "to": 1}]}
+    made, alone = (bench(schedule, devices, network="Residual") for devices in (2, 1))
+    (ours, _), (right, _) = made.gradient(), alone.gradient()
+    assert_close(ours, right, 1e-5)
+    parameters = by_path(made.state.params)
+    sent = sum(leaf.size for name, leaf in parameters.items() if not name.startswith("blocks/0/"))
+    of_norms = 4 * (8 + 16 + 16)  # of the three that are left two sums forward and two backward
+    assert collectives(made.program) == {"all-reduce": 4 * (sent + of_norms + 2)}
 
 
 def copies_that_differ() -> None:
@@ -240,6 +262,7 @@ CHECKS = {
     "sent: norms of each device": partial(what_is_sent, ["full", "approx", "full"], "replica"),
     "norms of each device": norms_of_each_device,
     "statistics of one's own": statistics_of_ones_own,
+    "a block that is left out": a_block_that_is_left_out,
     "dropout": each_device_draws_its_own_dropout,
     "copies that differ": copies_that_differ,
     "streamed": streamed,
