@@ -127,10 +127,9 @@ class Schedule:
         schedule = cls(paths, cells, phases, *more)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
-                f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods "
-                f"over the layers) and {config.max_columns} are allowed, because each is compiled, "
-                "as a branch of the training step or as a program of its own, which takes seconds. "
-                "Use fewer different `every`s, or allow it with "
+                f"`schedule.max_columns`: the schedule has {count} distinct columns (combinations of methods over the "
+                f"layers) and {config.max_columns} are allowed, because each is compiled, as a branch of the training "
+                "step or as a program of its own, which takes seconds. Use fewer different `every`s, or allow it with "
                 f"schedule.max_columns={count}."
             )
         if config.frozen_prefix and not any(map(prefix, schedule.columns)):
