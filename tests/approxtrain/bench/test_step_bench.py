@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from approxtrain import models
 from approxtrain.bench.plain import plain
-from approxtrain.bench.step_bench import StepBench
+from approxtrain.bench.step_bench import StepBench, StepContender, StepTimes
 from approxtrain.bench.step_parts import LayerConvolution, saved
+from approxtrain.bench.step_report import bound
 from approxtrain.bench.timing import Times
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
@@ -43,3 +45,24 @@ def test_a_bound_leaves_out_the_dgrads_below_and_above_a_frozen_prefix(pocket):
         config = ScheduleConfig(grid=tuple(map(tuple, table)), frozen_prefix=frozen)
         schedule = Schedule.from_config(config, pocket.layers, 1)
         assert saved(parts, schedule, 2, times).tolist() == [seconds / 2, seconds]
+
+
+@pytest.mark.parametrize(
+    ("section", "has_bound"),
+    [
+        ({"rules": [{"method": "zero"}]}, True),
+        ({"image_sizes": [{"size": 16}]}, False),
+        ({"bypass": [{"path": "stage1/1", "to": 1}]}, False),
+    ],
+    ids=str,
+)
+def test_there_is_no_bound_where_all_of_a_step_is_cheaper(section, has_bound):
+    layers = models.get("resnet14").layers
+    schedule = Schedule.from_config(ScheduleConfig.model_validate(section), layers, 1)
+    kinds = ("forward", "dgrad", "wgrad")
+    parts = [LayerConvolution(kind, each.shape, (each.number,), lambda: None, 1) for kind in kinds for each in layers]
+    times = {name: Times((1.0, 1.1)) for name in ("full", "it", *(part.name for part in parts))}
+    contenders = {"it": StepContender(lambda: None)}
+    found = bound(StepTimes(times, contenders, {"it": schedule}, parts, {}), "it")
+    assert ("share_of_bound" in found) is has_bound
+    assert "speed_up" in found
