@@ -68,8 +68,9 @@ def test_readme_is_short():
 
 
 def parameter(command: str) -> Any:
-    """bench-step makes many steps of a whole network; tests/cli/test_bench_step.py of a small one, for the gate."""
-    mark = pytest.mark.long if command.startswith("approxtrain bench-step") else pytest.mark.gate
+    """bench-step and reproduce make steps of whole networks; for the gate tests/cli has small ones of them."""
+    whole = command.startswith(("approxtrain bench-step", "approxtrain reproduce"))
+    mark = pytest.mark.long if whole else pytest.mark.gate
     return pytest.param(command, marks=mark)
 
 

@@ -99,6 +99,7 @@ def test_09_a_second_ctrl_c_leaves_at_once_and_no_half_checkpoint(program, whole
     assert outcome(program.folder / "run") == outcome(whole)
 
 
+@pytest.mark.long
 def test_08_under_nohup_a_terminal_that_closes_ends_nothing(program, whole):
     program.plant(LOOP, WAITING + AT_STEP.format(step=4, what="work()"))
     process = program.start(*TRAIN, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
@@ -143,7 +144,9 @@ DIVERGE = {
 }
 
 
-@pytest.mark.parametrize("what", DIVERGE)
+@pytest.mark.parametrize(
+    "what", [pytest.param(name, marks=[pytest.mark.long] * (name != "a gradient")) for name in DIVERGE]
+)
 def test_11_and_12_no_number_ends_with_4_is_blamed_and_never_saved(program, what):
     more, step, told = DIVERGE[what]
     (program.folder / "net.py").write_text(NET)

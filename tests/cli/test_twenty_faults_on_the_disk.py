@@ -174,6 +174,7 @@ def test_06_a_full_disk_under_the_rows_ends_with_6_and_the_run_goes_on_later(pro
     assert outcome(program.folder / "run") == outcome(whole)
 
 
+@pytest.mark.long
 def test_06_a_full_disk_under_tensorboard_is_a_warning(program, whole):
     program.plant(
         "tensorboardX.record_writer",

@@ -159,6 +159,7 @@ def test_of_several_seeds_the_images_of_all_are_counted(monkeypatch, capsys):
     assert capsys.readouterr().out.count("images a second") == 4
 
 
+@pytest.mark.long
 def test_a_run_is_itself_again_but_drifts_away_when_every_weight_is_one_ulp_up(monkeypatch):
     monkeypatch.setattr(gpu_measure, "load", lambda name, overrides: load("cnn2-approx", overrides))
     row = next(gpu_measure.drift(options()))

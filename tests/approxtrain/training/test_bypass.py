@@ -35,7 +35,7 @@ def train(folder, config, stop: int = 0) -> dict[str, np.ndarray]:
         return checkpoint.load_arrays(opened.checkpoints)[0]
 
 
-@pytest.mark.parametrize("mode", ["host", "switch"])
+@pytest.mark.parametrize("mode", [pytest.param("host", marks=pytest.mark.long), "switch"])
 def test_a_block_is_held_up_to_its_epoch_and_then_trains(tmp_path, configure, mode):
     config = configure({**FIRST_EPOCH, "dispatch": mode}, model="tests.networks:Residual", epochs=2, checkpoint_every=6)
     with RunFolder.create(tmp_path / "none") as folder:
@@ -60,7 +60,13 @@ def test_a_run_that_is_stopped_before_and_goes_on_is_the_whole_one_bit_for_bit(t
 
 
 @pytest.mark.parametrize(
-    "more", [{"seeds": 2, "average": 0.9}, {"chunk": 4, "check": "finite"}, {"verify_every": 3}], ids=str
+    "more",
+    [
+        {"seeds": 2, "average": 0.9},
+        pytest.param({"chunk": 4, "check": "finite"}, marks=pytest.mark.long),
+        pytest.param({"verify_every": 3}, marks=pytest.mark.long),
+    ],
+    ids=str,
 )
 def test_it_goes_with_what_else_a_run_may_do(tmp_path, configure, more):
     config = configure(FIRST_EPOCH, model="tests.networks:Residual", epochs=2, checkpoint_every=6, **more)

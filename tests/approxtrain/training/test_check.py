@@ -184,7 +184,11 @@ def test_an_update_that_overflows_is_told_of_its_own_step(tmp_path, configure):
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("train", [{}, {"chunk": 4}, {"seeds": 2}], ids=str)
+@pytest.mark.parametrize(
+    "train",
+    [pytest.param({}, marks=pytest.mark.long), {"chunk": 4}, pytest.param({"seeds": 2}, marks=pytest.mark.long)],
+    ids=str,
+)
 def test_a_run_that_is_checked_learns_the_same_bit_for_bit(tmp_path, configure, train):
     rows = []
     for check in (None, "finite"):

@@ -64,7 +64,7 @@ def trained(config, path, kills=()) -> tuple[dict, list[str]]:
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("dispatch", ["host", "switch"])
+@pytest.mark.parametrize("dispatch", [pytest.param("host", marks=pytest.mark.long), "switch"])
 def test_a_run_is_exact_from_its_plateau_on_and_as_one_that_knew_it_before(configure, planted, tmp_path, dispatch):
     train = {"epochs": len(ACCURACIES), "validate_every": 1}
     found = configure({**RULES, "until_plateau": 2, "dispatch": dispatch}, **train)

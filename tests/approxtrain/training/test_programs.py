@@ -128,7 +128,9 @@ def test_the_data_set_is_no_operand_of_the_conditional(assemble, pocket):
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("cycle", [[FULL, ZERO], [MIXED, FULL, RANDOM, ZERO, SKIP]])
+@pytest.mark.parametrize(
+    "cycle", [pytest.param([FULL, ZERO], marks=pytest.mark.long), [MIXED, FULL, RANDOM, ZERO, SKIP]]
+)
 def test_host_and_switch_compute_the_same_steps_but_for_the_last_digit(cycle, assemble, pocket):
     host, switch = (assemble(pocket, columns(*cycle), mode=mode).run(7) for mode in ("host", "switch"))
     np.testing.assert_allclose(switch[1], host[1], rtol=2e-6)

@@ -28,6 +28,9 @@ GRID = [["full", "zero", "random", "full"], ["approx", "full", "random", "zero"]
 SCHEDULES = {
     "at every step": {"name": "schedule1", "method": "approx"},
     "four steps a call": {"grid": GRID, "dispatch": "switch"},  # of six in an epoch, so that two are left over
+}
+MORE = {
+    "full": {"name": "full"},
     "rules": {
         "dispatch": "host",
         "rules": [
@@ -35,9 +38,6 @@ SCHEDULES = {
             {"method": "skip", "path": "third", "steps": {"start": 1, "every": 4}, "epochs": {"from": 2}},
         ],
     },
-}
-MORE = {
-    "full": {"name": "full"},
     "grid": {"grid": GRID},
     "two seeds at once": {"name": "schedule3", "method": "random"},
     "two seeds, one after the other": {"name": "schedule3", "method": "random"},

@@ -143,7 +143,7 @@ def test_a_measurement_that_is_killed_goes_on_and_comes_to_the_same(config, whol
     assert (tmp_path / "exact" / record.METRICS).read_bytes() == (folder / "exact" / record.METRICS).read_bytes()
 
 
-@pytest.mark.gate
+@pytest.mark.long
 def test_the_first_of_two_seeds_is_the_one_alone(config, whole, tmp_path):
     one = figures(measured(config, tmp_path, seeds=1))
     for key, (losses, accuracies, steps) in figures(whole).items():
