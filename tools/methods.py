@@ -1,4 +1,4 @@
-"""The time of a step under each method, in every layer but the first: the second table of docs/methods.md.
+"""The time of a step under each method, in every layer but the first: what a step takes, in docs/methods.md.
 
 python -m tools.methods time    # minutes, interleaved in one process a network; the machine must be quiet
 python -m tools.methods page    # writes the table

@@ -46,31 +46,23 @@ def test_schedules_and_methods_are_measured_and_drawn(command, tmp_path):
     assert "epoch 2: fork" not in again.out
 
 
-def test_with_nothing_to_measure_it_says_what_to_give(call):
-    ended = call("worth", "quickstart", "schedule={ name = 'full' }")
-    assert ended.code == 2
-    assert "give a configuration with a schedule, or --method NAME" in ended.err
-
-
-def test_blocks_that_were_trained_are_not_left_out(call):
-    ended = call("worth", "quickstart", "schedule={ bypass = [{ path = 'features/*', to = 1 }] }")
-    assert ended.code == 2
-    assert "blocks that were trained" in ended.err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["schedule={ name = 'full' }"], "give a configuration with a schedule, or --method NAME"),
+        (["schedule={ bypass = [{ path = 'features/*', to = 1 }] }"], "blocks that were trained"),
+        (["cnn2-approx"], "differs from `quickstart` in [model]"),
+        (["--method", "pooed"], "no method is called 'pooed'"),
+    ],
+    ids=["nothing to measure", "blocks that were trained", "different runs", "no such method"],
+)
+def test_what_cannot_be_measured_is_refused_in_words(arguments, said, call):
+    ended = call("worth", "quickstart", *arguments)
+    assert (ended.code, "Traceback" in ended.err) == (2, False)
+    assert said in ended.err
 
 
 def test_smaller_images_are_something_to_measure(call):
     ended = call("worth", "quickstart", "schedule={ image_sizes = [{ size = 16 }] }", "--dry-run")
     assert ended.code == 0
     assert "4 kinds" in ended.out  # three exact ones, and this
-
-
-def test_configurations_of_different_runs_are_refused(call):
-    ended = call("worth", "quickstart", "cnn2-approx")
-    assert ended.code == 2
-    assert "differs from `quickstart` in [model]" in ended.err
-
-
-def test_a_method_that_there_is_not_is_told_in_words(call):
-    ended = call("worth", "quickstart", "--method", "pooed")
-    assert (ended.code, "Traceback" in ended.err) == (2, False)
-    assert "no method is called 'pooed'" in ended.err

@@ -14,9 +14,8 @@ from approxtrain.schedule.cost import cost, layer_flops
 from approxtrain.schedule.load import load
 
 RESNET = models.get("resnet20")
-THIRD = [7, 8, 13, 14, 19, 20]
-"""Layers of the third block of each stage, counted as in the paper: the stem is 1, and the linear layer none."""
-LAYERS = [number - 1 for number in THIRD]
+LAYERS = [6, 7, 12, 13, 18, 19]
+"""Those of the third block of each stage; the stem is 1."""
 BYPASS = [{"path": "stage?/2", "to": "50%"}]
 
 
