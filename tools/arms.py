@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
@@ -27,18 +28,16 @@ COMMON = (
 """A rate that falls linearly to zero over the run, whatever its length: the same shape for every arm."""
 
 
-def command_line(description: str, arms: Iterable[str], *more: str) -> argparse.ArgumentParser:
-    """`train DIR --seeds … --arms …` and `page`, and commands that take DIR alone."""
+def command_line(description: str, arms: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:
+    """`train DIR --seeds … --arms …` and `page`; and its commands, for others to be added."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     trained = commands.add_parser("train")
     trained.add_argument("images")
     trained.add_argument("--seeds", type=int, nargs="+", default=[0])
     trained.add_argument("--arms", nargs="+", choices=list(arms), default=list(arms))
-    for name in more:
-        commands.add_parser(name).add_argument("images")
     commands.add_parser("page")
-    return parser
+    return parser, commands
 
 
 def refuse_changed_files() -> None:

@@ -84,7 +84,8 @@ def page() -> str:
 
 
 def main() -> None:
-    asked = arms.command_line(str(__doc__), ARMS).parse_args()
+    parser, _ = arms.command_line(str(__doc__), ARMS)
+    asked = parser.parse_args()
     if asked.command == "train":
         flag = f"--xla_force_host_platform_device_count={REPLICAS}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

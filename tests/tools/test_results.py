@@ -11,7 +11,9 @@ import pytest
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
-from tools import arms, frontier, methods, pages, replicas
+from tools import arms, methods, pages, replicas
+from tools.frontier import page, times
+from tools.frontier.families import COMMANDS, FAMILIES
 
 ROOT = Path(__file__).parents[2]
 MEASURED = (ROOT / "docs/measured.md").read_text("utf-8")
@@ -143,19 +145,22 @@ def test_the_speed_of_a_stream_is_what_was_measured():
     assert f"waited {waited:.2f} s in all" in page
 
 
-def test_the_page_of_the_frontier_is_what_is_rendered():
-    assert frontier.PART.shown == frontier.page()
+@pytest.mark.parametrize("network", FAMILIES)
+def test_the_page_of_the_frontier_is_what_is_rendered(network):
+    assert page.part(network).shown == page.text(network)
 
 
 def test_the_times_of_the_methods_are_what_is_rendered():
     assert methods.PART.shown == methods.page()
 
 
-@pytest.mark.parametrize("tool", [frontier, replicas])
-def test_what_was_trained_is_what_its_arm_says(tool):
-    for path in sorted(tool.RESULTS.glob("*-seed*.json")):
-        name, seed = path.stem.split("-seed")
-        preset, *overrides = tool.COMMANDS[name]
+@pytest.mark.parametrize(
+    ("results", "commands"), [(times.RESULTS, COMMANDS), (replicas.RESULTS, replicas.COMMANDS)], ids=["frontier", ""]
+)
+def test_what_was_trained_is_what_its_arm_says(results, commands):
+    for path in sorted(results.rglob("*-seed*.json")):
+        name, seed = str(path.relative_to(results).with_suffix("")).rsplit("-seed", 1)
+        preset, *overrides = commands[name]
         found = Config.model_validate(archive.read(path).config)
         arms.refuse_another(found, load(preset, [*overrides, f"train.seed={seed}"]), path)
 

@@ -1,0 +1,89 @@
+"""How long a run takes, as a share of the whole exact one: by the time of a step of each column, and their number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from approxtrain import disk
+from approxtrain.bench.timing import Ratio, Times, ratio
+from approxtrain.config import Config
+from approxtrain.run.environment import this_environment
+from approxtrain.schedule import Schedule
+from approxtrain.schedule.ranges import LARGEST
+from tools.frontier.families import FAMILIES, WHOLE, Family
+from tools.rendered import ROOT
+
+RESULTS = ROOT / "results/frontier"
+
+
+def file_of(network: str) -> Path:
+    return RESULTS / network / "time.json"
+
+
+def measure(network: str, folder: str, rounds: int = 20) -> None:
+    """Seconds of a step of each distinct column of all arms, interleaved in one process."""
+    from approxtrain.bench.step_bench import StepBench
+    from approxtrain.bench.timing import interleaved
+
+    family = FAMILIES[network]
+    benches: dict[str, StepBench] = {}
+    calls: dict[str, Any] = {}
+    for name in family.arms:
+        config = family.config(name, f"data.dir={folder}")
+        bench = benches.setdefault(kind(config), StepBench(config))
+        for column, alone in columns_of(family, name).items():
+            calls.setdefault(column, bench.contender(alone).call)
+    seconds = {name: list(times.seconds) for name, times in interleaved(calls, rounds).items()}
+    disk.write_json(file_of(network), {"rounds": rounds, "seconds": seconds, "environment": this_environment()})
+
+
+def kind(config: Config) -> str:
+    """What steps have in common that one bench can time."""
+    depth = config.model.arguments.get("depth")
+    name = f"resnet{depth}" if depth else config.model.name
+    return f"{name}, {config.train.batch_size} images"
+
+
+def schedule_of(family: Family, name: str) -> Schedule:
+    config = family.config(name)
+    layers = config.model.network().layers
+    return Schedule.from_config(config.schedule, layers, family.steps(name), config.train.epochs)
+
+
+def columns_of(family: Family, name: str) -> dict[str, Schedule]:
+    """Each distinct column of an arm as a schedule of its own, by a name."""
+    found, schedule = {}, schedule_of(family, name)
+    for column, size, blocks in zip(schedule.columns, schedule.column_sizes, schedule.column_absent, strict=True):
+        methods = [(method.label, sum(other == method for other in column)) for method in dict.fromkeys(column)]
+        more = [f"{size} pixels"] * bool(size) + [f"without {' and '.join(blocks)}"] * bool(blocks)
+        text = ", ".join([kind(family.config(name)), *(f"{label} {count}" for label, count in methods), *more])
+        mask = np.array([[schedule.cells.index(method)] for method in column], np.int8)
+        alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (size,))
+        found[text] = replace(alone, bypass=tuple((block, LARGEST) for block in blocks))
+    return found
+
+
+@cache
+def share_of_time(network: str, name: str) -> Ratio | None:
+    """Of the whole exact run's; None where a column was not timed."""
+    if not file_of(network).exists():
+        return None
+    seconds = {key: np.asarray(each) for key, each in json.loads(file_of(network).read_text())["seconds"].items()}
+    family = FAMILIES[network]
+    run, exact = (_visits(family, each) for each in (name, WHOLE))
+    if run.keys() - seconds.keys():
+        return None
+    times = [Times(tuple(sum(n * seconds[key] for key, n in visits.items()))) for visits in (run, exact)]
+    return ratio(*times)
+
+
+def _visits(family: Family, name: str) -> dict[str, int]:
+    """How often a run has each of its columns."""
+    schedule, steps = schedule_of(family, name), family.steps(name) * family.arms[name].epochs
+    return dict(zip(columns_of(family, name), schedule.column_visits(0, steps).tolist(), strict=True))
