@@ -12,6 +12,7 @@ import pytest
 
 from approxtrain_kernels import conv, conv_shape, subsampling, weight_gradient
 from approxtrain_kernels.methods import make
+from approxtrain_kernels.methods.meprop import kth_largest
 from approxtrain_kernels.methods.mvue import Mvue
 from tests.kernels.oracles import CASES, close, dgrad, wgrad
 from tests.sampling import latin
@@ -118,6 +119,16 @@ def test_both_gradients_are_those_of_the_part_that_is_largest(name, method):
             assert np.count_nonzero(image) == count
     close(dw, wgrad(x, thinned, shape))
     close(dx, dgrad(thinned, w, shape))
+
+
+@pytest.mark.parametrize("odd", [[], [0.0] * 40, [np.inf, np.inf], [np.nan], [1e-42, 3e-45, 3.4e38]], ids=str)
+def test_the_kth_largest_is_that_of_a_sorted_row(odd):
+    rows = np.abs(np.random.default_rng(3).standard_normal((3, 50))).astype(np.float32)
+    rows[0, :20] = rows[0, 20]  # many that are equal
+    rows[1, : len(odd)] = odd
+    descending = np.sort(rows, axis=1)[:, ::-1]  # a NaN first, as the largest
+    for k in (1, 2, 7, 30, 50):
+        np.testing.assert_array_equal(kth_largest(jnp.asarray(rows), k), descending[:, k - 1])
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,11 @@ class Meprop(Method):
 
     def gradients(self, kept, w, dy, *, shape, key):
         import jax.numpy as jnp
-        from jax import lax
 
         from approxtrain_kernels import dense
         from approxtrain_kernels.precision import wide
 
-        size = jnp.abs(wide(dy)).reshape(shape.batch, -1)
-        least = lax.top_k(size, self.count(shape))[0][:, -1]
+        least = kth_largest(jnp.abs(wide(dy)).reshape(shape.batch, -1), self.count(shape))
         thinned = jnp.where(jnp.abs(dy) < least[:, None, None, None], 0, dy).astype(dy.dtype)  # a NaN stays
         return dense.dgrad(thinned, w, shape), dense.wgrad(kept, thinned, shape)
 
@@ -66,3 +64,26 @@ class Meprop(Method):
         from approxtrain_kernels import exact
 
         return exact.dgrad(self.thinned(dy, shape), w, shape)
+
+
+def kth_largest(size, k):
+    """Of each row of `size` [N, P], none of it negative: [N].
+
+    Bits of such floats, read as whole numbers, are in the order of the floats. So the answer is found bit by bit, from
+    the highest one on: it is set where at least k entries are as large. 31 passes, many times faster than `lax.top_k`
+    is on a CPU, which sorts.
+    """
+    import jax.numpy as jnp
+    from jax import lax
+
+    whole = jnp.dtype(f"uint{8 * size.dtype.itemsize}")
+    bits = lax.bitcast_convert_type(size, whole)
+    highest = 8 * whole.itemsize - 2  # below the sign
+
+    def with_bit(step, found):
+        tried = found | (jnp.ones((), whole) << (highest - step).astype(whole))
+        enough = jnp.sum(bits >= tried[:, None], axis=1, dtype=jnp.int32) >= k
+        return jnp.where(enough, tried, found)
+
+    found = lax.fori_loop(0, highest + 1, with_bit, jnp.zeros(len(size), whole))
+    return lax.bitcast_convert_type(found, size.dtype)
