@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 
 from approxtrain import disk, models
-from approxtrain.bench.timing import Times, ratio
+from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import load
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule, ScheduleConfig
@@ -54,17 +54,24 @@ def time() -> None:
     disk.write_json(RESULT, result | {"environment": this_environment()})
 
 
+def over_exact(network: str) -> dict[str, Ratio]:
+    """Label of each method → the time of its step, over that of the exact one."""
+    seconds = json.loads(RESULT.read_text("utf-8"))["networks"][network]["seconds"]
+    times = {label: Times(tuple(each)) for label, each in seconds.items()}
+    return {label: ratio(each, times["full"]) for label, each in times.items()}
+
+
 def rows() -> Iterator[tuple[str, ...]]:
     """Of the table; the first is its head."""
     known = json.loads(RESULT.read_text("utf-8"))
     yield "method", *(f"{what}, {network}" for network in NETWORKS for what in ("step", "by operations", "memory"))
     of_network = {network: schedules(network) for network in NETWORKS}
+    times = {network: over_exact(network) for network in NETWORKS}
     for label in of_network[NETWORKS[0]]:
         cells = []
         for network in NETWORKS:
             found, batch = known["networks"][network], known["batch"]
-            seconds = {key: Times(tuple(value)) for key, value in found["seconds"].items()}
-            over = ratio(seconds[label], seconds["full"])
+            over = times[network][label]
             bound = 1 - cost(of_network[network][label], models.get(network).layers, batch, 0, 1).speed_up_with_methods
             memory = found["temporary_bytes"][label] / found["temporary_bytes"]["full"]
             cells += [f"{over.value:.3f} ({over.low:.3f}–{over.high:.3f})", f"{bound:.2f}", f"{memory:.2f}"]

@@ -9,32 +9,40 @@ from pathlib import Path
 from approxtrain import disk
 from approxtrain.worth.shares import Row
 
+MARKERS = "os^"
+"""One for each ten schedules, which have as many colours."""
+MOST = 1.5
+"""What is drawn of the worth."""
+
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
-    """One point for each schedule and epoch, with its interval; the ending of `path` says the format."""
+    """A point with its interval for each schedule, over all epochs, and a pale one for each epoch; the ending of `path`
+    says the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), dpi=150, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(8, 5.5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    arms = list(dict.fromkeys(row.arm for row in rows))
-    for number, arm in enumerate(arms):
-        known = [row for row in rows if row.arm == arm and row.worth is not None and row.epoch is not None]
-        saved = [1 - row.time for row in known]
-        values = [row.worth.value for row in known if row.worth]
-        axes.plot(saved, values, "o", color=f"C{number}", label=arm)
-        for x, row in zip(saved, known, strict=True):
-            if row.worth and row.worth.low is not None and row.worth.high is not None:
-                axes.plot([x, x], [row.worth.low, min(row.worth.high, 2)], color=f"C{number}", linewidth=1, alpha=0.6)
+    known = [row for row in rows if row.worth is not None]
+    for number, arm in enumerate(dict.fromkeys(row.arm for row in rows)):
+        style = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+        of_epochs = [row for row in known if row.arm == arm and row.epoch is not None]
+        whole = next((row for row in known if row.arm == arm and row.epoch is None), None)
+        for row in of_epochs if whole else []:
+            axes.plot(1 - row.time, row.worth.value, alpha=0.3, markersize=4, **style)
+        for row in [whole] if whole else of_epochs:
+            axes.plot(1 - row.time, row.worth.value, linestyle="", label=arm, **style)
+            if row.worth.low is not None and row.worth.high is not None:
+                axes.plot([1 - row.time] * 2, [row.worth.low, row.worth.high], color=style["color"], linewidth=1)
     left = min([0.0, *(1 - row.time for row in rows)])
     axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)
     axes.annotate("exact, on fewer images", (0.55, 0.45), rotation=-35, color="0.4", ha="center", va="bottom")
     axes.set(
         xlabel="share of the time of an exact step that is saved", ylabel="worth: share of the images", title=title
     )
-    axes.set_ylim(0, 1.5)
-    axes.legend(frameon=False)
+    axes.set_ylim(0, MOST)
+    axes.legend(frameon=False, fontsize="small", loc="upper right")
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."))
     disk.write(path, picture.getvalue())

@@ -42,7 +42,10 @@ def settings(work: Workload, arms: Sequence[Arm], checkpoints: int, steps: int, 
 
     at = epochs_to_fork(work.config.train.epochs, checkpoints)
     schedules = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
-    return {"config": plain(work.config), "steps": steps, "seeds": seeds, "at": at, "arms": schedules}
+    # where the images lie says nothing about the measurement; what they are does
+    config = work.config.model_copy(update={"data": work.config.data.model_copy(update={"dir": None})})
+    images = work.dataset.identity
+    return {"config": plain(config), "data": images, "steps": steps, "seeds": seeds, "at": at, "arms": schedules}
 
 
 def measured(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
 
 
 @pytest.mark.gate
-def test_schedules_and_methods_are_measured_and_drawn(command, tmp_path):
+def test_schedules_and_methods_are_measured_and_drawn(command, images, tmp_path):
     ended = command("--method", "zero")
     assert ended.code == 0, ended.err
     assert "epoch 2: fork 5 of 5, zero from layer 2" in ended.out
@@ -41,9 +43,12 @@ def test_schedules_and_methods_are_measured_and_drawn(command, tmp_path):
     assert "lowest" in ended.out
     assert found["environment"]["versions"]["jax"]
     assert (tmp_path / "out/worth.png").read_bytes().startswith(b"\x89PNG")
-    again = command("--method", "zero")  # all is there: only the table is shown
+    folder = Path(images[0].removeprefix("data.dir="))
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    again = command("--method", "zero", f"data.dir={moved}")  # all is there: only the table is shown
     assert again.code == 0, again.err
     assert "epoch 2: fork" not in again.out
+    assert str(folder) not in (tmp_path / "out/worth.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
-from tools import arms, methods, pages, replicas
+from tools import arms, methods, pages, predictor, replicas, worths
 from tools.frontier import page, times
 from tools.frontier.families import COMMANDS, FAMILIES
 
@@ -148,6 +148,15 @@ def test_the_speed_of_a_stream_is_what_was_measured():
 @pytest.mark.parametrize("network", FAMILIES)
 def test_the_page_of_the_frontier_is_what_is_rendered(network):
     assert page.part(network).shown == page.text(network)
+
+
+@pytest.mark.parametrize("network", worths.NETWORKS)
+def test_the_worth_of_methods_is_what_is_rendered(network):
+    assert worths.part(network).shown == worths.text(network)
+
+
+def test_the_judgement_of_the_predictions_is_what_is_rendered():
+    assert predictor.PART.shown == predictor.page()
 
 
 def test_the_times_of_the_methods_are_what_is_rendered():

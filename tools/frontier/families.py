@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from approxtrain.config import Config, load
 from tools import arms
+from tools.frontier import unseen
 
 FULL = '{ name = "full" }'
 WHOLE = "exact4"
@@ -37,6 +38,8 @@ class Family(NamedTuple):
     learning_rate: float
     arms: dict[str, Arm]
     images: int = arms.IMAGES
+    exact: str = ""
+    """The family whose exact runs these are held against, where it is another one."""
 
     def command(self, name: str) -> list[str]:
         """Preset and overrides of an arm."""
@@ -132,9 +135,16 @@ RESNET18 = EXACT | {
     ),
     "size24": Arm("images of 24 pixels, the first half", f"{{ {SMALL} }}"),
 }
+TWELVE = {name: Arm(unseen.text(uses), unseen.schedule(uses)) for name, uses in unseen.UNSEEN.items()}
 FAMILIES = {
     "resnet20": Family("resnet20", 0.002, RESNET20),
     "cnn2": Family("cnn2", 0.001, CNN2),
     "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000),
+    "unseen": Family("resnet20", 0.002, TWELVE, exact="resnet20"),
 }
 COMMANDS = {f"{network}/{name}": family.command(name) for network, family in FAMILIES.items() for name in family.arms}
+
+
+def exact_of(network: str) -> str:
+    """The family whose exact runs those of a family are held against."""
+    return FAMILIES[network].exact or network

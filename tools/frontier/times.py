@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from approxtrain.config import Config
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.ranges import LARGEST
-from tools.frontier.families import FAMILIES, WHOLE, Family
+from approxtrain_kernels import Method
+from tools.frontier.families import FAMILIES, WHOLE, Family, exact_of
 from tools.rendered import ROOT
 
 RESULTS = ROOT / "results/frontier"
@@ -60,13 +63,19 @@ def columns_of(family: Family, name: str) -> dict[str, Schedule]:
     """Each distinct column of an arm as a schedule of its own, by a name."""
     found, schedule = {}, schedule_of(family, name)
     for column, size, blocks in zip(schedule.columns, schedule.column_sizes, schedule.column_absent, strict=True):
-        methods = [(method.label, sum(other == method for other in column)) for method in dict.fromkeys(column)]
         more = [f"{size} pixels"] * bool(size) + [f"without {' and '.join(blocks)}"] * bool(blocks)
-        text = ", ".join([kind(family.config(name)), *(f"{label} {count}" for label, count in methods), *more])
+        text = ", ".join([kind(family.config(name)), *_layers(column), *more])
         mask = np.array([[schedule.cells.index(method)] for method in column], np.int8)
         alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (size,))
         found[text] = replace(alone, bypass=tuple((block, LARGEST) for block in blocks))
     return found
+
+
+def _layers(column: Sequence[Method]) -> Iterator[str]:
+    """ "full 1", "pooled 2-19" """
+    for label, members in groupby(enumerate(column, start=1), key=lambda cell: cell[1].label):
+        numbers = [number for number, _ in members]
+        yield f"{label} {'-'.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))}"
 
 
 @cache
@@ -75,9 +84,8 @@ def share_of_time(network: str, name: str) -> Ratio | None:
     if not file_of(network).exists():
         return None
     seconds = {key: np.asarray(each) for key, each in json.loads(file_of(network).read_text())["seconds"].items()}
-    family = FAMILIES[network]
-    run, exact = (_visits(family, each) for each in (name, WHOLE))
-    if run.keys() - seconds.keys():
+    run, exact = _visits(FAMILIES[network], name), _visits(FAMILIES[exact_of(network)], WHOLE)
+    if (run.keys() | exact.keys()) - seconds.keys():
         return None
     times = [Times(tuple(sum(n * seconds[key] for key, n in visits.items()))) for visits in (run, exact)]
     return ratio(*times)
