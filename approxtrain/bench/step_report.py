@@ -68,7 +68,7 @@ def bound(measured: StepTimes, title: str) -> dict[str, Any]:
     """How fast a schedule could be, how fast it is, and the share of the way that it went, with 95 % intervals.
 
     Speed-up is the paper's, 1 − T_schedule / T_full. The share is (T_full − T_schedule) / (T_full − bound). Where
-    images have other sizes, or blocks are left out, there is no bound: all of the step is cheaper then.
+    images are fewer or have other sizes, or blocks are left out, there is no bound: all of the step is cheaper then.
     """
     steps = measured.contenders[title].steps
     less = saved(measured.parts, measured.schedules[title], steps, measured.times)
@@ -79,7 +79,7 @@ def bound(measured: StepTimes, title: str) -> dict[str, Any]:
 
     speed_up = of(lambda full, approximated, saved: 1 - approximated / full)
     schedule = measured.schedules[title]
-    if any(schedule.sizes) or any(schedule.column_absent):
+    if any(seen.text for seen in schedule.seen) or any(schedule.column_absent):
         return {"speed_up": speed_up}
     return {
         "bound_ms": 1e3 * (samples[0].median - samples[2].median),

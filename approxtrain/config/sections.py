@@ -219,6 +219,13 @@ class Config(Section):
                 f"{devices} devices cannot have equal parts of a batch of {train.batch_size} images: "
                 f"train.batch_size={sizes}"
             )
+        part = train.batch_size // devices
+        for share in (each.share for each in schedule.image_shares):
+            if abs(part * share - round(part * share)) > 1e-6:
+                raise ValueError(
+                    f"of {part} images, its part of a batch, a device cannot take a share of {share:g} (schedule."
+                    "image_shares): choose one that makes a whole number"
+                )
         if train.seeds > 1:
             raise ValueError(f"{devices} devices train one seed at a time: train.seeds=1, and a run for each seed")
         if schedule.dispatch == "switch":

@@ -132,12 +132,12 @@ def method_of(config: Mapping[str, Any]) -> str:
     return next((name for name in names if name != "full"), "full")
 
 
-BESIDES = ("image_sizes", "bypass", "local")
+BESIDES = ("image_sizes", "image_shares", "bypass", "local")
 """What makes a run another one, whatever its methods are."""
 
 
 def is_exact(config: Mapping[str, Any]) -> bool:
-    """Whether a plain configuration is one of exact training, of the whole network on images of the data's size."""
+    """Whether a plain configuration is one of exact training, of the whole network on whole batches of whole images."""
     return method_of(config) == "full" and not any(config["schedule"].get(key) for key in BESIDES)
 
 

@@ -63,6 +63,7 @@ def schedule_title(schedule: dict[str, Any]) -> str:
     name = schedule.get("name") or ("grid" if "grid" in schedule else "rules")
     methods = [rule["method"] for rule in [schedule, *schedule.get("rules", [])] if "method" in rule]
     more = [f"{each['size']} pixels" for each in schedule.get("image_sizes", ())]
+    more += [f"{each['share']:.3g} of each batch" for each in schedule.get("image_shares", ())]
     more += [f"without {each['path']}" for each in schedule.get("bypass", ())]
     more += [f"local {each['every']}" for each in schedule.get("local", ())]
     return ", ".join([" ".join([name, *dict.fromkeys(methods)]), *more])

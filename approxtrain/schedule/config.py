@@ -136,6 +136,15 @@ class ImageSize(ScheduleTable):
     """{ from, to } of epochs from 1, both inclusive, or shares of the run: { to = "40%" }."""
 
 
+class ImageShare(ScheduleTable):
+    """How many of each batch's images are taken in a part of the run."""
+
+    share: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    """Of the batch, spread evenly over it: 0.5 is every second image. The others are not seen in this epoch."""
+    epochs: EpochRange | None = None
+    """{ from, to } of epochs from 1, both inclusive, or shares of the run: { to = "50%" }."""
+
+
 class Bypass(ScheduleTable):
     """Residual blocks that are left out in the first part of the run."""
 
@@ -166,6 +175,8 @@ class ScheduleConfig(ScheduleTable):
     """A row for each layer, and in it a method's or a cell's name for each step of the period."""
     image_sizes: tuple[ImageSize, ...] = ()
     """Parts of the run with images of another size than the data's, which cost less where they are smaller."""
+    image_shares: tuple[ImageShare, ...] = ()
+    """Parts of the run in which a share of each batch is taken: as many steps, of fewer images."""
     bypass: tuple[Bypass, ...] = ()
     """Residual blocks that are left out at first, and come in later: a network that becomes deeper."""
     local: tuple[LocalSteps, ...] = ()
@@ -239,7 +250,8 @@ class ScheduleConfig(ScheduleTable):
     @property
     def knows_its_end(self) -> bool:
         """Whether a part of it is a share of the run, so that a longer run would have been another one."""
-        ranges = [each.epochs for each in (*(self.rules or ()), *self.image_sizes, *self.local) if each.epochs]
+        parts = (*(self.rules or ()), *self.image_sizes, *self.image_shares, *self.local)
+        ranges = [each.epochs for each in parts if each.epochs]
         bounds = [
             self.until_epoch,
             *(each.to for each in self.bypass),
@@ -262,6 +274,8 @@ class ScheduleConfig(ScheduleTable):
         what += f" until a plateau of {self.until_plateau} validations" if self.until_plateau else ""
         if self.image_sizes:
             what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
+        if self.image_shares:
+            what += f", {' and '.join(f'{each.share:.3g}' for each in self.image_shares)} of each batch"
         if self.bypass:
             what += f", without {' and '.join(f'{each.path} to {_end(each.to)}' for each in self.bypass)}"
         if self.local:

@@ -7,7 +7,7 @@ first one needs no dgrad: nothing asks for the gradient of the images. With FLOP
 
 where what a method replaces counts as nothing: the wgrad of every cell but `full`, the dgrad where it is approximated.
 A frozen prefix (`frozen_prefix.py`) leaves out the dgrads from the second layer to the one above it, whatever their
-methods. Smaller images (`image_sizes.py`) make all three passes cheaper, and blocks that are left out (`bypass.py`)
+methods. Smaller and fewer images (`seen.py`) make all three passes cheaper, and blocks that are left out (`bypass.py`)
 have none. That is `largest_speed_up`;
 `speed_up_with_methods` counts what the methods compute as well. Norms, linear
 layers and the optimiser would make both smaller. Where replicas differ all of these are means over them; what each
@@ -45,7 +45,7 @@ class Cost:
     dgrad_replaced: float = 0.0
     """The dgrads that methods approximate."""
     resized: float = 0.0
-    """What an exact step costs less on images of other sizes than the data's (more, where it is negative)."""
+    """What an exact step costs less on fewer images, or of other sizes than the data's (more, where it is negative)."""
     left_out: float = 0.0
     """All three passes of the blocks that are left out."""
 
@@ -65,7 +65,7 @@ class Cost:
 
     @property
     def share_resized(self) -> float:
-        """What other sizes of images save, as a share of the whole step."""
+        """What fewer images and other sizes save, as a share of the whole step."""
         return _share(self.resized, self.dense)
 
     @property
@@ -113,17 +113,17 @@ def cost(
         raise ValueError("`layers` are not those that the schedule was made for.")
     replaced = spent = dgrad_saved = dgrad_replaced = exact = left_out = 0.0
     visits = schedule.column_visits(first, stop).tolist()
-    of_columns = zip(schedule.columns, schedule.column_sizes, schedule.column_absent, visits, strict=True)
-    for column, size, blocks, steps in of_columns:
-        seen = layers if size is None else (resized or {})[size]
-        of_layers = layer_flops(seen, batch)
+    of_columns = zip(schedule.columns, schedule.column_seen, schedule.column_absent, visits, strict=True)
+    for column, seen, blocks, steps in of_columns:
+        sized, images = layers if seen.size is None else (resized or {})[seen.size], seen.count(batch)
+        of_layers = layer_flops(sized, images)
         exact += steps * sum(of_layers)
         dgrads = dgrads_of(column, frozen_prefix=schedule.frozen_prefix)
-        for layer, method, dgrad, flops in zip(seen, column, dgrads, of_layers, strict=True):
+        for layer, method, dgrad, flops in zip(sized, column, dgrads, of_layers, strict=True):
             if inside(layer.path, blocks):
                 left_out += steps * flops
                 continue
-            shape = replace(layer.shape, batch=batch)
+            shape = replace(layer.shape, batch=images)
             for one, share in shares_of(method):
                 if one.name != "full":
                     replaced += steps * share * shape.flops

@@ -63,10 +63,10 @@ def load(
     exact = sum(layer_flops(layers, batch)) or 1  # of a network without a layer that a schedule can reach
     weights = [4 * prod(layer.shape.w_shape) for layer in layers]
     for pair, (number, of_places) in enumerate(pairs.T.tolist()):
-        column, size = schedule.columns[number], schedule.column_sizes[number]
-        seen = layers if size is None else (resized or {})[size]
+        column, seen = schedule.columns[number], schedule.column_seen[number]
+        sized, images = layers if seen.size is None else (resized or {})[seen.size], seen.count(batch)
         blocks = schedule.column_absent[number]
-        flops = _flops(column, table.places[of_places], seen, batch, blocks, frozen_prefix=schedule.frozen_prefix)
+        flops = _flops(column, table.places[of_places], sized, images, blocks, frozen_prefix=schedule.frozen_prefix)
         shares[pair] = flops / exact
         sent[pair] = sum(count for count, method in zip(weights, column, strict=True) if not method.known_everywhere)
     of_replica = np.average(shares, axis=0, weights=visits)

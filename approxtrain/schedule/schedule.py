@@ -21,18 +21,17 @@ from approxtrain.schedule.bypass import absent, entries_of, skip_absent
 from approxtrain.schedule.catch_up import steps_since_update
 from approxtrain.schedule.config import ScheduleConfig
 from approxtrain.schedule.frozen_prefix import prefix
-from approxtrain.schedule.image_sizes import Sizes, split
 from approxtrain.schedule.local import NEVER, Local, local_steps
 from approxtrain.schedule.phases import phases_of
 from approxtrain.schedule.replicas import Cell, columns, method_of, places_of
+from approxtrain.schedule.seen import ALL, Seen, Windows, split, windows
 from approxtrain.schedule.stamps import Calendar, resolve
-from approxtrain.schedule.windows import windows_of
 from approxtrain_kernels.method import Method
 from approxtrain_kernels.methods import all_methods, make
 
 Column = tuple[Method, ...]
-_Entry = tuple[tuple[Cell, ...], int | None, tuple[int, ...], tuple[str, ...]]
-"""A column's cells, the size of its images, how far it moves each layer, the blocks that are left out."""
+_Entry = tuple[tuple[Cell, ...], Seen, tuple[int, ...], tuple[str, ...]]
+"""A column's cells, what it sees of its images, how far it moves each layer, the blocks that are left out."""
 
 
 class IndexTable(NamedTuple):
@@ -65,8 +64,8 @@ class Schedule:
     replicas differ, [replicas, layers, period]."""
     frozen_prefix: bool = False
     """Whether norms and biases of each column's frozen prefix get no gradient either (`frozen_prefix.py`)."""
-    sizes: Sizes = ()
-    """Of the images in each phase (`image_sizes.py`); without any, those of the data."""
+    seen: tuple[Seen, ...] = ()
+    """Of the images in each phase (`seen.py`); without any, all of them as they are."""
     catch_up: bool = False
     """Whether weights that are skipped at times are moved further at others (`catch_up.py`)."""
     local: Local = NEVER
@@ -76,9 +75,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         starts = [first for first, _ in self.phases]
-        object.__setattr__(self, "sizes", self.sizes or (None,) * len(self.phases))
-        if len(self.sizes) != len(self.phases):
-            raise ValueError(f"`sizes` has {len(self.sizes)} entries for {len(self.phases)} phases.")
+        object.__setattr__(self, "seen", self.seen or (ALL,) * len(self.phases))
+        if len(self.seen) != len(self.phases):
+            raise ValueError(f"`seen` has {len(self.seen)} entries for {len(self.phases)} phases.")
         if self.cells[:1] != (make("full"),):
             raise ValueError("`cells` must begin with full.")
         if starts[:1] != [0] or any(a >= b for a, b in pairwise(starts)):
@@ -106,11 +105,10 @@ class Schedule:
         if steps_per_epoch < 1:
             raise ConfigError("`train.batch_size`: it is larger than the training set, so that an epoch has no step.")
         stamps, problems = resolve(config, layers, steps_per_epoch, epochs, replicas)
-        windows, local, entries = [], NEVER, {}
+        parts, local, entries = Windows(), NEVER, {}
         if epochs is not None or not config.knows_its_end:
             calendar = Calendar(steps_per_epoch, epochs)
-            sizes = [(each.size, each.epochs) for each in config.image_sizes]
-            windows, wrong = windows_of("image_sizes", sizes, calendar)
+            parts, wrong = windows(config, calendar)
             local, not_local = local_steps(config, calendar, replicas)
             entries, not_there = entries_of(config.bypass, layers, calendar)
             problems += wrong + not_local + not_there
@@ -122,8 +120,8 @@ class Schedule:
             raise ConfigError(f"`schedule`: {error}") from error
         paths = tuple(layer.path for layer in layers)
         cells, phases = skip_absent(own_cells, phases, entries, paths)
-        phases, sizes = split(phases, windows)
-        more = (config.frozen_prefix, sizes, config.catch_up, local, tuple(entries.items()))
+        phases, seen = split(phases, parts)
+        more = (config.frozen_prefix, seen, config.catch_up, local, tuple(entries.items()))
         schedule = cls(paths, cells, phases, *more)
         if (count := len(schedule.columns)) > config.max_columns:
             raise ConfigError(
@@ -149,14 +147,14 @@ class Schedule:
         return cls.from_config(ScheduleConfig.model_validate(table), layers, steps_per_epoch=1)
 
     def exact_from(self, step: int) -> Schedule:
-        """The same until step `step`, and then every layer exact; blocks come in, and sizes change, as before."""
+        """The same until step `step`, and then every layer exact; blocks come in, and images change, as before."""
         borders = sorted({step, *(first for first in self._starts if first > step)})
-        before = [(phase, size) for phase, size in zip(self.phases, self.sizes, strict=True) if phase[0] < step]
+        before = [(phase, seen) for phase, seen in zip(self.phases, self.seen, strict=True) if phase[0] < step]
         exact = np.zeros((*self.phases[0][1].shape[:-1], 1), np.int8)
         _, masks = skip_absent(self.cells, tuple((first, exact) for first in borders), dict(self.bypass), self.layers)
-        after = [(phase, self.sizes[bisect_right(self._starts, phase[0]) - 1]) for phase in masks]
-        phases, sizes = zip(*before, *after, strict=True)
-        return replace(self, phases=phases, sizes=sizes)
+        after = [(phase, self.seen[bisect_right(self._starts, phase[0]) - 1]) for phase in masks]
+        phases, seen = zip(*before, *after, strict=True)
+        return replace(self, phases=phases, seen=seen)
 
     def column(self, step: int) -> Column:
         """The methods of all layers at global step `step`."""
@@ -204,6 +202,11 @@ class Schedule:
         np.add.at(total, self.index_table.table, self.entry_visits(first, stop))
         return total
 
+    def images(self, batch: int, first: int, stop: int) -> int:
+        """How many the steps first ≤ s < stop take of their batches."""
+        visits = self.column_visits(first, stop).tolist()
+        return sum(count * seen.count(batch) for count, seen in zip(visits, self.column_seen, strict=True))
+
     def entry_visits(self, first: int, stop: int) -> np.ndarray:
         """How often each entry of `index_table.table` is used in the steps first ≤ s < stop: int64, exact."""
         offsets, total = self.index_table.offsets, np.zeros(len(self.index_table.table), np.int64)
@@ -232,9 +235,9 @@ class Schedule:
         return tuple(tuple(method_of(cell, self.cells) for cell in column) for column, *_ in self._distinct)
 
     @cached_property
-    def column_sizes(self) -> Sizes:
-        """Of the images in each of `columns`; None: as the data has them."""
-        return tuple(size for _, size, _, _ in self._distinct)
+    def column_seen(self) -> tuple[Seen, ...]:
+        """Of the images in each of `columns`."""
+        return tuple(seen for _, seen, _, _ in self._distinct)
 
     @cached_property
     def column_factors(self) -> tuple[tuple[int, ...], ...]:
@@ -261,14 +264,14 @@ class Schedule:
 
     @property
     def _in_order(self) -> Iterator[_Entry]:
-        """Columns of all masks, with the size of the images, what each layer catches up, the blocks left out."""
+        """Columns of all masks, with what is seen of the images, what each layer catches up, the blocks left out."""
         updates = np.array([cell.updates_weight for cell in self.cells])
-        for (first, mask), size in zip(self.phases, self.sizes, strict=True):
+        for (first, mask), seen in zip(self.phases, self.seen, strict=True):
             blocks = absent(dict(self.bypass), first)
             updated = np.any(updates[mask], axis=0) if mask.ndim == 3 else updates[mask]  # by some replica
             factors = steps_since_update(updated) if self.catch_up else np.ones_like(updated, int)
             for column, of_column in zip(columns(mask), factors.T.tolist(), strict=True):
-                yield column, size, tuple(of_column), blocks
+                yield column, seen, tuple(of_column), blocks
 
     @cached_property
     def index_table(self) -> IndexTable:
@@ -293,4 +296,4 @@ class Schedule:
     @cached_property
     def _value(self) -> tuple[object, ...]:
         masks = tuple((first, mask.shape, mask.tobytes()) for first, mask in self.phases)
-        return (self.layers, self.cells, masks, self.sizes, self.frozen_prefix, self.catch_up, self.local, self.bypass)
+        return (self.layers, self.cells, masks, self.seen, self.frozen_prefix, self.catch_up, self.local, self.bypass)

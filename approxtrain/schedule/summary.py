@@ -15,6 +15,7 @@ from approxtrain.schedule.frozen_prefix import prefix
 from approxtrain.schedule.load import Load, load
 from approxtrain.schedule.replicas import columns, method_of
 from approxtrain.schedule.schedule import Schedule
+from approxtrain.schedule.seen import ALL, Seen
 from approxtrain_kernels.by_replica import ByReplica
 from approxtrain_kernels.method import Method
 
@@ -46,8 +47,8 @@ class PhaseView:
     """The first step after the phase; None: it has no end."""
     mask: np.ndarray
     cost: Cost
-    size: int | None = None
-    """Rows and columns of the images; None: as the data has them."""
+    seen: Seen = ALL
+    """Of the images."""
 
     @property
     def period(self) -> int:
@@ -89,9 +90,9 @@ class Summary:
         costs = phase_costs(self.schedule, self.model.layers, self.batch, self.resized)
         ends = [*starts[1:], None]
         return tuple(
-            PhaseView(first, stop, self._drawn(mask), phase_cost, size)
-            for (first, mask), stop, phase_cost, size in zip(
-                self.schedule.phases, ends, costs, self.schedule.sizes, strict=True
+            PhaseView(first, stop, self._drawn(mask), phase_cost, seen)
+            for (first, mask), stop, phase_cost, seen in zip(
+                self.schedule.phases, ends, costs, self.schedule.seen, strict=True
             )
         )
 
@@ -131,7 +132,8 @@ class Summary:
     @cached_property
     def resized(self) -> dict[int, tuple[ConvLayer, ...]]:
         """The layers for each other size of the images."""
-        return {size: self.model.layers_at(size) for size in self.schedule.sizes if size is not None}
+        sizes = {seen.size for seen in self.schedule.seen}
+        return {size: self.model.layers_at(size) for size in sizes if size is not None}
 
     @cached_property
     def run(self) -> Cost:
@@ -210,7 +212,13 @@ class Summary:
             "compiled_steps": len(self.schedule.columns),
             "phases": [
                 {"first_step": p.first, "last_step": None if p.stop is None else p.stop - 1}
-                | {"period": p.period, "image_size": p.size, "grid": mask.tolist(), "cost": _cost(p.cost)}
+                | {
+                    "period": p.period,
+                    "image_size": p.seen.size,
+                    "image_share": p.seen.share,
+                    "grid": mask.tolist(),
+                    "cost": _cost(p.cost),
+                }
                 for p, (_, mask) in zip(self.phases, self.schedule.phases, strict=True)
             ],
             "run_cost": _cost(self.run),

@@ -15,11 +15,11 @@ class Window(NamedTuple):
 
     begin: int
     stop: int | None
-    value: int
+    value: float
 
 
 def windows_of(
-    key: str, entries: Sequence[tuple[int, EpochRange | None]], calendar: Calendar
+    key: str, entries: Sequence[tuple[float, EpochRange | None]], calendar: Calendar
 ) -> tuple[list[Window], list[str]]:
     """The steps of each value in the list `schedule.{key}`, in order, and what is wrong with them."""
     windows: list[Window] = []

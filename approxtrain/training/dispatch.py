@@ -166,7 +166,7 @@ class Dispatch:
             task,
             self.schedule.columns[number],
             frozen_prefix=self.schedule.frozen_prefix,
-            image_size=self.schedule.column_sizes[number],
+            seen=self.schedule.column_seen[number],
             places=places,
             blocks=self.schedule.column_absent[number],
         )

@@ -164,7 +164,7 @@ class Run:
             report |= {f"validation_{name}": value for name, value in validation.items()}
             self.facts = self.facts.after_validation(step, validation["accuracy"], validation["loss"])
             self._look_for_a_plateau(step)
-        images_per_second = steps * batch * len(self.seeds) / seconds
+        images_per_second = self.dispatch.schedule.images(batch, step - steps, step) * len(self.seeds) / seconds
         speed = {"seconds": seconds, "steps": steps, "images_per_second": images_per_second, **self.feed.waited()}
         rows.timing(step=step, epoch=epoch, **speed, compile_seconds=self.dispatch.compile_seconds)
         self._decide_chunk(seconds / steps)

@@ -27,6 +27,7 @@ from approxtrain.models.approximate import approximate, drawing
 from approxtrain.models.bypass import leave_out
 from approxtrain.models.forward import forward
 from approxtrain.schedule.frozen_prefix import frozen_parts
+from approxtrain.schedule.seen import ALL, Seen
 from approxtrain.training import optimizer as optimizers
 from approxtrain.training.batch import resized
 from approxtrain.training.dropback import settled
@@ -146,17 +147,21 @@ def backward(
     key: jax.Array,
     *,
     frozen_prefix: bool = False,
-    image_size: int | None = None,
+    seen: Seen = ALL,
     places: jax.Array | None = None,
     blocks: Collection[str] = (),
 ) -> Backward:
     """Mean cross-entropy of a batch x `[B, H, W, C]`, and its gradient with the column's weight gradients.
 
     `frozen_prefix`: norms and biases of the frozen prefix (`schedule/frozen_prefix.py`) go the way of its weights.
-    `image_size`: rows and columns that the images are brought to. `places`: one's own, where replicas differ.
+    `seen`: which of the images, and how large (`schedule/seen.py`). `places`: one's own, where replicas differ.
     `blocks`: what is left out of the network (`schedule/bypass.py`).
     """
-    x = x if image_size is None else resized(x, image_size)
+    batch, count = len(x), seen.count(len(x))
+    if count < batch:
+        taken = jnp.array(seen.places(batch))
+        x, labels = x[taken], labels[taken]
+    x = x if seen.size is None else resized(x, seen.size)
     frozen = frozen_parts(task.model.layers, column) if frozen_prefix else {}
     parts = tuple(f"{path}/" for path in (*frozen, *blocks))
     # Differentiated by the other parameters alone, the step has no dgrad that only the frozen ones would read.
@@ -169,7 +174,7 @@ def backward(
         with drawing(key, places):
             logits = forward(network, x, training=True, key=own_key(key)).astype(jnp.float32)
         loss = losses(task.train, logits, labels).mean()
-        correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32)
+        correct = (logits.argmax(-1) == labels).sum().astype(jnp.float32) * (batch / count)  # as of a whole batch
         return loss, (_split_network(network)[3], correct)
 
     (loss, (stats, correct)), gradient = jax.value_and_grad(loss_of, has_aux=True)(free)

@@ -57,8 +57,8 @@ class Workload:
         replicas = config.parallel.devices
         schedule = Schedule.from_config(config.schedule, model.layers, steps, config.train.epochs, replicas)
         refuse_what_devices_that_differ_cannot_do(config, schedule, steps * config.train.epochs)
-        for size in schedule.sizes:
-            model.layers_at(size)  # ConfigError where the network does not take such images
+        for seen in schedule.seen:
+            model.layers_at(seen.size)  # ConfigError where the network does not take such images
         if schedule.bypass and config.optimizer.dropback:
             raise ConfigError(
                 "`optimizer.dropback`: it keeps the weights that have moved furthest, and those of a block that comes "
@@ -118,11 +118,11 @@ class Workload:
         for stamp in stamps:
             if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
                 yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."
-        for first, size in zip((first for first, _ in self.schedule.phases), self.schedule.sizes, strict=True):
-            if size is not None and first >= self.total_steps:
+        for (first, _), seen in zip(self.schedule.phases, self.schedule.seen, strict=True):
+            if seen.text and first >= self.total_steps:
                 yield (
-                    f"schedule.image_sizes: images of {size} pixels are never used: their first step would be {first}, "
-                    f"of {self.total_steps} from 0."
+                    f"schedule: {seen.text}: that is never used, as its first step would be {first}, of "
+                    f"{self.total_steps} from 0."
                 )
         if never := [block for block, enters in self.schedule.bypass if enters >= self.total_steps]:
             yield f"schedule.bypass: {', '.join(never)} never comes in: the run has {self.total_steps} steps."

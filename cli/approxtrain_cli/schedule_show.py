@@ -120,7 +120,7 @@ def _lines(summary: Summary, width: int, replicas: bool) -> Iterator[str | Text]
 
 
 def _caption(summary: Summary, phase: PhaseView) -> str:
-    when = summary.when(phase) + (f", images of {phase.size}×{phase.size}" if phase.size else "")
+    when = ", ".join(filter(None, [summary.when(phase), phase.seen.text]))
     if len(summary.phases) > 1 and not phase.mask.any():
         return f"{when}: every layer full"
     if phase.period == 1:
@@ -203,8 +203,8 @@ def _figures(summary: Summary) -> Iterator[str]:
     auto = f": {where}" if summary.config.dispatch == "auto" else ""
     yield f"dispatch                      {summary.config.dispatch}{auto}"
     yield f"wgrad FLOPs approximated      {run.wgrad_share_saved:.1%}"
-    if summary.resized:
-        yield f"saved by sizes of images      {run.share_resized:.1%} of the step's FLOPs"
+    if run.resized:
+        yield f"saved by the images seen      {run.share_resized:.1%} of the step's FLOPs"
     if run.left_out:
         yield f"saved by blocks left out      {run.share_left_out:.1%} of the step's FLOPs"
     if run.dgrad_replaced:

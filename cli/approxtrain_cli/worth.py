@@ -135,7 +135,7 @@ def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
             "runs can say what it is worth."
         )
     schedules = [config.schedule for config in configs]
-    wanted = {each.title: each for each in schedules if each.name != "full" or each.image_sizes}
+    wanted = {each.title: each for each in schedules if each.name != "full" or each.image_sizes or each.image_shares}
     for method in methods:
         if method not in all_methods():
             raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")

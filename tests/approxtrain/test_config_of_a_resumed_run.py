@@ -40,7 +40,7 @@ def test_how_steps_are_grouped_cannot_change_on_the_way_because_the_bits_would()
 
 def test_a_key_that_an_earlier_program_did_not_know_is_taken_for_its_default():
     now = plain(load("quickstart"))
-    since = {"catch_up", "image_sizes"}
+    since = {"catch_up", "image_sizes", "image_shares"}
     schedule = {key: value for key, value in now["schedule"].items() if key not in since}
     earlier = {name: table for name, table in now.items() if name != "parallel"} | {"schedule": schedule}
     refuse_changes(earlier, now)

@@ -79,11 +79,11 @@ def test_the_time_of_a_run_is_that_of_its_steps(monkeypatch):
     family = FAMILIES["resnet20"]
     full = "resnet20, 128 images, full 1-19"
     assert times.columns_of(family, "exact4").keys() == {full}
-    assert times.columns_of(family, "size24").keys() == {f"{full}, 24 pixels", full}
+    assert times.columns_of(family, "size24").keys() == {f"{full}, images of 24×24", full}
     assert times.columns_of(family, "batch96").keys() == {"resnet20, 96 images, full 1-19"}
-    assert times.columns_of(family, "both").keys() > {"resnet20, 128 images, skip 1-7, full 8-19, 24 pixels"}
+    assert times.columns_of(family, "both").keys() > {"resnet20, 128 images, skip 1-7, full 8-19, images of 24×24"}
     assert times.columns_of(family, "resnet8-5").keys() == {"resnet8, 128 images, full 1-7"}
-    seconds = {full: [1.0, 1.0], f"{full}, 24 pixels": [0.5, 0.7], "resnet20, 96 images, full 1-19": [0.8, 0.8]}
+    seconds = {full: [1.0, 1.0], f"{full}, images of 24×24": [0.5, 0.7], "resnet20, 96 images, full 1-19": [0.8, 0.8]}
     monkeypatch.setattr(times.json, "loads", lambda text: {"seconds": seconds})
     times.share_of_time.cache_clear()
     try:

@@ -60,6 +60,7 @@ class Family(NamedTuple):
 
 MOST = ', epochs = { from = "3%", to = "80%" }'
 SMALL = 'image_sizes = [{ size = 24, epochs = { to = "50%" } }]'
+HALVES = 'image_shares = [{ share = 0.5, epochs = { to = "50%" } }]'
 LONGER = 'image_sizes = [{ size = 24, epochs = { to = "80%" } }]'
 GROWING = 'image_sizes = [{ size = 16, epochs = { to = "20%" } }, { size = 24, epochs = { from = "20%", to = "60%" } }]'
 THIRDS = 'bypass = [{ path = "stage?/2", to = "50%" }]'
@@ -101,6 +102,8 @@ RESNET20 = EXACT | {
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", f"{{ {GROWING} }}"),
     "batch96": Arm("as many exact steps, of 96 images", epochs=3, batch=96),
     "batch64": Arm("as many exact steps, of 64 images", epochs=2, batch=64),
+    "half": Arm("half of each batch, the first half", f"{{ {HALVES} }}"),
+    "half24": Arm("half of each batch, and images of 24 pixels, the first half", f"{{ {HALVES}, {SMALL} }}"),
     "prefix80": Arm("the prefix from 3 to 80 %", prefix(7, MOST)),
     "prefix": Arm("frozen prefix, layers 1 to 7 at every second step", prefix(7)),
     "pooled": Arm("pooled, layers 2 to 19", method("pooled")),

@@ -62,11 +62,11 @@ def schedule_of(family: Family, name: str) -> Schedule:
 def columns_of(family: Family, name: str) -> dict[str, Schedule]:
     """Each distinct column of an arm as a schedule of its own, by a name."""
     found, schedule = {}, schedule_of(family, name)
-    for column, size, blocks in zip(schedule.columns, schedule.column_sizes, schedule.column_absent, strict=True):
-        more = [f"{size} pixels"] * bool(size) + [f"without {' and '.join(blocks)}"] * bool(blocks)
+    for column, seen, blocks in zip(schedule.columns, schedule.column_seen, schedule.column_absent, strict=True):
+        more = [seen.text] * bool(seen.text) + [f"without {' and '.join(blocks)}"] * bool(blocks)
         text = ", ".join([kind(family.config(name)), *_layers(column), *more])
         mask = np.array([[schedule.cells.index(method)] for method in column], np.int8)
-        alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (size,))
+        alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (seen,))
         found[text] = replace(alone, bypass=tuple((block, LARGEST) for block in blocks))
     return found
 

@@ -28,7 +28,12 @@ def test_a_run_is_of_its_row_whatever_its_seed_length_images_and_dispatch_are(na
 
 @pytest.mark.parametrize(
     "more",
-    ["image_sizes=[{ size = 24 }]", 'bypass=[{ path = "x", to = 1 }]', "local=[{ every = 8 }]"],
+    [
+        "image_sizes=[{ size = 24 }]",
+        "image_shares=[{ share = 0.5 }]",
+        'bypass=[{ path = "x", to = 1 }]',
+        "local=[{ every = 8 }]",
+    ],
 )
 def test_what_is_more_than_methods_is_no_row(more):
     config = plain(ROWS["cnn2-full"].config([f"schedule.{more}"]))

@@ -173,13 +173,13 @@ def test_schedules_of_one_name_are_told_apart_by_what_differs(make_run):
 
 BESIDES = {
     "full, 24 pixels": {"image_sizes": [{"size": 24, "epochs": {"to": "50%"}}]},
+    "full, 0.5 of each batch, local 8": {"image_shares": [{"share": 0.5}], "local": [{"every": 8}]},
     "full, without stage?/2": {"bypass": [{"path": "stage?/2", "to": "50%"}]},
-    "full, local 8": {"local": [{"every": 8}]},
 }
 
 
 @pytest.mark.parametrize("title", BESIDES)
-def test_exact_gradients_of_smaller_images_or_networks_or_of_copies_are_not_the_exact_training(make_run, title):
+def test_exact_gradients_of_less_than_all_are_not_the_exact_training(make_run, title):
     run = make_run("cnn2-full")
     assert f"- `{title}`: " in said(run, elsewhere(run, schedule=BESIDES[title]))
 

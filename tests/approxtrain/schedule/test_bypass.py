@@ -57,7 +57,7 @@ def test_it_goes_with_sizes_of_images_and_with_replicas():
     sizes = [{"size": 16, "epochs": {"to": "20%"}}]
     rules = [{"method": "zero", "layers": [2], "replicas": {"stop": 1, "rotate": 1}}]
     found = schedule(image_sizes=sizes, rules=rules, replicas=4)
-    seen = [(found.column_sizes[n], absent(found, s)) for s in (0, 19, 20, 49, 50) for n in [found.index(s)]]
+    seen = [(found.column_seen[n].size, absent(found, s)) for s in (0, 19, 20, 49, 50) for n in [found.index(s)]]
     thirds = ("stage1/2", "stage2/2", "stage3/2")
     assert seen == [(16, thirds), (16, thirds), (None, thirds), (None, thirds), (None, ())]
     assert skipped(found.of_replica(2), 30) == LAYERS

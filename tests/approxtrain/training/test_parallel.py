@@ -154,6 +154,16 @@ def a_block_that_is_left_out() -> None:
     assert collectives(made.program) == {"all-reduce": 4 * (sent + of_norms + 2)}
 
 
+def some_of_the_images() -> None:
+    """Each device takes those of its part that one alone takes of the whole batch."""
+    (ours, state), (right, alone) = (
+        bench({"image_shares": [{"share": 0.25}]}, devices).gradient() for devices in (DEVICES, 1)
+    )
+    assert_close(ours, right, 1e-5)
+    assert_close({"loss": state.loss_sum}, {"loss": alone.loss_sum}, 1e-5)
+    assert float(state.correct_sum[0]) == float(alone.correct_sum[0])
+
+
 def copies_that_differ() -> None:
     made = bench(FULL, DEVICES)
     kernel = made.state.params["second"]["kernel"]
@@ -266,6 +276,7 @@ CHECKS = {
     "norms of each device": norms_of_each_device,
     "statistics of one's own": statistics_of_ones_own,
     "a block that is left out": a_block_that_is_left_out,
+    "some of the images": some_of_the_images,
     "dropout": each_device_draws_its_own_dropout,
     "copies that differ": copies_that_differ,
     "streamed": partial(streamed, mixed=False),

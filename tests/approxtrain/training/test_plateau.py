@@ -101,4 +101,4 @@ def test_a_schedule_that_is_exact_from_a_step_on_is_the_same_before_it(pocket, s
     for each in range(40):
         expected = whole.column(each) if each < step else (whole.cells[0],) * 3
         assert cut.column(each) == expected
-        assert cut.column_sizes[cut.index(each)] == (4 if 10 <= each < 20 else None)
+        assert cut.column_seen[cut.index(each)].size == (4 if 10 <= each < 20 else None)

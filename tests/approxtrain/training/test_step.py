@@ -188,16 +188,19 @@ def halved(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "mode", [pytest.param("host", marks=pytest.mark.gate), pytest.param("switch", marks=pytest.mark.long)]
 )
-def test_a_step_on_smaller_images_is_that_on_images_that_were_smaller_before(assemble, pocket, mode):
-    sized = {**grid("FZF"), "image_sizes": [{"size": 4, "epochs": {"to": 1}}]}
+def test_a_step_on_fewer_and_smaller_images_is_that_on_these_alone(assemble, pocket, mode):
+    first = {"epochs": {"to": 1}}
+    sized = {**grid("FZF"), "image_sizes": [{"size": 4, **first}], "image_shares": [{"share": 0.25, **first}]}
     small, plain = assemble(pocket, sized, mode=mode), assemble(pocket, grid("FZF"))
     dispatch, state = plain.dispatch, plain.state
     inputs = over_seeds(partial(dispatch.inputs, state.step, plain.images), "vmap")(plain.order, dispatch.keys)
-    x = jnp.asarray(halved(np.asarray(inputs[0][0]))[None], jnp.float32)
-    column = dispatch.schedule.column(0)
-    result = over_seeds(partial(backward, dispatch.task, column), "map")(state.params, state.stats, x, *inputs[1:])
-    expected, _ = optimizer_step(dispatch.task, state, result, {})
+    x = jnp.asarray(halved(np.asarray(inputs[0][0, ::4]))[None], jnp.float32)
+    column, inputs = dispatch.schedule.column(0), (x, inputs[1][:, ::4], inputs[2])
+    result = over_seeds(partial(backward, dispatch.task, column), "map")(state.params, state.stats, *inputs)
+    expected, metrics = optimizer_step(dispatch.task, state, result, {})
     (_, found), _ = small.run(1)
+    np.testing.assert_allclose(found.loss_sum, metrics.loss, rtol=1e-4)
+    assert float(found.correct_sum[0]) == 4 * float(metrics.correct[0])  # told as of a whole batch
     for name in NAMES:
         np.testing.assert_allclose(found.params[name]["kernel"], expected.params[name]["kernel"], rtol=2e-3, atol=2e-5)
     assert len(small.dispatch.schedule.columns) == 2

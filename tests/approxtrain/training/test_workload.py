@@ -76,7 +76,7 @@ def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
     ]
     sized = configure({"image_sizes": [{"size": 16, "epochs": {"from": 4}}]})
     assert Workload.of(sized).without_effect("switch") == [
-        "schedule.image_sizes: images of 16 pixels are never used: their first step would be 18, of 18 from 0.",
+        "schedule: images of 16×16: that is never used, as its first step would be 18, of 18 from 0.",
     ]
     fitting = configure({"rules": [{"method": "approx"}], "until_epoch": 3}, chunk=3)
     assert Workload.of(fitting).without_effect("switch") == []

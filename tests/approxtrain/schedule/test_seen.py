@@ -1,4 +1,4 @@
-"""Progressive resizing in a schedule: which size a step has, what that saves, and what is refused."""
+"""What steps see of their images: of which size, and how many; what that saves, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from approxtrain import models
+from approxtrain.config import load
 from approxtrain.errors import ConfigError
 from approxtrain.models import Model
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.cost import cost, layer_flops
+from approxtrain.schedule.seen import Seen
 from approxtrain.schedule.summary import Summary
 
 RESNET = models.get("resnet20")
@@ -25,13 +27,13 @@ def schedule(section: dict, steps_per_epoch: int = 10, epochs: int = 10) -> Sche
 
 
 def size_at(found: Schedule, step: int) -> int | None:
-    return found.column_sizes[found.index(step)]
+    return found.column_seen[found.index(step)].size
 
 
 def test_each_part_of_the_run_has_its_size_and_the_rest_that_of_the_data():
     found = schedule({"image_sizes": RISING})
     assert [size_at(found, step) for step in (0, 19, 20, 59, 60, 1000)] == [16, 16, 24, 24, None, None]
-    assert (len(found.columns), found.column_sizes) == (3, (16, 24, None))
+    assert (len(found.columns), [seen.size for seen in found.column_seen]) == (3, [16, 24, None])
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True), st.integers(1, 7))
@@ -65,12 +67,53 @@ def test_smaller_images_cost_less_by_the_square_of_their_size():
     assert whole.share_resized == whole.largest_speed_up == 0.75
 
 
+def test_a_share_of_the_images_costs_that_share():
+    found = schedule({"image_shares": [{"share": 0.25, "epochs": {"to": "50%"}}]})
+    assert cost(found, RESNET.layers, 128, 0, 50).share_resized == 0.75
+    assert cost(found, RESNET.layers, 128, 0, 100).largest_speed_up == 0.75 / 2
+    assert found.images(128, 40, 60) == 10 * 32 + 10 * 128
+
+
+def test_sizes_and_shares_may_end_at_different_steps():
+    shares = [{"share": 0.5, "epochs": {"from": "10%", "to": "30%"}}]
+    found = schedule({"image_sizes": RISING, "image_shares": shares})
+    assert [found.column_seen[found.index(step)] for step in (0, 10, 19, 20, 29, 30, 59, 60)] == [
+        Seen(16),
+        *[Seen(16, 0.5)] * 2,
+        *[Seen(24, 0.5)] * 2,
+        *[Seen(24)] * 2,
+        Seen(),
+    ]
+    assert found.column_seen[0].text == "images of 16×16"
+    assert Seen(24, 0.5).text == "images of 24×24, 0.5 of each batch"
+
+
+@given(st.integers(1, 8), st.integers(1, 12), st.data())
+def test_devices_take_of_their_parts_what_one_takes_of_the_whole(devices, part, data):
+    taken = data.draw(st.integers(1, part))
+    share = taken / part
+    whole = Seen(share=share).places(devices * part)
+    assert whole == [device * part + place for device in range(devices) for place in Seen(share=share).places(part)]
+    assert len(set(whole)) == len(whole) == devices * taken
+
+
+def test_at_least_one_image_is_taken():
+    assert Seen(share=0.01).places(8) == [0]
+
+
+def test_a_share_that_devices_cannot_have_of_their_parts_is_refused():
+    more = ["parallel.devices=4", "schedule={ image_shares = [{ share = 0.3 }] }"]
+    with pytest.raises(ConfigError, match=r"of 32 images, its part of a batch, a device cannot take a share of 0\.3"):
+        load("resnet20-full", more)
+    assert load("resnet20-full", [*more, "train.batch_size=40"]).parallel.devices == 4
+
+
 def test_the_summary_counts_what_is_replaced_at_the_size_that_it_has():
     section = ScheduleConfig.model_validate({"rules": EVERY_THIRD, "image_sizes": [{"size": 16, "epochs": {"to": 5}}]})
     made = Schedule.from_config(section, RESNET.layers, 3, 10)
     found = Summary(RESNET, section, made, 128, 3, 10)
     small, large = found.phases
-    assert (small.size, large.size) == (16, None)
+    assert (small.seen.size, large.seen.size) == (16, None)
     assert small.cost.replaced == large.cost.replaced / 4
     assert found.run.resized == pytest.approx(0.75 * found.run.dense / 2)
 
@@ -80,7 +123,7 @@ def test_the_summary_counts_what_is_replaced_at_the_size_that_it_has():
     [
         ([{"size": 16, "epochs": {"to": 3}}, {"size": 24, "epochs": {"from": 3}}], "begins at step 20, before"),
         ([{"size": 16}, {"size": 24, "epochs": {"from": 5}}], "`schedule.image_sizes.1`: it begins at step 40"),
-        ([{"size": 16, "epochs": {"from": 5, "to": 4}}], "covers no step"),
+        ([{"size": 16, "epochs": {"from": 5, "to": 4}}], "`schedule.image_sizes.0`: it covers no step"),
     ],
 )
 def test_parts_that_meet_or_are_empty_are_told(sizes, says):
