@@ -1,12 +1,14 @@
 """The choice of a schedule: which options to use in which phases of a run, so that it costs the fewest images.
 
 With λ_p the share of the run that phase p is, t_o the time of option o as a share of an exact step's, w_po its worth in
-images there, and y = 1 where it is used at every n-th of its steps,
+images there, y = 1 where it is used at every n-th of its steps, and t_l and w_pl those of the look at the images (1
+where they are all seen as they are),
 
-    time   1 − Σ λ_p (1 − t_o) y / n          images   1 − Σ λ_p (1 − w_po) y / n
+    time   Σ λ_p t_l (1 − Σ (1 − t_o) y / n)          images   Σ λ_p w_pl (1 − Σ (1 − w_po) y / n)
 
-at most one option for a group of layers in a phase. Both are held to add up over groups, which no more than measuring
-the schedule that comes out can show. It is a mixed-integer linear program, solved by `scipy.optimize.milp`.
+at most one option for a group of layers and one look in a phase. Savings are held to add up over groups and to multiply
+with those of the look, which no more than measuring the schedule that comes out can show. With a variable for each
+option under each look both are linear: a mixed-integer program, solved by `scipy.optimize.milp`.
 
 A worth is measured by few forks, and whoever chooses the best of many noisy numbers chooses the luckiest. So an
 option's worths in the phases are drawn to their mean (`shrunk`).
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from approxtrain.errors import ConfigError
 from approxtrain.report.estimates import t_quantile
 from approxtrain.schedule import ScheduleConfig
 from approxtrain.worth.forks import Fork
-from approxtrain.worth.options import THINNED, Option
+from approxtrain.worth.options import THINNED, Look, Option
 from approxtrain.worth.shares import Worth, rows
 
 BEGIN, END = 0.03, 0.80
@@ -40,9 +42,9 @@ class Phase(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """An option, with what it is worth in each phase."""
+    """An option or a look, with what it is worth in each phase."""
 
-    option: Option
+    option: Option | Look
     time: float
     """Of its steps, as a share of exact ones'."""
     worth: tuple[float, ...]
@@ -50,7 +52,7 @@ class Measured(NamedTuple):
     """Standard errors."""
 
 
-def measured(options: Sequence[Option], forks: Sequence[Fork]) -> list[Measured]:
+def measured(options: Sequence[Option | Look], forks: Sequence[Fork]) -> list[Measured]:
     """What the forks say of each option, a phase for each epoch after which there are forks, in their order."""
     found = [row for row in rows(forks) if row.epoch is not None]
     if (empty := next((row.epoch for row in found if row.worth is None), None)) is not None:
@@ -79,11 +81,17 @@ def _error(worth: Worth, seeds: int) -> float:
 
 
 class Part(NamedTuple):
-    """An option that is used in a phase, at every `thinned`-th of its steps."""
+    """An option that is used in a phase, at every `thinned`-th of its steps, on images that are looked at like that; or
+    a look by itself."""
 
     phase: int
     measured: Measured
-    thinned: int
+    thinned: int = 1
+    look: Measured | None = None
+
+    @property
+    def is_look(self) -> bool:
+        return isinstance(self.measured.option, Look)
 
 
 class Plan(NamedTuple):
@@ -95,12 +103,12 @@ class Plan(NamedTuple):
     @property
     def time(self) -> float:
         """Of the run, as a share of the exact one's."""
-        return 1 - sum(self._share(part) * (1 - part.measured.time) for part in self.parts)
+        return 1 - sum(self._share(part) * _saved(part) for part in self.parts)
 
     @property
     def images(self) -> float:
         """What the run is worth, as a share of the exact one."""
-        return 1 - sum(self._share(part) * (1 - part.measured.worth[part.phase]) for part in self.parts)
+        return 1 - sum(self._share(part) * _lost(part) for part in self.parts)
 
     @property
     def error(self) -> float:
@@ -114,11 +122,27 @@ class Plan(NamedTuple):
         """As the `[schedule]` of a configuration; exact where nothing was chosen."""
         if not self.parts:
             return ScheduleConfig(name="full")
-        rules = [
-            part.measured.option.rule(part.thinned, epochs=_bounds(self.phases[part.phase])) for part in self.parts
-        ]
-        frozen = any(part.measured.option.frozen for part in self.parts)
-        return ScheduleConfig.model_validate({"rules": rules, "frozen_prefix": frozen})
+        table: dict[str, Any] = {}
+        for part in self.parts:
+            option, when = part.measured.option, {"epochs": _bounds(self.phases[part.phase])}
+            found = (
+                option.entries(**when) if isinstance(option, Look) else {"rules": [option.rule(part.thinned, **when)]}
+            )
+            for key, entries in found.items():
+                table[key] = table.get(key, []) + entries
+        if any(isinstance(option := part.measured.option, Option) and option.frozen for part in self.parts):
+            table["frozen_prefix"] = True
+        return ScheduleConfig.model_validate(table)
+
+
+def _saved(part: Part) -> float:
+    """Of the time of a phase whose steps all have the part."""
+    return (part.look.time if part.look else 1.0) * (1 - part.measured.time)
+
+
+def _lost(part: Part) -> float:
+    """Of the images of such a phase."""
+    return (part.look.worth[part.phase] if part.look else 1.0) * (1 - part.measured.worth[part.phase])
 
 
 def _length(phase: Phase) -> float:
@@ -172,20 +196,48 @@ def _solve(
 ) -> Plan | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    parts = [Part(p, each, n) for p in range(len(phases)) for each in measured for n in THINNED if each.time < 1]
+    parts = _parts(measured, len(phases))
     if not parts:
         return None
     share = np.array([_length(phases[part.phase]) / part.thinned for part in parts])
-    lost = share * [1 - part.measured.worth[part.phase] for part in parts]
-    saved = share * [1 - part.measured.time for part in parts]
-    cost, enough, least = program(lost, saved)
-    places = sorted({(part.phase, group) for part in parts for group in part.measured.option.groups})
-    taken = [
-        [part.phase == phase and group in part.measured.option.groups for part in parts] for phase, group in places
-    ]
-    limits = [LinearConstraint(np.array(taken, float), ub=1), LinearConstraint(enough[None], lb=least)]
+    cost, enough, least = program(share * [_lost(part) for part in parts], share * [_saved(part) for part in parts])
+    matrix, most = _limits(parts)
+    limits = [LinearConstraint(matrix, ub=most), LinearConstraint(enough[None], lb=least)]
     found = milp(cost, constraints=limits, integrality=np.ones(len(parts)), bounds=Bounds(0, 1))
     if found.x is None:
         return None
     chosen = tuple(part for part, used in zip(parts, found.x, strict=True) if used > 0.5)
     return Plan(tuple(phases), chosen)
+
+
+def _parts(measured: Sequence[Measured], phases: int) -> list[Part]:
+    """All that may be used: each look, and each option under each look and none."""
+    fast = [each for each in measured if each.time < 1]
+    looks = [each for each in fast if isinstance(each.option, Look)]
+    options = [each for each in fast if isinstance(each.option, Option)]
+    numbers = range(phases)
+    alone = [Part(phase, look) for phase in numbers for look in looks]
+    return alone + [
+        Part(phase, option, thinned, look)
+        for phase in numbers
+        for option in options
+        for thinned in THINNED
+        for look in (None, *looks)
+    ]
+
+
+def _limits(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and what each may come to: one option for a group in a phase, one look in a phase; an option under a look
+    not without it, and one under none not with any."""
+    phase, is_look = (np.array(each) for each in zip(*((part.phase, part.is_look) for part in parts), strict=True))
+    groups = [part.measured.option.groups if isinstance(part.measured.option, Option) else () for part in parts]
+    rows = [(is_look & (phase == number), 1) for number in sorted(set(phase.tolist()))]
+    for number, group in sorted({(part.phase, each) for part, of in zip(parts, groups, strict=True) for each in of}):
+        rows.append(((phase == number) & np.array([group in of for of in groups]), 1))
+    for index in np.flatnonzero(~is_look):
+        itself, look = np.arange(len(parts)) == index, parts[index].look
+        here = is_look & (phase == phase[index])
+        own = here & np.array([part.measured is look for part in parts])
+        rows.append((itself.astype(int) - own, 0) if look else (itself | here, 1))
+    matrix, most = zip(*rows, strict=True)
+    return np.array(matrix, float), np.array(most, float)

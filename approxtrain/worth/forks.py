@@ -2,9 +2,10 @@
 
 A run with every layer exact is trained to its end. After some of its epochs it is forked, several times, each time with
 an order of the images and draws of its own: T steps under each schedule, and exact steps on a half, three quarters and
-all of the images, which are T/2, 3T/4 and T steps. Each fork begins at the run's learning rate, which falls linearly to
-zero over its steps, however many, so that all of them end as settled as they can be. What counts is the loss on the
-images that the run validates on (`shares.py` makes shares of images of it).
+all of the images, which are T/2, 3T/4 and T steps. A schedule that sees smaller or fewer images is used in the first
+half of its forks alone: what ended on small images would be judged by images unlike its own. Each fork begins at the
+run's learning rate, which falls linearly to zero over its steps, however many, so that all of them end as settled as
+they can be. What counts is the loss on the images that the run validates on (`shares.py` makes shares of images of it).
 
 A gradient's likeness to the exact one of the same batch says little of that: noise that is averaged away is no loss,
 and a small bias that always points the same way is one.
@@ -56,6 +57,12 @@ class Arm:
     name: str
     schedule: ScheduleConfig
     share: float = 1.0
+    until: float = 1.0
+    """After this part of its steps a fork is exact."""
+
+    @classmethod
+    def of(cls, name: str, schedule: ScheduleConfig) -> Arm:
+        return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0)
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,15 @@ class Fork:
     accuracies: list[float]
     step_ms: float
     """Time of a step of one seed, compiling not counted: the median over `WINDOW` steps at a time of their mean."""
+    until: float = 1.0
+    """The part of the steps that are by the schedule; `step_ms` is theirs."""
 
 
 def exact_arms() -> list[Arm]:
     return [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES]
+
+
+WHOLE = exact_arms()[-1]
 
 
 class Forks(Listener):
@@ -151,10 +163,12 @@ class Forks(Listener):
         dispatch, evaluate = self._programs_of(arm)
         state = _of_several_seeds(state, self.seeds)
         order, first, steps = self._feed.order(epoch + 1), int(state.step), _steps(arm, self.steps)
-        seconds = []
+        seconds, own = [], max(1, round(arm.until * steps))
         for step in range(first, first + steps):
             if self._stopping:
                 return None
+            if step == first + own:
+                dispatch, _ = self._programs_of(WHOLE)
             begin, compiled = time.perf_counter(), dispatch.compile_seconds
             state, metrics = dispatch(step, state, self._feed.images(step), order)
             jax.block_until_ready(metrics)  # a signal is answered after one step
@@ -167,7 +181,8 @@ class Forks(Listener):
             steps,
             [one.loss for one in found],
             [one.accuracy for one in found],
-            1e3 * typical(seconds) / self.seeds,
+            1e3 * typical(seconds[:own]) / self.seeds,
+            arm.until,
         )
 
     def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:

@@ -1,4 +1,5 @@
-"""What a schedule can be put together from: a method in a group of layers, or a frozen prefix of groups.
+"""What a schedule can be put together from: a method in a group of layers, a frozen prefix of groups, a look at the
+images.
 
 A group is a run of layers with outputs of one size: the stages of a residual network, what lies between two poolings of
 another. A prefix is measured at every second step, since layers that are never updated do not learn at all. What is
@@ -11,8 +12,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from approxtrain.errors import ConfigError
+from approxtrain.models import Model
 from approxtrain.models.layer import ConvLayer
 from approxtrain.schedule import ScheduleConfig
+from approxtrain.schedule.seen import Seen
 from approxtrain.worth.forks import Arm
 
 THINNED = (1, 2, 4)
@@ -59,6 +63,26 @@ class Option(NamedTuple):
         return Arm(self.name, ScheduleConfig.model_validate(config))
 
 
+class Look(NamedTuple):
+    """Smaller images, or a part of each batch."""
+
+    seen: Seen
+
+    @property
+    def name(self) -> str:
+        return self.seen.text
+
+    def entries(self, **conditions: Any) -> dict[str, Any]:
+        """As keys of `schedule`, each a list of one table."""
+        size = {"image_sizes": [{"size": self.seen.size, **conditions}]} if self.seen.size else {}
+        share = {"image_shares": [{"share": self.seen.share, **conditions}]} if self.seen.share < 1 else {}
+        return size | share
+
+    @property
+    def arm(self) -> Arm:
+        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()))
+
+
 def groups_of(layers: Sequence[ConvLayer]) -> list[Group]:
     """Of neighbours whose outputs have one height and width."""
     found = []
@@ -83,3 +107,18 @@ def options_of(layers: Sequence[ConvLayer], methods: Sequence[str]) -> list[Opti
         Option("skip", 1, group.last, tuple(range(number + 1)), every=2) for number, group in enumerate(groups[:-1])
     ]
     return [*approximated, *prefixes]
+
+
+def looks_of(model: Model) -> list[Look]:
+    """Images of three quarters and of half the size, where the network takes them, and half of each batch."""
+    rows, columns, _ = model.image_shape
+    sizes = [round(share * rows) for share in (0.75, 0.5)] if rows == columns else []
+    return [*(Look(Seen(size)) for size in sizes if _takes(model, size)), Look(Seen(share=0.5))]
+
+
+def _takes(model: Model, size: int) -> bool:
+    try:
+        model.layers_at(size)
+    except ConfigError:
+        return False
+    return True

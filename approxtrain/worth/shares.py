@@ -7,7 +7,9 @@ end with the loss L' is worth
 
 of the images: its T steps bring what exact training brings in w·T steps. The 95 % interval is the jackknife's over the
 seeds, with Student's t: the loss of each seed's forks is left out in turn. A time saved of 1 − t is well spent only
-where w > t, since exact training on fewer images saves time as well; on the diagonal w = t it is the same.
+where w > t, since exact training on fewer images saves time as well; on the diagonal w = t it is the same. Of forks
+that are by their schedule in the part u of their steps and exact in the rest, the steps of that part are worth
+(w − (1 − u)) / u.
 """
 
 from __future__ import annotations
@@ -62,6 +64,17 @@ def _share(exact: Mapping[float, Sequence[float]], losses: Sequence[float], seed
     return math.exp(min((float(np.mean([losses[seed] for seed in seeds])) - level) / slope, 50.0))
 
 
+def of_part(whole: Worth | None, part: float) -> Worth | None:
+    """Of the steps in a part of the forks, the others being exact."""
+    if whole is None or part == 1:
+        return whole
+    return Worth(*(bound and max((bound - (1 - part)) / part, LEAST) for bound in whole))
+
+
+LEAST = 0.01
+"""Of a worth: below, its logarithm would say too much."""
+
+
 class Row(NamedTuple):
     """A schedule's forks after one epoch, or over all epochs (`epoch` None)."""
 
@@ -95,7 +108,7 @@ def _of_epoch(forks: Sequence[Fork], epoch: int) -> list[Row]:
             fork.arm,
             epoch,
             float(np.mean(fork.losses)),
-            worth(losses, fork.losses),
+            of_part(worth(losses, fork.losses), fork.until),
             fork.step_ms / exact[1.0].step_ms,
         )
         for fork in here

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from approxtrain.worth.forecast import Trace
     from approxtrain.worth.forks import ForkFile
     from approxtrain.worth.front import Prediction
-    from approxtrain.worth.options import Option
+    from approxtrain.worth.options import Look, Option
 
 Arguments = Annotated[
     list[str] | None,
@@ -61,10 +61,10 @@ def schedule_tune(
 ) -> None:
     """Find a schedule for a budget of time or of accuracy, and write it with what to expect of it.
 
-    A short exact run is trained and forked on its way into each method in each group of layers, as `approxtrain worth`
-    does: that says what a cell saves on this machine and what it costs in images. The best combination is written,
-    beside what exact training on fewer images would come to. The same command goes on where it was stopped, and another
-    budget takes no measuring.
+    A short exact run is trained and forked on its way, as `approxtrain worth` does, into each method in each group of
+    layers, smaller images and smaller batches: that says what each saves on this machine and what it costs in images.
+    The best combination is written, beside what exact training on fewer images would come to. The same command goes on
+    where it was stopped, and another budget takes no measuring.
 
     \b
     approxtrain schedule-tune resnet20-full --budget time=0.78 --out fast.toml
@@ -107,14 +107,14 @@ def _budget(text: str) -> Budget:
     )
 
 
-def _options(work: Workload, methods: list[str]) -> list[Option]:
-    from approxtrain.worth.options import options_of
+def _options(work: Workload, methods: list[str]) -> list[Option | Look]:
+    from approxtrain.worth.options import looks_of, options_of
     from approxtrain_kernels.methods import all_methods
 
     for method in methods:
         if method not in all_methods():
             raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")
-    return options_of(work.model.layers, methods)
+    return [*options_of(work.model.layers, methods), *looks_of(work.model)]
 
 
 def _folder(out: Path, work: Workload, settings: dict[str, Any]) -> Path:
@@ -123,7 +123,9 @@ def _folder(out: Path, work: Workload, settings: dict[str, Any]) -> Path:
     return out.parent / f"tune-{work.model.name}-{digest[:8]}"
 
 
-def _conclude(config: Config, work: Workload, options: list[Option], file: ForkFile, budget: Budget, out: Path) -> None:
+def _conclude(
+    config: Config, work: Workload, options: list[Option | Look], file: ForkFile, budget: Budget, out: Path
+) -> None:
     from approxtrain.run.environment import this_environment
     from approxtrain.worth import choice, forecast, front
 

@@ -143,4 +143,4 @@ def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
         wanted[f"{method} from layer 2"] = ScheduleConfig.model_validate({"rules": [rule]})
     if not wanted:
         raise ConfigError("There is nothing to measure: give a configuration with a schedule, or --method NAME.")
-    return [Arm(name, schedule) for name, schedule in wanted.items()]
+    return [Arm.of(name, schedule) for name, schedule in wanted.items()]

@@ -12,11 +12,12 @@ import pytest
 from approxtrain import models
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.seen import Seen
 from approxtrain.worth import choice, forecast, front
 from approxtrain.worth.choice import Measured, Phase, cheapest, fastest, phases_around, shrunk
 from approxtrain.worth.forecast import Trace
 from approxtrain.worth.forks import Fork, exact_arms
-from approxtrain.worth.options import Group, Option, groups_of, options_of
+from approxtrain.worth.options import Group, Look, Option, groups_of, looks_of, options_of
 from approxtrain_kernels.methods.full import Full
 
 LOW = Option("pooled", 2, 3, (0,))
@@ -28,6 +29,9 @@ MEASURED = [
     Measured(HIGH, 0.8, (0.9, 0.93), (0.02, 0.02)),
     Measured(PREFIX, 0.7, (0.97, 0.85), (0.02, 0.02)),
 ]
+SMALL = Measured(Look(Seen(24)), 0.6, (0.9, 0.5), (0.05, 0.05))
+HALF = Measured(Look(Seen(share=0.5)), 0.52, (0.75, 0.7), (0.05, 0.05))
+LOOKING = [*MEASURED[1:], SMALL, HALF]
 TRACE = Trace(slope=0.5, slope_error=0.0, error=16.0)
 
 
@@ -95,6 +99,55 @@ def test_the_fastest_plan_is_that_of_brute_force(images):
     found = fastest(MEASURED, PHASES, images)
     assert found.images >= images - 1e-6
     assert found.time == pytest.approx(best)
+
+
+def plans_with_looks():
+    """The same where a phase may have a look besides."""
+    uses = [[None, *((number, thinned) for thinned in (1, 2, 4))] for number in range(2)]  # of groups of their own
+    phases = list(itertools.product((None, SMALL, HALF), *uses))
+    for of_phases in itertools.product(phases, repeat=2):
+        parts = []
+        for phase, (look, *uses) in enumerate(of_phases):
+            parts += [choice.Part(phase, look)] if look else []
+            parts += [choice.Part(phase, LOOKING[use[0]], use[1], look) for use in uses if use]
+        yield choice.Plan(PHASES, tuple(parts))
+
+
+@pytest.mark.parametrize("time", [0.9, 0.75, 0.6, 0.55])
+def test_looks_at_the_images_are_chosen_as_by_brute_force(time):
+    every = list(plans_with_looks())
+    best = max(plan.images for plan in every if plan.time <= time + 1e-12)
+    found = cheapest(LOOKING, PHASES, time)
+    assert found
+    assert found.time <= time + 1e-6
+    assert found.images == pytest.approx(best)
+    quickest = min(plan.time for plan in every if plan.images >= best - 1e-12)
+    assert fastest(LOOKING, PHASES, best - 1e-9).time == pytest.approx(quickest)
+
+
+def test_savings_multiply_with_those_of_the_look():
+    plan = choice.Plan(PHASES, (choice.Part(0, SMALL), choice.Part(0, MEASURED[2], 2, SMALL)))
+    assert plan.time == pytest.approx(1 - 0.47 * (1 - 0.6 * (1 - 0.3 / 2)))
+    assert plan.images == pytest.approx(1 - 0.47 * (1 - 0.9 * (1 - 0.03 / 2)))
+
+
+def test_a_plan_with_looks_becomes_the_schedule_that_it_means(layers):
+    parts = (choice.Part(0, SMALL), choice.Part(0, MEASURED[2], 2, SMALL), choice.Part(1, HALF))
+    schedule = Schedule.from_config(choice.Plan(PHASES, parts).schedule(), layers, 100, 10)
+    assert [schedule.column_seen[schedule.index(step)] for step in (0, 30, 499, 500, 799, 800)] == [
+        *[Seen(), Seen(24), Seen(24)],
+        *[Seen(share=0.5), Seen(share=0.5), Seen()],
+    ]
+    assert schedule.frozen_prefix
+
+
+def test_looks_are_those_that_the_network_takes():
+    assert [look.name for look in looks_of(models.get("resnet20"))] == [
+        "images of 24×24",
+        "images of 16×16",
+        "0.5 of each batch",
+    ]
+    assert [look.name for look in looks_of(models.get("cnn2"))] == ["0.5 of each batch"]
 
 
 def test_a_plan_costs_what_its_parts_do_over_their_shares_of_the_run():

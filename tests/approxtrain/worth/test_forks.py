@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
 from approxtrain.worth.forks import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
-from approxtrain.worth.shares import Row, Worth, rows, verdict, worth
+from approxtrain.worth.shares import Row, Worth, of_part, rows, verdict, worth
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
 ARMS = [*exact_arms(), ZERO]
@@ -130,6 +131,29 @@ def test_each_arm_forks_after_each_epoch_and_the_run_is_that_without_forks(confi
     with RunFolder.create(tmp_path / "alone") as alone:
         Run(config, alone, Listener()).train()
     assert (folder / "exact" / record.METRICS).read_bytes() == (tmp_path / "alone" / record.METRICS).read_bytes()
+
+
+@pytest.mark.gate
+def test_a_fork_that_ends_exact_is_that_of_rules_which_end(config, tmp_path):
+    rule = {"method": "zero", "layers": {"start": 2}, "steps": {"stop": 8}}  # an epoch has six steps
+    ended = Arm("rules that end", ScheduleConfig.model_validate({"rules": [rule]}))
+    half = replace(ZERO, until=0.5)
+    file = ForkFile(tmp_path / "worth.json", {})
+    forks = Forks([*exact_arms(), half, ended], [1], STEPS, 1, file, lambda text: None, aligned=False)
+    with RunFolder.create(tmp_path / "exact") as run:
+        Run(config, run, Several(forks)).train()
+    *_, exact, by_part, by_rules = file.forks
+    assert by_part.losses == pytest.approx(by_rules.losses, rel=1e-6)
+    assert by_part.losses != exact.losses
+    assert (by_part.until, by_rules.until) == (0.5, 1.0)
+
+
+def test_the_steps_of_a_part_are_worth_what_the_others_leave():
+    assert of_part(Worth(0.9, 0.8, 0.95), 0.5) == pytest.approx((0.8, 0.6, 0.9))
+    assert of_part(Worth(0.4, 0.3, 0.5), 0.5) == (0.01, 0.01, 0.01)
+    assert of_part(Worth(0.9, None, None), 0.5) == pytest.approx((0.8, None, None))
+    assert of_part(Worth(0.9, 0.8, 0.95), 1.0) == (0.9, 0.8, 0.95)
+    assert Arm.of("", ScheduleConfig.model_validate({"image_sizes": [{"size": 4}]})).until == 0.5
 
 
 @pytest.mark.gate
