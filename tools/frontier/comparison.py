@@ -10,7 +10,7 @@ from scipy.interpolate import make_interp_spline
 
 from tools import arms
 from tools.frontier import times
-from tools.frontier.families import FAMILIES, LINE, WHOLE, exact_of
+from tools.frontier.families import FAMILIES, LINE, WHOLE
 
 
 class Line(NamedTuple):
@@ -37,8 +37,7 @@ def accuracies(network: str, name: str) -> dict[int, float]:
 
 def exact_lines(network: str) -> dict[int, Line]:
     """Seed → accuracy of exact training over the logarithm of its epochs."""
-    base = exact_of(network)
-    runs = {FAMILIES[base].arms[name].epochs: accuracies(base, name) for name in LINE}
+    runs = {FAMILIES[network].arms[name].epochs: accuracies(network, name) for name in LINE}
     seeds = set.intersection(*(set(each) for each in runs.values()))
     x = tuple(map(math.log, runs))
     return {seed: Line(x, tuple(each[seed] for each in runs.values())) for seed in seeds}
@@ -61,4 +60,4 @@ def _epochs(network: str, name: str) -> float:
     """Of exact training in the time of this arm."""
     share = times.share_of_time(network, name)
     assert share
-    return FAMILIES[exact_of(network)].arms[WHOLE].epochs * share.value
+    return FAMILIES[network].arms[WHOLE].epochs * share.value

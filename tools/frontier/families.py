@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from approxtrain.config import Config, load
 from tools import arms
-from tools.frontier import unseen
 
 FULL = '{ name = "full" }'
 WHOLE = "exact4"
@@ -38,8 +37,6 @@ class Family(NamedTuple):
     learning_rate: float
     arms: dict[str, Arm]
     images: int = arms.IMAGES
-    exact: str = ""
-    """The family whose exact runs these are held against, where it is another one."""
 
     def command(self, name: str) -> list[str]:
         """Preset and overrides of an arm."""
@@ -107,6 +104,9 @@ RESNET20 = EXACT | {
     "prefix80": Arm("the prefix from 3 to 80 %", prefix(7, MOST)),
     "prefix": Arm("frozen prefix, layers 1 to 7 at every second step", prefix(7)),
     "pooled": Arm("pooled, layers 2 to 19", method("pooled")),
+    "pooled-late": Arm("pooled, layers 2 to 19, the second half", method("pooled", ', epochs = { from = "50%" }')),
+    "prefix13": Arm("the prefix of layers 1 to 13 from 3 to 80 %", prefix(13, MOST)),
+    "prefix13-late": Arm("the prefix of layers 1 to 13, the second half", prefix(13, ', epochs = { from = "50%" }')),
     "corrected": Arm("corrected, layers 2 to 19", method("corrected")),
     "later": Arm("the third blocks left out in the first half", f"{{ {THIRDS} }}", network=zero_init('"stage?/2"')),
     "later24": Arm(
@@ -138,16 +138,9 @@ RESNET18 = EXACT | {
     ),
     "size24": Arm("images of 24 pixels, the first half", f"{{ {SMALL} }}"),
 }
-TWELVE = {name: Arm(unseen.text(uses), unseen.schedule(uses)) for name, uses in unseen.UNSEEN.items()}
 FAMILIES = {
     "resnet20": Family("resnet20", 0.002, RESNET20),
     "cnn2": Family("cnn2", 0.001, CNN2),
     "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000),
-    "unseen": Family("resnet20", 0.002, TWELVE, exact="resnet20"),
 }
 COMMANDS = {f"{network}/{name}": family.command(name) for network, family in FAMILIES.items() for name in family.arms}
-
-
-def exact_of(network: str) -> str:
-    """The family whose exact runs those of a family are held against."""
-    return FAMILIES[network].exact or network

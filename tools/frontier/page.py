@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from approxtrain.report.estimates import estimate, interval, paired
 from tools.frontier import times
 from tools.frontier.comparison import accuracies, at_equal_time, of_time_to_equal_accuracy
-from tools.frontier.families import FAMILIES, LINE, WHOLE, exact_of
+from tools.frontier.families import FAMILIES, LINE, WHOLE
 from tools.rendered import DOCS, Part, table
 
 HEAD = (
@@ -43,7 +43,7 @@ def _picture(network: str) -> str:
 def rows(network: str) -> Iterator[tuple[str, ...]]:
     """Of the table, the slowest run first; the first is its head."""
     yield HEAD
-    exact, family = accuracies(exact_of(network), WHOLE), FAMILIES[network]
+    exact, family = accuracies(network, WHOLE), FAMILIES[network]
     shares = {name: times.share_of_time(network, name) for name in family.arms}
     for name, share in sorted(shares.items(), key=lambda item: -item[1].value if item[1] else 0.0):
         found = accuracies(network, name)

@@ -19,7 +19,7 @@ from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.ranges import LARGEST
 from approxtrain_kernels import Method
-from tools.frontier.families import FAMILIES, WHOLE, Family, exact_of
+from tools.frontier.families import FAMILIES, WHOLE, Family
 from tools.rendered import ROOT
 
 RESULTS = ROOT / "results/frontier"
@@ -84,7 +84,7 @@ def share_of_time(network: str, name: str) -> Ratio | None:
     if not file_of(network).exists():
         return None
     seconds = {key: np.asarray(each) for key, each in json.loads(file_of(network).read_text())["seconds"].items()}
-    run, exact = _visits(FAMILIES[network], name), _visits(FAMILIES[exact_of(network)], WHOLE)
+    run, exact = (_visits(FAMILIES[network], each) for each in (name, WHOLE))
     if (run.keys() | exact.keys()) - seconds.keys():
         return None
     times = [Times(tuple(sum(n * seconds[key] for key, n in visits.items()))) for visits in (run, exact)]
