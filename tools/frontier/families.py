@@ -58,6 +58,7 @@ class Family(NamedTuple):
 MOST = ', epochs = { from = "3%", to = "80%" }'
 SMALL = 'image_sizes = [{ size = 24, epochs = { to = "50%" } }]'
 HALVES = 'image_shares = [{ share = 0.5, epochs = { to = "50%" } }]'
+LATER = 'image_shares = [{ share = 0.5, epochs = { from = "50%" } }]'
 LONGER = 'image_sizes = [{ size = 24, epochs = { to = "80%" } }]'
 GROWING = 'image_sizes = [{ size = 16, epochs = { to = "20%" } }, { size = 24, epochs = { from = "20%", to = "60%" } }]'
 THIRDS = 'bypass = [{ path = "stage?/2", to = "50%" }]'
@@ -100,6 +101,10 @@ RESNET20 = EXACT | {
     "batch96": Arm("as many exact steps, of 96 images", epochs=3, batch=96),
     "batch64": Arm("as many exact steps, of 64 images", epochs=2, batch=64),
     "half": Arm("half of each batch, the first half", f"{{ {HALVES} }}"),
+    "half-late": Arm("half of each batch, the second half", f"{{ {LATER} }}"),
+    "small-half": Arm(
+        "images of 24 pixels in the first half, half of each batch in the second", f"{{ {SMALL}, {LATER} }}"
+    ),
     "half24": Arm("half of each batch, and images of 24 pixels, the first half", f"{{ {HALVES}, {SMALL} }}"),
     "prefix80": Arm("the prefix from 3 to 80 %", prefix(7, MOST)),
     "prefix": Arm("frozen prefix, layers 1 to 7 at every second step", prefix(7)),
