@@ -3,20 +3,21 @@
 python -m tools.predictor tune DIR    # minutes, in which the machine should be quiet: what predictions are made of
 python -m tools.predictor page        # writes the table
 
-The schedules are arms of `python -m tools.frontier`, which trains them. DIR is a folder with the
-images of `cifar10-jpeg75` in the layout of CIFAR-10.
+The schedules are arms of `python -m tools.frontier`, which trains them. DIR is a folder with the images of
+`cifar10-jpeg75` in the layout of CIFAR-10.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
-from math import prod
+from math import hypot, prod
 from operator import itemgetter
 from statistics import mean
 from time import perf_counter
@@ -78,14 +79,15 @@ UNSEEN = {
     "half24": [looking(0, 0.5, size=24), looking(0, 0.5, share=0.5)],
     "both": [looking(0, 0.5, size=24), frozen(7, 0.03, 0.8)],
 }
-"""Arms of tools/frontier, as what `schedule-tune` measures. None is a plan of its own: of those no part is in the first
-3 % or in the last 20 % of the run, and no phase has two looks."""
+"""Arms of tools/frontier, as what `schedule-tune` measures."""
 
 
 def tune(folder: str) -> None:
-    """Keep what `schedule-tune` measures, and how long all of it takes, from the start of the command on."""
+    """Keep what `schedule-tune` measures, and how long all of it takes, from the start of the command on: each time
+    anew."""
     arms.refuse_changed_files()
     out = ROOT / "runs/predictor"
+    shutil.rmtree(out, ignore_errors=True)
     preset, *overrides = FAMILIES[NETWORK].command(WHOLE)
     what = ["schedule-tune", preset, *overrides, f"data.dir={folder}", "--budget", "time=0.8"]
     begin = perf_counter()
@@ -148,19 +150,20 @@ def predicted_time(uses: Sequence[Use]) -> float:
 
 def predicted(uses: Sequence[Use]) -> Drop:
     """Points below the exact run, as `schedule-tune` adds up what its parts are worth."""
-    images = variance = 0.0
+    images, errors = 0.0, dict.fromkeys(tuned().options, 0.0)
     for part in slices(uses):
         images += part.length * part.left(lambda each, phase=part.phase: each["worth"][phase])
-        variance += sum((part.length * each["error"][part.phase]) ** 2 for each in (*part.looks, *part.options))
-    return tuned().trace.drop(images, variance**0.5)
+        for each in (*part.looks, *part.options):
+            errors[each["option"]] += part.length * each["error"][part.phase]
+    return tuned().trace.drop(images, hypot(*errors.values()))
 
 
 def operations(name: str) -> float:
     """Share of the exact run's, in convolutions."""
     family = FAMILIES[NETWORK]
     config, schedule = family.config(name), times.schedule_of(family, name)
-    steps = family.steps(name)
-    return 1 - Summary(models.get(NETWORK), config.schedule, schedule, 128, steps, 4).run.speed_up_with_methods
+    run = config.train.batch_size, family.steps(name), config.train.epochs
+    return 1 - Summary(models.get(NETWORK), config.schedule, schedule, *run).run.speed_up_with_methods
 
 
 def alignment(uses: Sequence[Use]) -> float:

@@ -22,13 +22,12 @@ from approxtrain.worth.shares import Row, Worth, verdict
 from approxtrain_kernels.methods import all_methods
 from tools import arms, methods, ranks
 from tools.frontier import times
-from tools.frontier.families import FAMILIES, prefix
+from tools.frontier.families import FAMILIES
 from tools.rendered import DOCS, ROOT, Part, table
 
 RESULTS = ROOT / "results/worth"
-PREFIX = "rules"
-"""What the command calls a schedule that is no method in all layers: ResNet-20's frozen prefix."""
-NETWORKS = {"resnet20": (f"schedule={prefix(7)}",), "cnn2": ()}
+NETWORKS = {"resnet20": "prefix", "cnn2": None}
+"""And besides the methods an arm of tools/frontier, which the command calls by the title of its schedule."""
 EPOCHS, CHECKPOINTS, STEPS, FORKS = 6, 5, 80, 2
 
 
@@ -36,7 +35,9 @@ def command(network: str, folder: str) -> list[str]:
     asked = [part for name in all_methods() if name != "full" for part in ("--method", name)]
     size = ("--checkpoints", str(CHECKPOINTS), "--steps", str(STEPS), "--forks", str(FORKS))
     rate = f"optimizer.learning_rate={FAMILIES[network].learning_rate}"
-    run = (f"{network}-full", *arms.COMMON, rate, f"train.epochs={EPOCHS}", f"data.dir={folder}", *NETWORKS[network])
+    arm = NETWORKS[network]
+    schedule = [f"schedule={FAMILIES[network].arms[arm].schedule}"] if arm else []
+    run = (f"{network}-full", *arms.COMMON, rate, f"train.epochs={EPOCHS}", f"data.dir={folder}", *schedule)
     return ["worth", *run, *asked, *size]
 
 
@@ -59,14 +60,14 @@ def found(network: str) -> dict[str, Any]:
 
 
 def known(network: str) -> list[Row]:
-    """What was measured, with times of steps that were timed interleaved, on a quiet machine."""
-    over_exact = {**methods.over_exact(network), PREFIX: times.share_of_time(network, "prefix")}
+    """What was measured, with times of steps that were timed interleaved."""
+    names = {f"{name} from layer 2": (name, over.value) for name, over in methods.over_exact(network).items()}
+    if (arm := NETWORKS[network]) and (share := times.share_of_time(network, arm)):
+        names[FAMILIES[network].config(arm).schedule.title] = FAMILIES[network].arms[arm].text, share.value
     rows = []
     for each in found(network)["rows"]:
-        name = each["arm"].removesuffix(" from layer 2")
-        worth = each["worth"] and Worth(**each["worth"])
-        time = over_exact[name]
-        rows.append(Row("frozen prefix" if name == PREFIX else name, each["epoch"], each["loss"], worth, time.value))
+        name, time = names[each["arm"]]
+        rows.append(Row(name, each["epoch"], each["loss"], each["whole"] and Worth(**each["whole"]), time))
     return rows
 
 

@@ -273,9 +273,9 @@ class ScheduleConfig(ScheduleTable):
         what += f" until {_end(end)}" if end else ""
         what += f" until a plateau of {self.until_plateau} validations" if self.until_plateau else ""
         if self.image_sizes:
-            what += f", images of {' and '.join(str(each.size) for each in self.image_sizes)} pixels"
+            what += f", images of {' and '.join(dict.fromkeys(str(each.size) for each in self.image_sizes))} pixels"
         if self.image_shares:
-            what += f", {' and '.join(f'{each.share:.3g}' for each in self.image_shares)} of each batch"
+            what += f", {' and '.join(dict.fromkeys(f'{each.share:.3g}' for each in self.image_shares))} of each batch"
         if self.bypass:
             what += f", without {' and '.join(f'{each.path} to {_end(each.to)}' for each in self.bypass)}"
         if self.local:

@@ -203,7 +203,7 @@ class Schedule:
         return total
 
     def images(self, batch: int, first: int, stop: int) -> int:
-        """How many the steps first ≤ s < stop take of their batches."""
+        """How many images the steps first ≤ s < stop take of their batches."""
         visits = self.column_visits(first, stop).tolist()
         return sum(count * seen.count(batch) for count, seen in zip(visits, self.column_seen, strict=True))
 

@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
     @property
     def text(self) -> str:
-        """ "images of 24×24, 50% of each batch"; empty where all is seen as it is."""
+        """ "images of 24×24, 0.5 of each batch"; empty where all is seen as it is."""
         parts = [f"images of {self.size}×{self.size}"] if self.size else []
         return ", ".join([*parts, *[f"{self.share:.3g} of each batch"] * (self.share < 1)])
 

@@ -16,7 +16,8 @@ from approxtrain.errors import ConfigError
 from approxtrain.models import Model
 from approxtrain.models.channels import channels_of
 from approxtrain.schedule import Schedule
-from approxtrain.schedule.stamps import resolve
+from approxtrain.schedule.seen import windows
+from approxtrain.schedule.stamps import Calendar, resolve
 from approxtrain_kernels.by_replica import ByReplica
 
 
@@ -118,11 +119,14 @@ class Workload:
         for stamp in stamps:
             if schedule.rules and (first := stamp.next_use(stamp.begin)) >= self.total_steps:
                 yield f"{stamp.where} is never used: its first step would be {first}, of {self.total_steps} from 0."
-        for (first, _), seen in zip(self.schedule.phases, self.schedule.seen, strict=True):
-            if seen.text and first >= self.total_steps:
+        parts, _ = windows(schedule, Calendar(self.steps_per_epoch, epochs))
+        late = [("image_sizes", "images of {:g} pixels: that", window) for window in parts.sizes]
+        late += [("image_shares", "{:g} of each batch: that", window) for window in parts.shares]
+        for key, what, window in late:
+            if window.begin >= self.total_steps:
                 yield (
-                    f"schedule: {seen.text}: that is never used, as its first step would be {first}, of "
-                    f"{self.total_steps} from 0."
+                    f"schedule.{key}: {what.format(window.value)} is never used: the first step would be "
+                    f"{window.begin}, of {self.total_steps} from 0."
                 )
         if never := [block for block, enters in self.schedule.bypass if enters >= self.total_steps]:
             yield f"schedule.bypass: {', '.join(never)} never comes in: the run has {self.total_steps} steps."

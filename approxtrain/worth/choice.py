@@ -16,6 +16,7 @@ option's worths in the phases are drawn to their mean (`shrunk`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -54,8 +55,8 @@ class Measured(NamedTuple):
 
 def measured(options: Sequence[Option | Look], forks: Sequence[Fork]) -> list[Measured]:
     """What the forks say of each option, a phase for each epoch after which there are forks, in their order."""
-    found = [row for row in rows(forks) if row.epoch is not None]
-    if (empty := next((row.epoch for row in found if row.worth is None), None)) is not None:
+    every = [row for row in rows(forks) if row.epoch is not None]
+    if (empty := next((row.epoch for row in every if row.whole is None), None)) is not None:
         raise ConfigError(
             f"After epoch {empty}, exact forks of all images were no better than those of half of them, so that there "
             "is nothing to measure by: give more --steps, more --forks, or more held-out images (data.holdout)."
@@ -63,15 +64,16 @@ def measured(options: Sequence[Option | Look], forks: Sequence[Fork]) -> list[Me
     if not options:
         return []
     seeds = len(forks[0].losses)
-    of = {option: [row for row in found if row.arm == option.arm.name] for option in options}
+    of = {option: [row for row in every if row.arm == option.arm.name] for option in options}
     worths = np.array([[row.worth.value for row in each if row.worth] for each in of.values()])
-    errors = np.array([[_error(row.worth, seeds) for row in each if row.worth] for each in of.values()])
+    errors = np.array([[_error(row.whole, seeds) for row in each if row.whole] for each in of.values()])
     # Options of one epoch are held against the same exact forks, and have an error of few seeds each: theirs is pooled.
     pooled = np.sqrt(np.mean(np.square(errors), axis=0))
-    return [
-        Measured(option, float(np.median([row.time for row in each])), *shrunk(values.tolist(), pooled.tolist()))
-        for (option, each), values in zip(of.items(), worths, strict=True)
-    ]
+    found = []
+    for (option, each), values in zip(of.items(), worths, strict=True):
+        time, own = float(np.median([row.time for row in each])), pooled / each[0].until
+        found.append(Measured(option, time, *shrunk(values.tolist(), own.tolist())))
+    return found
 
 
 def _error(worth: Worth, seeds: int) -> float:
@@ -112,8 +114,13 @@ class Plan(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of `images`, as that of independent measurements."""
-        return float(np.sqrt(sum((self._share(part) * part.measured.error[part.phase]) ** 2 for part in self.parts)))
+        """Standard error of `images`: errors of one option in several phases, drawn to one mean, are held to be one
+        error, those of different options independent."""
+        of_option: dict[str, float] = {}
+        for part in self.parts:
+            name = part.measured.option.name
+            of_option[name] = of_option.get(name, 0.0) + self._share(part) * part.measured.error[part.phase]
+        return math.hypot(*of_option.values())
 
     def _share(self, part: Part) -> float:
         return _length(self.phases[part.phase]) / part.thinned

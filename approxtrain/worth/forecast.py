@@ -34,6 +34,10 @@ class Drop(NamedTuple):
         return f"{-self.points:+.2f} points ({-self.high:+.2f} to {-self.low:+.2f})".replace("-", "−")
 
 
+LEAST = 0.01
+"""Share of the images: below, a power law says nothing."""
+
+
 class Trace(NamedTuple):
     """The error of exact training over images."""
 
@@ -45,6 +49,7 @@ class Trace(NamedTuple):
 
     def drop(self, images: float, standard_error: float) -> Drop:
         """Of what is worth that share of the images."""
+        images = max(images, LEAST)
         ratio = images**-self.slope
         points = self.error * (ratio - 1)
         by_images = self.error * ratio * self.slope / images * standard_error

@@ -182,7 +182,7 @@ class Forks(Listener):
             [one.loss for one in found],
             [one.accuracy for one in found],
             1e3 * typical(seconds[:own]) / self.seeds,
-            arm.until,
+            own / steps,
         )
 
     def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:

@@ -11,8 +11,8 @@ from approxtrain.worth.shares import Row
 
 MARKERS = "os^"
 """One for each ten schedules, which have as many colours."""
-MOST = 1.5
-"""What is drawn of the worth."""
+MOST, SLOWEST = 1.5, -0.5
+"""What is drawn of the worth, and of the time saved."""
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -34,14 +34,16 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         for row in [whole] if whole else of_epochs:
             axes.plot(1 - row.time, row.worth.value, linestyle="", label=arm, **style)
             if row.worth.low is not None and row.worth.high is not None:
-                axes.plot([1 - row.time] * 2, [row.worth.low, row.worth.high], color=style["color"], linewidth=1)
-    left = min([0.0, *(1 - row.time for row in rows)])
+                reach = [row.worth.low, min(row.worth.high, 2 * MOST)]  # it may have no end
+                axes.plot([1 - row.time] * 2, reach, color=style["color"], linewidth=1)
+    left = max(min([0.0, *(1 - row.time for row in rows)]), SLOWEST)
     axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)
     axes.annotate("exact, on fewer images", (0.55, 0.45), rotation=-35, color="0.4", ha="center", va="bottom")
     axes.set(
         xlabel="share of the time of an exact step that is saved", ylabel="worth: share of the images", title=title
     )
     axes.set_ylim(0, MOST)
+    axes.set_xlim(left - 0.05, 1)
     axes.legend(frameon=False, fontsize="small", loc="upper right")
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."))

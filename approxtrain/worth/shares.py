@@ -64,34 +64,35 @@ def _share(exact: Mapping[float, Sequence[float]], losses: Sequence[float], seed
     return math.exp(min((float(np.mean([losses[seed] for seed in seeds])) - level) / slope, 50.0))
 
 
-def of_part(whole: Worth | None, part: float) -> Worth | None:
-    """Of the steps in a part of the forks, the others being exact."""
-    if whole is None or part == 1:
-        return whole
-    return Worth(*(bound and max((bound - (1 - part)) / part, LEAST) for bound in whole))
-
-
-LEAST = 0.01
-"""Of a worth: below, its logarithm would say too much."""
-
-
 class Row(NamedTuple):
     """A schedule's forks after one epoch, or over all epochs (`epoch` None)."""
 
     arm: str
     epoch: int | None
     loss: float
-    worth: Worth | None
+    whole: Worth | None
+    """Of all steps of the forks."""
     time: float
-    """Of its steps, as a share of exact ones'."""
+    """Of a step by the schedule, as a share of an exact one's."""
+    until: float = 1.0
+    """The part of the forks' steps that are by the schedule, u."""
+
+    @property
+    def worth(self) -> Worth | None:
+        """Of the steps that are by the schedule; below nothing where the others had to make good what these spoilt."""
+        if self.whole is None:
+            return None
+        rest = 1 - self.until
+        return Worth(*(None if bound is None else (bound - rest) / self.until for bound in self.whole))
 
     def as_json(self) -> dict[str, Any]:
-        return self._asdict() | {"worth": None if self.worth is None else self.worth._asdict()}
+        shares = {name: each and each._asdict() for name, each in (("whole", self.whole), ("worth", self.worth))}
+        return self._asdict() | shares
 
 
 def rows(forks: Sequence[Fork]) -> list[Row]:
-    """A row for each schedule and epoch, and one for each schedule over all epochs: the geometric mean of its worths,
-    with the interval of that mean over the epochs, and the median of its times."""
+    """A row for each schedule and epoch, and one for each schedule over all epochs: the geometric mean of what its
+    forks are worth, with the interval of that mean over the epochs, and the median of its times."""
     found = [row for epoch in dict.fromkeys(fork.epoch for fork in forks) for row in _of_epoch(forks, epoch)]
     arms = dict.fromkeys(row.arm for row in found)
     return found + [row for arm in arms if (row := _over_epochs([row for row in found if row.arm == arm]))]
@@ -108,8 +109,9 @@ def _of_epoch(forks: Sequence[Fork], epoch: int) -> list[Row]:
             fork.arm,
             epoch,
             float(np.mean(fork.losses)),
-            of_part(worth(losses, fork.losses), fork.until),
+            worth(losses, fork.losses),
             fork.step_ms / exact[1.0].step_ms,
+            fork.until,
         )
         for fork in here
         if not is_exact(fork.arm)
@@ -117,7 +119,7 @@ def _of_epoch(forks: Sequence[Fork], epoch: int) -> list[Row]:
 
 
 def _over_epochs(found: Sequence[Row]) -> Row | None:
-    known = [row.worth for row in found if row.worth is not None]
+    known = [row.whole for row in found if row.whole is not None]
     if len(found) < 2 or not known:
         return None
     logs = np.log([each.value for each in known])
@@ -127,7 +129,8 @@ def _over_epochs(found: Sequence[Row]) -> Row | None:
         reach = math.exp(t_quantile(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs)))
         low, high = mean / reach, mean * reach
     time = float(np.median([row.time for row in found]))
-    return Row(found[0].arm, None, float(np.mean([row.loss for row in found])), Worth(mean, low, high), time)
+    loss = float(np.mean([row.loss for row in found]))
+    return Row(found[0].arm, None, loss, Worth(mean, low, high), time, found[0].until)
 
 
 def is_exact(arm: str) -> bool:

@@ -92,7 +92,8 @@ class Progress(Listener):
 
     def step(self, step: int, losses: Sequence[float]) -> None:
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        rate = (step - self.first) * self.work.config.train.batch_size * len(losses) / elapsed
+        images = self.work.schedule.images(self.work.config.train.batch_size, self.first, step)
+        rate = images * len(losses) / elapsed
         figures = f"loss {_figure(over_seeds('loss', losses), 'loss', '.3f')}  {rate:,.0f} images/s"
         self.bar.update(self.task, completed=step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:

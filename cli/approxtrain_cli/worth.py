@@ -135,7 +135,15 @@ def _arms(configs: list[Config], methods: list[str]) -> list[Arm]:
             "runs can say what it is worth."
         )
     schedules = [config.schedule for config in configs]
-    wanted = {each.title: each for each in schedules if each.name != "full" or each.image_sizes or each.image_shares}
+    wanted: dict[str, ScheduleConfig] = {}
+    for each in schedules:
+        if each.name == "full" and not each.image_sizes and not each.image_shares:
+            continue
+        if wanted.setdefault(each.title, each) != each:
+            raise ConfigError(
+                f"Two schedules are both called `{each.title}` here, and could not be told apart: measure them one at "
+                "a time, each with an --out of its own."
+            )
     for method in methods:
         if method not in all_methods():
             raise ConfigError(f"--method: no method is called {method!r}.{suggestion(method, all_methods())}")

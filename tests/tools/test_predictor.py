@@ -25,7 +25,7 @@ MEASURED = {
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch):
-    options = {name: each._asdict() for name, each in MEASURED.items()}
+    options = {name: each._asdict() | {"option": name} for name, each in MEASURED.items()}
     monkeypatch.setattr(predictor, "tuned", lambda: predictor.Tuned(60.0, PHASES, options, TRACE))
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from approxtrain.bench.timing import Ratio
+from approxtrain.worth.shares import Row, Worth
 from tools import methods, worths
+from tools.frontier import times
 
-WORTH = {"pooled": 0.95, "approx": 0.4}
+PREFIX = "rules, frozen prefix"
+WORTH = {"pooled from layer 2": 0.95, PREFIX: 0.9, "approx from layer 2": 0.4}
 
 
 def row(arm: str, epoch: int | None, value: float) -> dict:
-    worth = {"value": value, "low": value - 0.02, "high": value + 0.02}
-    return {"arm": f"{arm} from layer 2", "epoch": epoch, "loss": 1.0, "worth": worth, "time": 1.7}
+    worth = Worth(value, value - 0.02, value + 0.02)
+    return Row(arm, epoch, 1.0, worth, 1.7).as_json()
 
 
 @pytest.fixture(autouse=True)
@@ -24,15 +27,18 @@ def made_up(monkeypatch):
         for layer in (2, 3)
     ]
     monkeypatch.setattr(worths, "found", lambda network: {"rows": rows, "alignments": aligned})
-    times = {name: Ratio(0.8, 0.7, 0.9, spread=0.0, rounds=9) for name in WORTH}
-    monkeypatch.setattr(methods, "over_exact", lambda network: times)
+    timed = Ratio(0.8, 0.7, 0.9, spread=0.0, rounds=9)
+    monkeypatch.setattr(methods, "over_exact", lambda network: {"pooled": timed, "approx": timed})
+    monkeypatch.setattr(times, "share_of_time", lambda network, arm: Ratio(0.85, 0.8, 0.9, spread=0.0, rounds=9))
 
 
 def test_the_best_comes_first_and_times_are_those_of_the_bench():
-    _, first, second = worths.rows("cnn2")
+    _, first, prefix, second = worths.rows("resnet20")
+    assert prefix[0].startswith("frozen prefix")
+    assert prefix[-3:] == ("0.85", "better than fewer images", "–")
     assert first == ("pooled", "0.95 (0.93 to 0.97)", "0.95", "0.95", "0.80", "better than fewer images", "–")
     assert second == ("approx", "0.40 (0.38 to 0.42)", "0.40", "0.40", "0.80", "worse than fewer images", "0.28")
 
 
 def test_a_layers_alignment_is_the_mean_over_epochs():
-    assert worths.alignment_of_layers("cnn2") == pytest.approx({("approx", 2): 0.23, ("approx", 3): 0.33})
+    assert worths.alignment_of_layers("resnet20") == pytest.approx({("approx", 2): 0.23, ("approx", 3): 0.33})

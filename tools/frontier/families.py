@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from approxtrain.config import Config, load
+from approxtrain.report.estimates import counted
 from tools import arms
 
 FULL = '{ name = "full" }'
@@ -83,7 +84,7 @@ def depth(layers: int, *epochs: int) -> dict[str, Arm]:
     """Exact runs of a ResNet of another depth."""
     other = (f"model.arguments={{ depth = {layers} }}",)
     return {
-        f"resnet{layers}-{each}": Arm(f"exact ResNet-{layers}, {each} epochs", epochs=each, network=other)
+        f"resnet{layers}-{each}": Arm(f"exact ResNet-{layers}, {counted(each, 'epoch')}", epochs=each, network=other)
         for each in epochs
     }
 
@@ -100,12 +101,18 @@ RESNET20 = EXACT | {
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", f"{{ {GROWING} }}"),
     "batch96": Arm("as many exact steps, of 96 images", epochs=3, batch=96),
     "batch64": Arm("as many exact steps, of 64 images", epochs=2, batch=64),
+    "batch32": Arm("exact, 2 epochs, with batches of 32", epochs=2, batch=32),
     "batch64-4": Arm("exact, with batches of 64", batch=64),
     "size24-64": Arm("images of 24 pixels, the first half, with batches of 64", f"{{ {SMALL} }}", batch=64),
     "half": Arm("half of each batch, the first half", f"{{ {HALVES} }}"),
     "half-late": Arm("half of each batch, the second half", f"{{ {LATER} }}"),
     "small-half": Arm(
         "images of 24 pixels in the first half, half of each batch in the second", f"{{ {SMALL}, {LATER} }}"
+    ),
+    "small-half5": Arm("the same, 5 epochs", f"{{ {SMALL}, {LATER} }}", epochs=5),
+    "small-half-long": Arm(
+        "images of 24 pixels to 70 %, half of each batch from 50 %",
+        f"{{ {SMALL.replace('50', '70')}, {LATER} }}",
     ),
     "half24": Arm("half of each batch, and images of 24 pixels, the first half", f"{{ {HALVES}, {SMALL} }}"),
     "prefix80": Arm("the prefix from 3 to 80 %", prefix(7, MOST)),

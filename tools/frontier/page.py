@@ -50,7 +50,7 @@ def rows(network: str) -> Iterator[tuple[str, ...]]:
         time = f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})" if share else "–"
         whole = "–" if name == WHOLE else interval(paired(found, exact), sign=True)
         equal = faster = "–"
-        if share and found and name not in LINE:
+        if share and found and name not in LINE and share.value >= shares[LINE[0]].value:
             equal = interval(paired(found, at_equal_time(network, name)), sign=True)
             faster = _mean(of_time_to_equal_accuracy(network, name))
         yield family.arms[name].text, time, _mean(found), whole, equal, faster, str(len(found))
@@ -62,8 +62,13 @@ def _mean(of_seeds: Mapping[int, float]) -> str:
 
 def colour_of(network: str, name: str) -> str:
     """matplotlib's name of an arm's colour, the same however many others are known."""
+    return GREY if FAMILIES[network].arms[name].exact else f"C{_number(network, name) % 10}"
+
+
+def _number(network: str, name: str) -> int:
+    """Of an arm that is not exact training, among such."""
     others = [each for each, arm in FAMILIES[network].arms.items() if not arm.exact]
-    return f"C{others.index(name)}" if name in others else GREY
+    return others.index(name) if name in others else 0
 
 
 def draw(network: str) -> bytes:
@@ -88,7 +93,7 @@ def draw(network: str) -> bytes:
             found.mean,
             found.half_width or 0.0,
             color=colour_of(network, name),
-            marker=MARKERS.get(kind, "o"),
+            marker=MARKERS.get(kind) or "oDPX"[_number(network, name) // 10],
             linestyle="",
             elinewidth=1,
             label=f"exact, {kind}" if arm.exact else arm.text,

@@ -39,9 +39,11 @@ def measure(network: str, folder: str, rounds: int = 20) -> None:
     calls: dict[str, Any] = {}
     for name in family.arms:
         config = family.config(name, f"data.dir={folder}")
-        bench = benches.setdefault(kind(config), StepBench(config))
+        if (which := kind(config)) not in benches:
+            benches[which] = StepBench(config)
         for column, alone in columns_of(family, name).items():
-            calls.setdefault(column, bench.contender(alone).call)
+            if column not in calls:
+                calls[column] = benches[which].contender(alone).call
     seconds = {name: list(times.seconds) for name, times in interleaved(calls, rounds).items()}
     disk.write_json(file_of(network), {"rounds": rounds, "seconds": seconds, "environment": this_environment()})
 

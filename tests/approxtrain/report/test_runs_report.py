@@ -173,8 +173,8 @@ def test_schedules_of_one_name_are_told_apart_by_what_differs(make_run):
 
 BESIDES = {
     "full, 24 pixels": {"image_sizes": [{"size": 24, "epochs": {"to": "50%"}}]},
-    "full, 0.5 of each batch, local 8": {"image_shares": [{"share": 0.5}], "local": [{"every": 8}]},
-    "full, without stage?/2": {"bypass": [{"path": "stage?/2", "to": "50%"}]},
+    "full, 0.5 of each batch": {"image_shares": [{"share": 0.5}]},
+    "full, without stage?/2, local 8": {"bypass": [{"path": "stage?/2", "to": 1}], "local": [{"every": 8}]},
 }
 
 

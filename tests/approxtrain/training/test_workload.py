@@ -74,9 +74,13 @@ def test_what_a_run_never_does_is_said_before_it_begins(tmp_path, configure):
         "schedule.until_epoch=4 is never reached: the run has 3 epochs.",
         "train.chunk=3 has no effect: under host dispatch, steps of different columns are different programs.",
     ]
-    sized = configure({"image_sizes": [{"size": 16, "epochs": {"from": 4}}]})
+    late = {"epochs": {"from": 4}}
+    sized = configure({"image_sizes": [{"size": 16, **late}], "image_shares": [{"share": 0.5, **late}]})
     assert Workload.of(sized).without_effect("switch") == [
-        "schedule: images of 16×16: that is never used, as its first step would be 18, of 18 from 0.",
+        "schedule.image_sizes: images of 16 pixels: that is never used: the first step would be 18, of 18 from 0.",
+        "schedule.image_shares: 0.5 of each batch: that is never used: the first step would be 18, of 18 from 0.",
     ]
+    lasting = {"rules": [{"method": "approx", "epochs": {"to": 9}}], "image_shares": [{"share": 0.5}]}
+    assert Workload.of(configure(lasting)).without_effect("switch") == []
     fitting = configure({"rules": [{"method": "approx"}], "until_epoch": 3}, chunk=3)
     assert Workload.of(fitting).without_effect("switch") == []

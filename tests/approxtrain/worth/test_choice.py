@@ -157,6 +157,25 @@ def test_a_plan_costs_what_its_parts_do_over_their_shares_of_the_run():
     assert plan.error == pytest.approx(math.hypot(0.47 * 0.02 / 2, 0.3 * 0.02))
 
 
+def test_errors_of_one_option_add_up_over_phases():
+    plan = choice.Plan(PHASES, tuple(choice.Part(phase, MEASURED[1]) for phase in (0, 1)))
+    assert plan.error == pytest.approx((0.47 + 0.3) * 0.02)
+
+
+def test_a_look_that_half_of_the_steps_had_is_twice_as_uncertain(layers):
+    look, option = HALF.option, options_of(layers, ["pooled"])[0]
+    ends = {"exact, 50% of the images": (1.2, 1.3), "exact, 75% of the images": (1.1, 1.18)}
+    ends |= {"exact, 100% of the images": (1.0, 1.1), look.name: (1.05, 1.16), option.name: (1.05, 1.16)}
+    shares = {arm.name: arm.share for arm in exact_arms()}
+    found = [
+        Fork(1, arm, shares.get(arm, 1.0), 50, list(losses), [0.5, 0.5], 1.0, 0.5 if arm == look.name else 1.0)
+        for arm, losses in ends.items()
+    ]
+    seen, method = choice.measured([look, option], found)
+    assert seen.error[0] == pytest.approx(2 * method.error[0])
+    assert 1 - seen.worth[0] == pytest.approx(2 * (1 - method.worth[0]))
+
+
 def test_a_plan_becomes_the_schedule_that_it_means(layers):
     parts = (choice.Part(0, MEASURED[2], 2), choice.Part(1, MEASURED[1], 1))
     schedule = Schedule.from_config(choice.Plan(PHASES, parts).schedule(), layers, 100, 10)

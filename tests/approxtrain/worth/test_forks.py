@@ -18,7 +18,7 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
 from approxtrain.worth.forks import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
-from approxtrain.worth.shares import Row, Worth, of_part, rows, verdict, worth
+from approxtrain.worth.shares import Row, Worth, rows, verdict, worth
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
 ARMS = [*exact_arms(), ZERO]
@@ -149,10 +149,14 @@ def test_a_fork_that_ends_exact_is_that_of_rules_which_end(config, tmp_path):
 
 
 def test_the_steps_of_a_part_are_worth_what_the_others_leave():
+    def of_part(whole, until):
+        return Row("", 1, 1.0, whole, 0.8, until).worth
+
     assert of_part(Worth(0.9, 0.8, 0.95), 0.5) == pytest.approx((0.8, 0.6, 0.9))
-    assert of_part(Worth(0.4, 0.3, 0.5), 0.5) == (0.01, 0.01, 0.01)
+    assert of_part(Worth(0.4, 0.3, 0.5), 0.5) == pytest.approx((-0.2, -0.4, 0.0))
     assert of_part(Worth(0.9, None, None), 0.5) == pytest.approx((0.8, None, None))
     assert of_part(Worth(0.9, 0.8, 0.95), 1.0) == (0.9, 0.8, 0.95)
+    assert of_part(None, 0.5) is None
     assert Arm.of("", ScheduleConfig.model_validate({"image_sizes": [{"size": 4}]})).until == 0.5
 
 
