@@ -21,14 +21,15 @@ class Arm(NamedTuple):
     text: str
     schedule: str = FULL
     epochs: int = 4
-    batch: int = arms.BATCH
+    batch: int | None = None
+    """Another one than the family's."""
     network: tuple[str, ...] = ()
     """What differs from the family's."""
 
     @property
     def exact(self) -> bool:
-        """As the paper trains: every gradient of every layer, whole images, the batch that all have."""
-        return self.schedule == FULL and self.batch == arms.BATCH
+        """Every gradient of every layer, on whole images, in batches as most arms have them."""
+        return self.schedule == FULL and self.batch is None
 
 
 class Family(NamedTuple):
@@ -38,12 +39,13 @@ class Family(NamedTuple):
     learning_rate: float
     arms: dict[str, Arm]
     images: int = arms.IMAGES
+    batch: int = arms.BATCH
 
     def command(self, name: str) -> list[str]:
         """Preset and overrides of an arm."""
         arm = self.arms[name]
         fewer = [f"data.limit={self.images}"] if self.images < arms.IMAGES else []
-        rate, batch = f"optimizer.learning_rate={self.learning_rate}", f"train.batch_size={arm.batch}"
+        rate, batch = f"optimizer.learning_rate={self.learning_rate}", f"train.batch_size={arm.batch or self.batch}"
         own = [f"model.name={self.network}", f"train.epochs={arm.epochs}", f"schedule={arm.schedule}", *arm.network]
         return ["resnet20-full", *arms.COMMON, *fewer, rate, batch, *own]
 
@@ -53,7 +55,7 @@ class Family(NamedTuple):
 
     def steps(self, name: str) -> int:
         """Of an epoch."""
-        return self.images // self.arms[name].batch
+        return self.images // (self.arms[name].batch or self.batch)
 
 
 MOST = ', epochs = { from = "3%", to = "80%" }'
@@ -139,6 +141,9 @@ RESNET20 = EXACT | {
     **depth(8, 3, 5, 8, 11),
     **depth(32, 1, 2, 3),
 }
+BATCH32 = EXACT | {
+    name: RESNET20[name] for name in ("small-half", "size24", "both", "small-half5", "size24long", "resnet14")
+}
 CNN2 = EXACT | {
     "pooled80": Arm("`pooled` in layer 2, from 3 to 80 %", method("pooled", MOST)),
     "coarse80": Arm("`coarse` in layer 2, from 3 to 80 %", method("coarse", MOST)),
@@ -154,6 +159,7 @@ RESNET18 = EXACT | {
 }
 FAMILIES = {
     "resnet20": Family("resnet20", 0.002, RESNET20),
+    "resnet20-32": Family("resnet20", 0.002, BATCH32, batch=32),
     "cnn2": Family("cnn2", 0.001, CNN2),
     "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000),
 }
