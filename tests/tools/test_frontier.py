@@ -59,6 +59,14 @@ def test_beyond_the_longest_exact_run_its_last_part_is_drawn_on(monkeypatch, mad
     assert ratio == pytest.approx(3.5 / (4 * 4 / 3))
 
 
+def test_two_exact_runs_make_a_line(monkeypatch, made_up):
+    monkeypatch.setitem(MADE_UP, "exact2", {0: 60.0})
+    both = comparison.exact_lines("resnet20")
+    assert both[1](np.log(3.5)) == pytest.approx(68 + 3 * np.log(3.5 / 3) / np.log(4 / 3))
+    monkeypatch.setitem(MADE_UP, "exact3", {0: 66.0})
+    assert list(comparison.exact_lines("resnet20")) == [0]
+
+
 def test_what_was_not_timed_or_not_trained_has_no_numbers(made_up):
     assert row("both")[1:] == ("–", "–", "–", "–", "–", "0")
 

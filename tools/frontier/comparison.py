@@ -36,11 +36,12 @@ def accuracies(network: str, name: str) -> dict[int, float]:
 
 
 def exact_lines(network: str) -> dict[int, Line]:
-    """Seed → accuracy of exact training over the logarithm of its epochs."""
-    runs = {FAMILIES[network].arms[name].epochs: accuracies(network, name) for name in LINE}
-    seeds = set.intersection(*(set(each) for each in runs.values()))
-    x = tuple(map(math.log, runs))
-    return {seed: Line(x, tuple(each[seed] for each in runs.values())) for seed in seeds}
+    """Seed → accuracy of exact training over the logarithm of its epochs, by the two or three runs that it has."""
+    of_seeds: dict[int, list[tuple[float, float]]] = {}
+    for name in LINE:
+        for seed, accuracy in accuracies(network, name).items():
+            of_seeds.setdefault(seed, []).append((math.log(FAMILIES[network].arms[name].epochs), accuracy))
+    return {seed: Line(*zip(*points, strict=True)) for seed, points in of_seeds.items() if len(points) > 1}
 
 
 def at_equal_time(network: str, name: str) -> dict[int, float]:

@@ -103,7 +103,6 @@ RESNET20 = EXACT | {
     "growing": Arm("images of 16 pixels to 20 %, of 24 to 60 %", f"{{ {GROWING} }}"),
     "batch96": Arm("as many exact steps, of 96 images", epochs=3, batch=96),
     "batch64": Arm("as many exact steps, of 64 images", epochs=2, batch=64),
-    "batch32": Arm("exact, 2 epochs, with batches of 32", epochs=2, batch=32),
     "batch64-4": Arm("exact, with batches of 64", batch=64),
     "size24-64": Arm("images of 24 pixels, the first half, with batches of 64", f"{{ {SMALL} }}", batch=64),
     "half": Arm("half of each batch, the first half", f"{{ {HALVES} }}"),
