@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from approxtrain import disk, models
 from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import load
+from approxtrain.run import process
 from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.cost import cost
@@ -38,6 +39,7 @@ def schedules(network: str) -> dict[str, Schedule]:
 
 def time() -> None:
     refuse_changed_files()
+    process.keep_freed_memory()  # as the commands do, before jax starts
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
 

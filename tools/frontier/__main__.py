@@ -9,6 +9,7 @@ DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 
 from __future__ import annotations
 
+from approxtrain.run import process
 from tools import arms
 from tools.frontier import page, times
 from tools.frontier.families import COMMANDS, FAMILIES
@@ -24,6 +25,7 @@ def main() -> None:
         arms.train(times.RESULTS, COMMANDS, asked)
     elif asked.command == "time":
         arms.refuse_changed_files()
+        process.keep_freed_memory()  # as the commands do, before jax starts
         for network in asked.networks:
             times.measure(network, asked.images)
     else:

@@ -110,7 +110,7 @@ RESNET20 = EXACT | {
     "small-half": Arm(
         "images of 24 pixels in the first half, half of each batch in the second", f"{{ {SMALL}, {LATER} }}"
     ),
-    "small-half5": Arm("the same, 5 epochs", f"{{ {SMALL}, {LATER} }}", epochs=5),
+    "small-half5": Arm("images of 24 pixels, then half of each batch, 5 epochs", f"{{ {SMALL}, {LATER} }}", epochs=5),
     "small-half-long": Arm(
         "images of 24 pixels to 70 %, half of each batch from 50 %",
         f"{{ {SMALL.replace('50', '70')}, {LATER} }}",
