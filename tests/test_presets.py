@@ -13,7 +13,7 @@ from approxtrain.training.optimizer import learning_rate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = [name for name, _ in config.presets()]
-OTHERS = ("quickstart", "figure3", "resnet50-imagenet")
+OTHERS = ("quickstart", "figure3", "resnet20-fast", "resnet50-imagenet")
 """None of the paper's experiments on CIFAR-10."""
 IMAGENET = 1_281_167
 """Images to train on."""
@@ -52,7 +52,7 @@ def test_the_preset_loads_and_its_schedule_fits_its_model(name):
     preset = config.load(name)
     layers = models.get(preset.model.name).layers
     steps = IMAGENET // preset.train.batch_size if name == DEEP else config.steps_per_epoch(preset)
-    schedule = Schedule.from_config(preset.schedule, layers, steps)
+    schedule = Schedule.from_config(preset.schedule, layers, steps, preset.train.epochs)
     assert len(schedule.column(0)) == len(layers)
 
 

@@ -10,6 +10,7 @@ DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
 from __future__ import annotations
 
 from approxtrain.run import process
+from approxtrain.run.environment import this_environment
 from tools import arms
 from tools.frontier import page, times
 from tools.frontier.families import COMMANDS, FAMILIES
@@ -26,8 +27,9 @@ def main() -> None:
     elif asked.command == "time":
         arms.refuse_changed_files()
         process.keep_freed_memory()  # as the commands do, before jax starts
+        environment = this_environment()  # a result that is written would be a change that is not committed
         for network in asked.networks:
-            times.measure(network, asked.images)
+            times.measure(network, asked.images, environment)
     else:
         page.write()
 

@@ -15,7 +15,6 @@ import numpy as np
 from approxtrain import disk
 from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import Config
-from approxtrain.run.environment import this_environment
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.ranges import LARGEST
 from approxtrain_kernels import Method
@@ -29,8 +28,8 @@ def file_of(network: str) -> Path:
     return RESULTS / network / "time.json"
 
 
-def measure(network: str, folder: str, rounds: int = 20) -> None:
-    """Seconds of a step of each distinct column of all arms, interleaved in one process."""
+def measure(network: str, folder: str, environment: dict[str, Any], rounds: int = 20) -> None:
+    """Seconds of a step of each distinct column of all arms, interleaved in one process, which `environment` tells."""
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
 
@@ -45,7 +44,7 @@ def measure(network: str, folder: str, rounds: int = 20) -> None:
             if column not in calls:
                 calls[column] = benches[which].contender(alone).call
     seconds = {name: list(times.seconds) for name, times in interleaved(calls, rounds).items()}
-    disk.write_json(file_of(network), {"rounds": rounds, "seconds": seconds, "environment": this_environment()})
+    disk.write_json(file_of(network), {"rounds": rounds, "seconds": seconds, "environment": environment})
 
 
 def kind(config: Config) -> str:
