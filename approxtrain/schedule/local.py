@@ -53,9 +53,11 @@ class Local(NamedTuple):
         return sum(self._outer(window, stop) for window in self.windows if window.begin < stop)
 
     def _outer(self, window: Window, stop: int) -> int:
+        every = int(window.value)
+
         def before(step: int) -> int:
             epochs, place = divmod(step, self.steps_per_epoch)
-            return epochs * -(-self.steps_per_epoch // window.value) + place // window.value
+            return epochs * -(-self.steps_per_epoch // every) + place // every
 
         end = stop if window.stop is None else min(stop, window.stop)
         cut = end == window.stop and end % self.steps_per_epoch % window.value > 0  # it ends within a round

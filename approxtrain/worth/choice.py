@@ -208,8 +208,10 @@ def _solve(
         return None
     share = np.array([_length(phases[part.phase]) / part.thinned for part in parts])
     cost, enough, least = program(share * [_lost(part) for part in parts], share * [_saved(part) for part in parts])
-    matrix, most = _limits(parts)
-    limits = [LinearConstraint(matrix, ub=most), LinearConstraint(enough[None], lb=least)]
+    once, with_look = _limits(parts)
+    limits = [LinearConstraint(once, ub=1), LinearConstraint(enough[None], lb=least)]
+    if len(with_look):
+        limits.append(LinearConstraint(with_look, ub=0))
     found = milp(cost, constraints=limits, integrality=np.ones(len(parts)), bounds=Bounds(0, 1))
     if found.x is None:
         return None
@@ -234,17 +236,19 @@ def _parts(measured: Sequence[Measured], phases: int) -> list[Part]:
 
 
 def _limits(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, and what each may come to: one option for a group in a phase, one look in a phase; an option under a look
-    not without it, and one under none not with any."""
+    """Rows that come to 1 at most: one option for a group in a phase, one look in a phase, an option under no look not
+    with one. And rows that come to 0 at most: an option under a look not without it."""
     phase, is_look = (np.array(each) for each in zip(*((part.phase, part.is_look) for part in parts), strict=True))
     groups = [part.measured.option.groups if isinstance(part.measured.option, Option) else () for part in parts]
-    rows = [(is_look & (phase == number), 1) for number in sorted(set(phase.tolist()))]
+    once = [is_look & (phase == number) for number in sorted(set(phase.tolist()))]
     for number, group in sorted({(part.phase, each) for part, of in zip(parts, groups, strict=True) for each in of}):
-        rows.append(((phase == number) & np.array([group in of for of in groups]), 1))
-    for index in np.flatnonzero(~is_look):
+        once.append((phase == number) & np.array([group in of for of in groups]))
+    with_look = []
+    for index in np.flatnonzero(~is_look).tolist():
         itself, look = np.arange(len(parts)) == index, parts[index].look
         here = is_look & (phase == phase[index])
-        own = here & np.array([part.measured is look for part in parts])
-        rows.append((itself.astype(int) - own, 0) if look else (itself | here, 1))
-    matrix, most = zip(*rows, strict=True)
-    return np.array(matrix, float), np.array(most, float)
+        if look is None:
+            once.append(itself | here)
+        else:
+            with_look.append(itself.astype(int) - (here & np.array([part.measured is look for part in parts])))
+    return np.array(once, float), np.array(with_look, float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from approxtrain import disk
 from approxtrain.worth.shares import Row
@@ -24,17 +25,17 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5.5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    known = [row for row in rows if row.worth is not None]
+    known = [(row, worth) for row in rows if (worth := row.worth) is not None]
     for number, arm in enumerate(dict.fromkeys(row.arm for row in rows)):
-        style = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
-        of_epochs = [row for row in known if row.arm == arm and row.epoch is not None]
-        whole = next((row for row in known if row.arm == arm and row.epoch is None), None)
-        for row in of_epochs if whole else []:
-            axes.plot(1 - row.time, row.worth.value, alpha=0.3, markersize=4, **style)
-        for row in [whole] if whole else of_epochs:
-            axes.plot(1 - row.time, row.worth.value, linestyle="", label=arm, **style)
-            if row.worth.low is not None and row.worth.high is not None:
-                reach = [row.worth.low, min(row.worth.high, 2 * MOST)]  # it may have no end
+        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+        of_arm = [each for each in known if each[0].arm == arm]
+        whole = [each for each in of_arm if each[0].epoch is None]
+        for row, worth in of_arm if whole else []:
+            axes.plot(1 - row.time, worth.value, alpha=0.3, markersize=4, **style)
+        for row, worth in whole or of_arm:
+            axes.plot(1 - row.time, worth.value, linestyle="", label=arm, **style)
+            if worth.low is not None and worth.high is not None:
+                reach = [worth.low, min(worth.high, 2 * MOST)]  # it may have no end
                 axes.plot([1 - row.time] * 2, reach, color=style["color"], linewidth=1)
     left = max(min([0.0, *(1 - row.time for row in rows)]), SLOWEST)
     axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)

@@ -82,8 +82,13 @@ class Row(NamedTuple):
         """Of the steps that are by the schedule; below nothing where the others had to make good what these spoilt."""
         if self.whole is None:
             return None
-        rest = 1 - self.until
-        return Worth(*(None if bound is None else (bound - rest) / self.until for bound in self.whole))
+
+        def of_part(bound: float) -> float:
+            return (bound - (1 - self.until)) / self.until
+
+        value, *bounds = self.whole
+        low, high = (None if bound is None else of_part(bound) for bound in bounds)
+        return Worth(of_part(value), low, high)
 
     def as_json(self) -> dict[str, Any]:
         shares = {name: each and each._asdict() for name, each in (("whole", self.whole), ("worth", self.worth))}

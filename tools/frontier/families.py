@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from approxtrain.config import Config, load
 from approxtrain.report.estimates import counted
-from tools import arms
+from tools.arms import BATCH, COMMON, IMAGES
 
 FULL = '{ name = "full" }'
 WHOLE = "exact4"
@@ -38,16 +38,16 @@ class Family(NamedTuple):
     network: str
     learning_rate: float
     arms: dict[str, Arm]
-    images: int = arms.IMAGES
-    batch: int = arms.BATCH
+    images: int = IMAGES
+    batch: int = BATCH
 
     def command(self, name: str) -> list[str]:
         """Preset and overrides of an arm."""
         arm = self.arms[name]
-        fewer = [f"data.limit={self.images}"] if self.images < arms.IMAGES else []
+        fewer = [f"data.limit={self.images}"] if self.images < IMAGES else []
         rate, batch = f"optimizer.learning_rate={self.learning_rate}", f"train.batch_size={arm.batch or self.batch}"
         own = [f"model.name={self.network}", f"train.epochs={arm.epochs}", f"schedule={arm.schedule}", *arm.network]
-        return ["resnet20-full", *arms.COMMON, *fewer, rate, batch, *own]
+        return ["resnet20-full", *COMMON, *fewer, rate, batch, *own]
 
     def config(self, name: str, *more: str) -> Config:
         preset, *overrides = self.command(name)

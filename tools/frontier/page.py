@@ -44,13 +44,14 @@ def rows(network: str) -> Iterator[tuple[str, ...]]:
     """Of the table, the slowest run first; the first is its head."""
     yield HEAD
     exact, family = accuracies(network, WHOLE), FAMILIES[network]
+    shortest = family.arms[LINE[0]].epochs / family.arms[WHOLE].epochs
     shares = {name: times.share_of_time(network, name) for name in family.arms}
     for name, share in sorted(shares.items(), key=lambda item: -item[1].value if item[1] else 0.0):
         found = accuracies(network, name)
         time = f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})" if share else "–"
         whole = "–" if name == WHOLE else interval(paired(found, exact), sign=True)
         equal = faster = "–"
-        if share and found and name not in LINE and share.value >= shares[LINE[0]].value:
+        if share and found and name not in LINE and share.value >= shortest:
             equal = interval(paired(found, at_equal_time(network, name)), sign=True)
             faster = _mean(of_time_to_equal_accuracy(network, name))
         yield family.arms[name].text, time, _mean(found), whole, equal, faster, str(len(found))

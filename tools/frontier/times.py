@@ -88,7 +88,7 @@ def share_of_time(network: str, name: str) -> Ratio | None:
     run, exact = (_visits(FAMILIES[network], each) for each in (name, WHOLE))
     if (run.keys() | exact.keys()) - seconds.keys():
         return None
-    times = [Times(tuple(sum(n * seconds[key] for key, n in visits.items()))) for visits in (run, exact)]
+    times = [Times(tuple(sum((n * seconds[key] for key, n in visits.items()), np.zeros(1)))) for visits in (run, exact)]
     return ratio(*times)
 
 
