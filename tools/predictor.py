@@ -37,7 +37,7 @@ from tools import arms, ranks, worths
 from tools.frontier import times
 from tools.frontier.comparison import accuracies
 from tools.frontier.families import FAMILIES, WHOLE
-from tools.rendered import DOCS, ROOT, Part, table
+from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 
 RESULT = ROOT / "results/predictor/tune.json"
 PART = Part(DOCS / "schedule-tune.md", "from results/predictor/ and results/frontier/resnet20/")
@@ -212,7 +212,7 @@ def scores() -> dict[str, list[float]]:
 
 def page() -> str:
     if not RESULT.exists():
-        return ""
+        return NOT_YET
     points = [seen(name) for name in UNSEEN]
     parts = [f"The command took {tuned().seconds / 60:.1f} minutes.", table(rows())]
     if all(points):

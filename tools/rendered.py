@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+NOT_YET = "Not measured yet.\n"
 END = "<!-- end of what is rendered -->\n"
 
 

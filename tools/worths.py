@@ -22,8 +22,8 @@ from approxtrain.worth.shares import Row, Worth, verdict
 from approxtrain_kernels.methods import all_methods
 from tools import arms, methods, ranks
 from tools.frontier import times
-from tools.frontier.families import FAMILIES
-from tools.rendered import DOCS, ROOT, Part, table
+from tools.frontier.families import FAMILIES, WHOLE
+from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 
 RESULTS = ROOT / "results/worth"
 NETWORKS = {"resnet20": "prefix", "cnn2": None}
@@ -34,11 +34,8 @@ EPOCHS, CHECKPOINTS, STEPS, FORKS = 6, 5, 80, 2
 def command(network: str, folder: str) -> list[str]:
     asked = [part for name in all_methods() if name != "full" for part in ("--method", name)]
     size = ("--checkpoints", str(CHECKPOINTS), "--steps", str(STEPS), "--forks", str(FORKS))
-    rate = f"optimizer.learning_rate={FAMILIES[network].learning_rate}"
-    arm = NETWORKS[network]
-    schedule = [f"schedule={FAMILIES[network].arms[arm].schedule}"] if arm else []
-    run = (f"{network}-full", *arms.COMMON, rate, f"train.epochs={EPOCHS}", f"data.dir={folder}", *schedule)
-    return ["worth", *run, *asked, *size]
+    run = FAMILIES[network].command(NETWORKS[network] or WHOLE)
+    return ["worth", *run, f"train.epochs={EPOCHS}", f"data.dir={folder}", *asked, *size]
 
 
 def measure(network: str, folder: str) -> None:
@@ -105,7 +102,7 @@ def alignment_of_layers(network: str) -> dict[tuple[str, int], float]:
 
 def text(network: str) -> str:
     if not found(network)["rows"]:
-        return ""
+        return NOT_YET
     worth = {row.arm: row.worth.value for row in known(network) if row.epoch is None and row.worth}
     aligned = {name: value for name, value in alignment(network).items() if name in worth}
     rho = ranks.correlation(list(aligned.values()), [worth[name] for name in aligned])

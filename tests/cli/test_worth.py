@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from approxtrain.config import dump, load
+
 RULE = 'schedule={ rules = [{ method = "approx", layers = [2] }] }'
 TINY = ("model.target=tests.networks:Tiny", "train.epochs=3", RULE)
 SMALL = ("--steps", "4", "--forks", "2")
@@ -71,3 +73,12 @@ def test_smaller_images_are_something_to_measure(call):
     ended = call("worth", "quickstart", "schedule={ image_sizes = [{ size = 16 }] }", "--dry-run")
     assert ended.code == 0
     assert "4 kinds" in ended.out  # three exact ones, and this
+
+
+def test_two_schedules_of_one_title_are_not_taken_for_one(call, tmp_path):
+    for layer in (2, 3):
+        rule = f'schedule={{ rules = [{{ method = "zero", layers = [{layer}] }}] }}'
+        (tmp_path / f"{layer}.toml").write_text(dump(load("quickstart", [rule])))
+    ended = call("worth", tmp_path / "2.toml", tmp_path / "3.toml", "--dry-run")
+    assert ended.code == 2
+    assert "Two schedules are both called `rules` here" in ended.err

@@ -111,10 +111,6 @@ RESNET20 = EXACT | {
         "images of 24 pixels in the first half, half of each batch in the second", f"{{ {SMALL}, {LATER} }}"
     ),
     "small-half5": Arm("images of 24 pixels, then half of each batch, 5 epochs", f"{{ {SMALL}, {LATER} }}", epochs=5),
-    "small-half-long": Arm(
-        "images of 24 pixels to 70 %, half of each batch from 50 %",
-        f"{{ {SMALL.replace('50', '70')}, {LATER} }}",
-    ),
     "half24": Arm("half of each batch, and images of 24 pixels, the first half", f"{{ {HALVES}, {SMALL} }}"),
     "prefix80": Arm("the prefix from 3 to 80 %", prefix(7, MOST)),
     "prefix": Arm("frozen prefix, layers 1 to 7 at every second step", prefix(7)),

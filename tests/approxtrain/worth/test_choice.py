@@ -232,6 +232,10 @@ def test_the_interval_of_a_forecast_is_that_of_its_images():
     )
 
 
+def test_what_is_worth_less_than_nothing_has_a_forecast_all_the_same():
+    assert TRACE.drop(-0.2, 0.05).points == TRACE.drop(0.01, 0.05).points > 100
+
+
 def test_where_more_images_bring_nothing_there_is_no_forecast():
     assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), 100, (4, 50.0), 4) is None
     assert forecast.trace([], 100, (4, 50.0), 4) is None
