@@ -28,12 +28,14 @@ from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 RESULTS = ROOT / "results/worth"
 NETWORKS = {"resnet20": "prefix", "cnn2": None}
 """And besides the methods an arm of tools/frontier, which the command calls by the title of its schedule."""
-EPOCHS, CHECKPOINTS, STEPS, FORKS = 6, 5, 80, 2
+EPOCHS, CHECKPOINTS, FORKS = 6, 5, 2
+STEPS = {"resnet20": 80, "cnn2": 50}
+"""Of a fork."""
 
 
 def command(network: str, folder: str) -> list[str]:
     asked = [part for name in all_methods() if name != "full" for part in ("--method", name)]
-    size = ("--checkpoints", str(CHECKPOINTS), "--steps", str(STEPS), "--forks", str(FORKS))
+    size = ("--checkpoints", str(CHECKPOINTS), "--steps", str(STEPS[network]), "--forks", str(FORKS))
     run = FAMILIES[network].command(NETWORKS[network] or WHOLE)
     return ["worth", *run, f"train.epochs={EPOCHS}", f"data.dir={folder}", *asked, *size]
 
@@ -125,7 +127,8 @@ def main() -> None:
     for network in NETWORKS:
         part(network).put(text(network))
         if known(network):
-            title = f"{network} on cifar10-jpeg75, forks of {STEPS} steps, {FORKS} after each of {CHECKPOINTS} epochs"
+            forked = f"{FORKS} forks of {STEPS[network]} steps after each of {CHECKPOINTS} epochs"
+            title = f"{network} on cifar10-jpeg75, {forked}"
             picture.draw(known(network), title, DOCS / f"worth-{network}.png")
 
 

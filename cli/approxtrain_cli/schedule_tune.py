@@ -38,7 +38,7 @@ Methods = Annotated[
     typer.Option("--method", metavar="NAME", help="A method to choose from; may be repeated. Default: pooled."),
 ]
 Epochs = Annotated[int, typer.Option("--epochs", min=2, help="Of the exact run that is forked; at most the config's.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 60.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 36.")]
 Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
 
 
@@ -84,7 +84,7 @@ def schedule_tune(
     work = forking.exact(shortened(config, epochs))
     options = _options(work, methods or ["pooled"])
     arms = [option.arm for option in options]
-    settings = forking.settings(work, arms, 3, steps or min(60, work.steps_per_epoch), forks)
+    settings = forking.settings(work, arms, 3, steps or min(36, work.steps_per_epoch), forks)
     path = _folder(out, work, settings) / "tune.json"
     file = forking.measured(work, arms, settings, path, aligned=False, dry_run=dry_run)
     if file is not None:

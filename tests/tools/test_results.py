@@ -11,7 +11,7 @@ import pytest
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
-from tools import arms, methods, pages, predictor, replicas, worths
+from tools import arms, methods, pages, predicted_times, predictor, replicas, worths
 from tools.frontier import page, times
 from tools.frontier.families import COMMANDS, FAMILIES
 
@@ -157,6 +157,10 @@ def test_the_worth_of_methods_is_what_is_rendered(network):
 
 def test_the_judgement_of_the_predictions_is_what_is_rendered():
     assert predictor.PART.shown == predictor.page()
+
+
+def test_the_times_that_were_predicted_are_what_is_rendered():
+    assert predicted_times.PART.shown == predicted_times.page()
 
 
 def test_the_times_of_the_methods_are_what_is_rendered():

@@ -144,18 +144,13 @@ CNN2 = EXACT | {
     "coarse80": Arm("`coarse` in layer 2, from 3 to 80 %", method("coarse", MOST)),
     "approx80": Arm("the paper's `approx` in layer 2, from 3 to 80 %", method("approx", MOST)),
     "prefix80": Arm("layer 1 left alone at every second step, from 3 to 80 %", prefix(1, MOST)),
+    "half-late": RESNET20["half-late"],
 }
-RESNET18 = EXACT | {
-    "both": Arm(
-        "layers 1 to 5 left alone at every second step from 3 to 80 %, images of 24 pixels in the first half",
-        prefix(5, MOST, SMALL),
-    ),
-    "size24": Arm("images of 24 pixels, the first half", f"{{ {SMALL} }}"),
-}
+RESNET18 = EXACT | {name: RESNET20[name] for name in ("size24", "small-half5")}
 FAMILIES = {
     "resnet20": Family("resnet20", 0.002, RESNET20),
     "resnet20-32": Family("resnet20", 0.002, BATCH32, batch=32),
     "cnn2": Family("cnn2", 0.001, CNN2),
-    "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000),
+    "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000, batch=32),
 }
 COMMANDS = {f"{network}/{name}": family.command(name) for network, family in FAMILIES.items() for name in family.arms}
