@@ -136,9 +136,11 @@ RESNET20 = EXACT | {
     **depth(8, 3, 5, 8, 11),
     **depth(32, 1, 2, 3),
 }
-BATCH32 = EXACT | {
-    name: RESNET20[name] for name in ("small-half", "size24", "both", "small-half5", "size24long", "resnet14")
-}
+BATCH32 = (
+    EXACT
+    | {name: RESNET20[name] for name in ("small-half", "size24", "both", "small-half5", "size24long", "resnet14")}
+    | depth(14, 5)
+)
 CNN2 = EXACT | {
     "pooled80": Arm("`pooled` in layer 2, from 3 to 80 %", method("pooled", MOST)),
     "coarse80": Arm("`coarse` in layer 2, from 3 to 80 %", method("coarse", MOST)),
