@@ -1,25 +1,25 @@
 """Whether a schedule takes the time that `schedule-tune` predicts: a table of docs/schedule-tune.md.
 
-python -m tools.predicted_times measure DIR    # a quarter of an hour, in which the machine must be quiet
-python -m tools.predicted_times page           # writes the table
+python -m tools.predicted_times measure    # minutes, in which the machine must be quiet
+python -m tools.predicted_times page       # writes the table
 
-The command times each method in each group of layers and adds up what they save; `bench-step` times the whole schedule.
-DIR is a folder with the images of `cifar10-jpeg75` in the layout of CIFAR-10.
+The command times each method in each group of layers and adds up what they save; `bench-step` times whole schedules.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from approxtrain import disk
+from approxtrain.config import load
+from approxtrain.run import process
+from approxtrain.run.environment import this_environment
+from approxtrain.worth.options import options_of
 from tools import arms
-from tools.frontier.families import FAMILIES, WHOLE
 from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 
 PREDICTED, MEASURED = ROOT / "results/predictor/times.json", ROOT / "results/bench/step-schedules-cpu.json"
@@ -30,37 +30,35 @@ PRESETS = {
     "resnet20-prefix": ["frozen prefix, layers 1 to 7, every 2nd step"],
 }
 """Each with the options of `schedule-tune` that it is put together from."""
+IMAGES, ROUNDS = "data.name=shapes", 10
+"""What is on them makes no difference to the time; as many rounds as the command takes."""
 
 
-def measure(folder: str) -> None:
+def measure() -> None:
     arms.refuse_changed_files()
-    out = ROOT / "runs/predicted-times"
-    shutil.rmtree(out, ignore_errors=True)
-    preset, *overrides = FAMILIES["resnet20"].command(WHOLE)
-    options = ["--method", "pooled", "--method", "coarse", "--epochs", "2", "--steps", "24", "--forks", "2"]
-    what = [preset, *overrides, f"data.dir={folder}", "--budget", "time=0.9", *options]
-    _run("schedule-tune", *what, "--out", str(out / "tuned.toml"))
-    (found,) = out.glob("tune-*/tune.json")
-    disk.write_json(PREDICTED, json.loads(found.read_text("utf-8")))
-    _run("bench-step", *PRESETS, "data.name=shapes", "--peer", "none", "--rounds", "20", "--json", str(MEASURED))
+    process.keep_freed_memory()  # as the commands do, before jax starts
+    from approxtrain.training.workload import Workload
+    from approxtrain.worth.step_times import step_times
+
+    work = Workload.of(load("resnet20-full", [IMAGES]))
+    options = [option.arm for option in options_of(work.model.layers, ["pooled", "coarse"])]
+    disk.write_json(PREDICTED, {"times": step_times(work, options, ROUNDS), "environment": this_environment()})
+    bench = ["bench-step", *PRESETS, IMAGES, "--peer", "none", "--rounds", "20", "--json", str(MEASURED)]
+    subprocess.run([sys.executable, "-m", "approxtrain_cli", *bench], check=True)
 
 
-def _run(*command: str) -> None:
-    subprocess.run([sys.executable, "-m", "approxtrain_cli", *command], check=True)
-
-
-def predicted(preset: str, options: dict[str, dict[str, Any]]) -> float:
+def predicted(preset: str) -> float:
     """Share of the exact step's time."""
-    return 1 - sum(1 - options[name]["time"] for name in PRESETS[preset])
+    times = json.loads(PREDICTED.read_text("utf-8"))["times"]
+    return 1 - sum(1 - times[option] for option in PRESETS[preset])
 
 
 def rows() -> Iterator[tuple[str, ...]]:
     """Of the table; the first is its head."""
-    options = {each["option"]: each for each in json.loads(PREDICTED.read_text("utf-8"))["measured"]}
     contenders = json.loads(MEASURED.read_text("utf-8"))["contenders"]
     yield "preset", "predicted", "measured by `bench-step`", "difference"
     for preset in PRESETS:
-        over, time = contenders[preset]["ratio_to_full"], predicted(preset, options)
+        over, time = contenders[preset]["ratio_to_full"], predicted(preset)
         low, high = over["low"], over["high"]
         yield (
             f"`{preset}`",
@@ -76,12 +74,9 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True)
-    commands.add_parser("measure").add_argument("images")
-    commands.add_parser("page")
-    asked = parser.parse_args()
-    if asked.what == "measure":
-        measure(asked.images)
+    parser.add_argument("what", choices=("measure", "page"))
+    if parser.parse_args().what == "measure":
+        measure()
     else:
         PART.put(page())
 

@@ -31,7 +31,7 @@ from approxtrain.schedule.summary import Summary
 from approxtrain.worth import forecast
 from approxtrain.worth.choice import Phase, phases_around
 from approxtrain.worth.forecast import Drop, Trace
-from approxtrain.worth.forks import Fork
+from approxtrain.worth.fork_file import Fork
 from approxtrain.worth.options import Look, Option
 from tools import arms, ranks, worths
 from tools.frontier import times
@@ -110,12 +110,12 @@ class Tuned(NamedTuple):
 @cache
 def tuned() -> Tuned:
     found = json.loads(RESULT.read_text("utf-8"))
-    epochs, steps = FAMILIES[NETWORK].arms[WHOLE].epochs, FAMILIES[NETWORK].steps(WHOLE)
+    epochs = FAMILIES[NETWORK].arms[WHOLE].epochs
     first, *inner, last = phases_around([epoch / epochs for epoch in found["settings"]["at"]])
     # what is measured near an end of the run is held to be so up to it
     phases = first._replace(begin=0.0), *inner, last._replace(end=1.0)
     forks = [Fork(**each) for each in found["forks"]]
-    trace = forecast.trace(forks, steps, (epochs, found["exact_accuracy"]), epochs)
+    trace = forecast.trace(forks, (epochs, found["exact_accuracy"]), epochs)
     assert trace
     return Tuned(found["seconds"], phases, {each["option"]: each for each in found["measured"]}, trace)
 

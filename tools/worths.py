@@ -66,7 +66,7 @@ def known(network: str) -> list[Row]:
     rows = []
     for each in found(network)["rows"]:
         name, time = names[each["arm"]]
-        rows.append(Row(name, each["epoch"], each["loss"], each["whole"] and Worth(**each["whole"]), time))
+        rows.append(Row(name, each["epoch"], each["loss"], each["worth"] and Worth(**each["worth"]), time))
     return rows
 
 

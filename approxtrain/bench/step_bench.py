@@ -29,6 +29,7 @@ from approxtrain.bench.plain import plain
 from approxtrain.bench.step_parts import LayerConvolution
 from approxtrain.bench.timing import Times, interleaved
 from approxtrain.config import Config, steps_per_epoch
+from approxtrain.data import ImageSet
 from approxtrain.errors import ConfigError
 from approxtrain.models.approximate import approximate
 from approxtrain.schedule import Schedule, ScheduleConfig
@@ -77,11 +78,11 @@ class StepTimes:
 class StepBench:
     """Builds the contenders of one model and configuration, and times them interleaved."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, dataset: ImageSet | None = None) -> None:
         Replicas.refuse_several(config, "steps are timed")
         self.config = config
         self._set_up: dict[int, tuple[Task, TrainState]] = {}
-        self.dataset = data.load(config.data)
+        self.dataset = dataset or data.load(config.data)
         if self.dataset.streamed:
             raise ConfigError("Steps are timed on images in memory: data.limit=N takes fewer, data.stream=false all.")
         self.steps_per_epoch = steps_per_epoch(config, self.dataset)
@@ -114,8 +115,7 @@ class StepBench:
     def _contenders(
         self, schedules: Mapping[str, Schedule], modes: Mapping[str, str], peers: Sequence[str]
     ) -> tuple[dict[str, StepContender], dict[str, str]]:
-        queued = QUEUED if jax.default_backend() == "gpu" else 1
-        together = max(queued, LOOP)
+        queued, together = _queued(), max(_queued(), LOOP)
         # `full` at every step that is taken, and another column, so that there is something to switch between
         never = self.schedule(ScheduleConfig(rules=(Rule(method="zero", steps=StepRange(start=2**30)),)))
         contenders = {
@@ -125,8 +125,7 @@ class StepBench:
             "switch loop": self.contender(never, "switch", steps=together, chunk=together),
         }
         for name, schedule in schedules.items():
-            period = min(schedule.phases[0][1].shape[1], PERIOD)
-            contenders[name] = self.contender(schedule, modes[name], steps=ceil(queued / period) * period)
+            contenders[name] = self.whole_periods(schedule, modes[name])
         if "plain" in peers:
             contenders["plain"] = self.contender(self.full, follow=plain, steps=queued)
         left_out: dict[str, str] = {}
@@ -140,6 +139,11 @@ class StepBench:
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
         return Schedule.from_config(config, self.model.layers, self.steps_per_epoch, self.config.train.epochs)
+
+    def whole_periods(self, schedule: Schedule, mode: str = "host") -> StepContender:
+        """As many of a schedule as fill a sample."""
+        period = min(schedule.phases[0][1].shape[1], PERIOD)
+        return self.contender(schedule, mode, steps=ceil(_queued() / period) * period)
 
     @property
     def full(self) -> Schedule:
@@ -179,3 +183,8 @@ class StepBench:
             keys.order, epoch=jnp.int32(1), size=len(self.dataset.train)
         )
         return Dispatch(task._replace(follow=follow), schedule, keys, train, mode=mode), state, order
+
+
+def _queued() -> int:
+    """Steps of a sample."""
+    return QUEUED if jax.default_backend() == "gpu" else 1

@@ -17,18 +17,17 @@ option's worths in the phases are drawn to their mean (`shrunk`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from approxtrain.errors import ConfigError
-from approxtrain.report.estimates import t_quantile
 from approxtrain.schedule import ScheduleConfig
-from approxtrain.worth.forks import Fork
+from approxtrain.worth.fork_file import Fork
 from approxtrain.worth.options import THINNED, Look, Option
-from approxtrain.worth.shares import Worth, rows
+from approxtrain.worth.shares import rows
 
 BEGIN, END = 0.03, 0.80
 """Shares of the run before and after which every layer is exact: noise does the most harm in the first steps, and what
@@ -53,33 +52,26 @@ class Measured(NamedTuple):
     """Standard errors."""
 
 
-def measured(options: Sequence[Option | Look], forks: Sequence[Fork]) -> list[Measured]:
-    """What the forks say of each option, a phase for each epoch after which there are forks, in their order."""
-    every = [row for row in rows(forks) if row.epoch is not None]
-    if (empty := next((row.epoch for row in every if row.whole is None), None)) is not None:
+def measured(options: Sequence[Option | Look], forks: Sequence[Fork], times: Mapping[str, float]) -> list[Measured]:
+    """What the forks say of each option, a phase for each epoch after which there are forks, in their order; `times`
+    has by the arms' names the time of a step, as a share of an exact one's. What was forked after one epoch alone is
+    held to be worth as much in all phases."""
+    every = [row for row in rows(forks, times) if row.epoch is not None]
+    if (empty := next((row.epoch for row in every if row.worth is None), None)) is not None:
         raise ConfigError(
-            f"After epoch {empty}, exact forks of all images were no better than those of half of them, so that there "
-            "is nothing to measure by: give more --steps, more --forks, or more held-out images (data.holdout)."
+            f"After epoch {empty}, exact forks of more images had no lower loss, so that there is nothing to measure "
+            "by: give more --steps, more --forks, or more held-out images (data.holdout)."
         )
-    if not options:
-        return []
-    seeds = len(forks[0].losses)
-    of = {option: [row for row in every if row.arm == option.arm.name] for option in options}
-    worths = np.array([[row.worth.value for row in each if row.worth] for each in of.values()])
-    errors = np.array([[_error(row.whole, seeds) for row in each if row.whole] for each in of.values()])
-    # Options of one epoch are held against the same exact forks, and have an error of few seeds each: theirs is pooled.
-    pooled = np.sqrt(np.mean(np.square(errors), axis=0))
+    phases = len({row.epoch for row in every})
     found = []
-    for (option, each), values in zip(of.items(), worths, strict=True):
-        time, own = float(np.median([row.time for row in each])), pooled / each[0].until
-        found.append(Measured(option, time, *shrunk(values.tolist(), own.tolist())))
+    for option in options:
+        worths = [row.worth for row in every if row.arm == option.arm.name and row.worth]
+        # One error of few seeds says little: those of an option after all epochs are pooled. Above 1 nothing is known.
+        error = min(math.sqrt(np.mean([(each.error or 0.0) ** 2 for each in worths])), 1.0)
+        drawn, errors = shrunk([each.value for each in worths], [error] * len(worths))
+        repeated = phases if len(worths) == 1 else 1
+        found.append(Measured(option, times[option.arm.name], drawn * repeated, errors * repeated))
     return found
-
-
-def _error(worth: Worth, seeds: int) -> float:
-    """Standard error: `shares.worth` gives the interval of the logarithm. At most 1, where nothing is known."""
-    assert worth.high is not None, "one seed has no interval"
-    return min(worth.value * float(np.log(worth.high / worth.value)) / t_quantile(seeds - 1), 1.0)
 
 
 class Part(NamedTuple):

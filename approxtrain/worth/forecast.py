@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from approxtrain.report.estimates import NORMAL, t_quantile
-from approxtrain.worth.forks import Fork
-from approxtrain.worth.shares import is_exact
+from approxtrain.worth.fork_file import Fork
+from approxtrain.worth.shares import traces
 
 
 class Drop(NamedTuple):
@@ -62,13 +62,13 @@ class Trace(NamedTuple):
         return (1 + points / self.error) ** (-1 / self.slope)
 
 
-def trace(forks: Sequence[Fork], steps_per_epoch: int, end: tuple[int, float], epochs: int) -> Trace | None:
+def trace(forks: Sequence[Fork], end: tuple[int, float], epochs: int) -> Trace | None:
     """Of a run of `epochs` epochs, by the exact forks of one that had `end` = (epochs, accuracy in percent) in the end.
 
     None where more images brought the forks no less error, so that there is nothing to predict by.
     """
-    exact = [fork for fork in forks if is_exact(fork.arm)]
-    steps = np.log([fork.epoch * steps_per_epoch + fork.steps for fork in exact])
+    exact = [fork for fork in forks if traces(fork)]
+    steps = np.log([fork.end for fork in exact])
     errors = np.log([max(100 - 100 * float(np.mean(fork.accuracies)), 0.01) for fork in exact])
     if len(exact) < 3:
         return None

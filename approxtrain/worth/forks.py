@@ -3,9 +3,11 @@
 A run with every layer exact is trained to its end. After some of its epochs it is forked, several times, each time with
 an order of the images and draws of its own: T steps under each schedule, and exact steps on a half, three quarters and
 all of the images, which are T/2, 3T/4 and T steps. A schedule that sees smaller or fewer images is used in the first
-half of its forks alone: what ended on small images would be judged by images unlike its own. Each fork begins at the
-run's learning rate, which falls linearly to zero over its steps, however many, so that all of them end as settled as
-they can be. What counts is the loss on the images that the run validates on (`shares.py` makes shares of images of it).
+half of its forks alone: what ended on small images would be judged by images unlike its own. Where it is asked for,
+these forks are long: a whole epoch, for a network has to get used to another size, and then to its own again. Each fork
+begins at the run's learning rate, which falls linearly to zero over its steps, however many, so that all of them end as
+settled as they can be. What counts is the loss on the images that the run validates on (`shares.py` makes shares of
+images of it).
 
 A gradient's likeness to the exact one of the same batch says little of that: noise that is averaged away is no loss,
 and a small bias that always points the same way is one.
@@ -13,12 +15,11 @@ and a small bias that always points the same way is one.
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from approxtrain import disk
 from approxtrain.errors import ConfigError
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.training import optimizer as optimizers
@@ -39,13 +39,12 @@ from approxtrain.training.parallel import Replicas
 from approxtrain.training.probe import Cells
 from approxtrain.training.step import Task, TrainState, set_up
 from approxtrain.training.workload import Workload
-from approxtrain.worth.alignment import Aligner, Alignment, cells_of
+from approxtrain.worth.alignment import Aligner, cells_of
+from approxtrain.worth.fork_file import Fork, ForkFile
 
 SHARES = (0.5, 0.75, 1.0)
 """Of the images, for the exact forks."""
 EXACT = ScheduleConfig(name="full")
-WINDOW = 12
-"""Steps of which the mean time is taken: whole periods of 2, 3, 4 and 6 columns."""
 FIRST_SEED = 1_000_000
 """Of the forks: seeds that no run is likely to have."""
 
@@ -59,33 +58,20 @@ class Arm:
     share: float = 1.0
     until: float = 1.0
     """After this part of its steps a fork is exact."""
+    long: bool = False
+    """Forked once, for an epoch, and after the middle one of the epochs alone."""
 
     @classmethod
-    def of(cls, name: str, schedule: ScheduleConfig) -> Arm:
-        return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0)
+    def of(cls, name: str, schedule: ScheduleConfig, *, long: bool = False) -> Arm:
+        return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0, long=long)
 
 
-@dataclass(frozen=True)
-class Fork:
-    """What came of it, for each seed."""
-
-    epoch: int
-    arm: str
-    share: float
-    """Of the steps."""
-    steps: int
-    losses: list[float]
-    accuracies: list[float]
-    step_ms: float
-    """Time of a step of one seed, compiling not counted: the median over `WINDOW` steps at a time of their mean."""
-    until: float = 1.0
-    """The part of the steps that are by the schedule; `step_ms` is theirs."""
+def exact_arms(*, long: bool = False) -> list[Arm]:
+    """What others are held against; with the one for long arms."""
+    return [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES] + [LONG] * long
 
 
-def exact_arms() -> list[Arm]:
-    return [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES]
-
-
+LONG = Arm("exact, for an epoch", EXACT, long=True)
 WHOLE = exact_arms()[-1]
 
 
@@ -131,12 +117,13 @@ class Forks(Listener):
     def state(self, epoch: int, state: TrainState) -> None:
         if epoch not in self.at:
             return
-        for number, arm in enumerate(self.arms, start=1):
+        arms = due(self.arms, self.at, epoch)
+        for number, arm in enumerate(arms, start=1):
             if self._stopping:
                 return  # the run itself saves and ends at its next step
             if self.file.has(epoch, arm.name):
                 continue
-            self.told(f"epoch {epoch}: fork {number} of {len(self.arms)}, {arm.name}")
+            self.told(f"epoch {epoch}: fork {number} of {len(arms)}, {arm.name}")
             begin = time.perf_counter()
             if (fork := self._fork(epoch, arm, state)) is not None:
                 self.file.add(fork)
@@ -161,29 +148,31 @@ class Forks(Listener):
     def _fork(self, epoch: int, arm: Arm, state: TrainState) -> Fork | None:
         """None where a signal has come."""
         dispatch, evaluate = self._programs_of(arm)
-        state = _of_several_seeds(state, self.seeds)
-        order, first, steps = self._feed.order(epoch + 1), int(state.step), _steps(arm, self.steps)
-        seconds, own = [], max(1, round(arm.until * steps))
+        first, (steps, seeds) = int(state.step), self._size(arm)
+        state, order = _of_several_seeds(state, seeds), self._feed.order(epoch + 1)[:seeds]
+        own = max(1, round(arm.until * steps))
         for step in range(first, first + steps):
             if self._stopping:
                 return None
             if step == first + own:
-                dispatch, _ = self._programs_of(WHOLE)
-            begin, compiled = time.perf_counter(), dispatch.compile_seconds
+                dispatch, _ = self._programs_of(LONG if arm.long else WHOLE)
             state, metrics = dispatch(step, state, self._feed.images(step), order)
             jax.block_until_ready(metrics)  # a signal is answered after one step
-            seconds.append(time.perf_counter() - begin - (dispatch.compile_seconds - compiled))
         found = evaluate(state)
         return Fork(
             epoch,
+            first,
             arm.name,
             arm.share,
             steps,
             [one.loss for one in found],
             [one.accuracy for one in found],
-            1e3 * typical(seconds[:own]) / self.seeds,
             own / steps,
+            arm.long,
         )
+
+    def _size(self, arm: Arm) -> tuple[int, int]:
+        return size_of(arm, self.steps, self.seeds, self._work.steps_per_epoch)
 
     def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
         if arm.name not in self._dispatches:
@@ -191,25 +180,25 @@ class Forks(Listener):
         return self._dispatches[arm.name]
 
     def _made(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
-        work, config = self._work, self._work.config
-        train = config.train.model_copy(update={"seeds": self.seeds, "chunk": 1, "average": None})
-        rate = falling(self._task.learning_rate, work.steps_per_epoch, _steps(arm, self.steps))
+        work, config, (steps, seeds) = self._work, self._work.config, self._size(arm)
+        train = config.train.model_copy(update={"seeds": seeds, "chunk": 1, "average": None})
+        keys = jax.tree.map(lambda of_seeds: of_seeds[:seeds], self._keys)
+        rate = falling(self._task.learning_rate, work.steps_per_epoch, steps)
         optimizer = optimizers.optimizer(config, rate, work.steps_per_epoch, work.model)
         task: Task = self._task._replace(optimizer=optimizer, learning_rate=rate, train=train)
         schedule = Schedule.from_config(arm.schedule, work.model.layers, work.steps_per_epoch, train.epochs)
-        dispatch = Dispatch(task, schedule, self._keys, train, mode=arm.schedule.dispatch)
+        dispatch = Dispatch(task, schedule, keys, train, mode=arm.schedule.dispatch)
         return dispatch, Evaluator(task, self._feed.validation)
 
 
-def _steps(arm: Arm, steps: int) -> int:
-    return max(1, round(arm.share * steps))
+def due(arms: Sequence[Arm], at: Sequence[int], epoch: int) -> list[Arm]:
+    """What is forked after an epoch, of all that is forked after the epochs `at`."""
+    return [arm for arm in arms if not arm.long or epoch == at[len(at) // 2]]
 
 
-def typical(seconds: Sequence[float]) -> float:
-    """The median of the means of `WINDOW` steps each, so that neither a hiccup nor which columns a step has tells."""
-    whole = len(seconds) // WINDOW * WINDOW
-    windows = np.reshape(seconds[:whole], (-1, WINDOW)).mean(1) if whole else np.mean(seconds)
-    return float(np.median(windows))
+def size_of(arm: Arm, steps: int, seeds: int, steps_per_epoch: int) -> tuple[int, int]:
+    """Steps and seeds of a fork, where others have T steps and several seeds."""
+    return (steps_per_epoch, 1) if arm.long else (max(1, round(arm.share * steps)), seeds)
 
 
 def falling(rate: optax.Schedule, steps_per_epoch: int, steps: int) -> optax.Schedule:
@@ -231,57 +220,10 @@ def _of_several_seeds(state: TrainState, seeds: int) -> TrainState:
     return jax.tree.map(lambda leaf: repeated(leaf) if leaf.ndim else jnp.copy(leaf), state._replace(average={}))
 
 
-class ForkFile:
-    """The forks that are done, in a JSON file with the settings of which they came."""
-
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path, self.settings = path, dict(settings)
-        self.forks: list[Fork] = []
-        self.alignments: list[Alignment] = []
-        self.more: dict[str, Any] = {}
-        """What was written beside them."""
-        if path.is_file():
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            found = json.loads(self.path.read_text("utf-8"))
-            forks = [Fork(**row) for row in found["forks"]]
-            alignments = [Alignment(**row) for row in found["alignments"]]
-            settings = found["settings"]
-            more = {name: value for name, value in found.items() if name not in ("forks", "alignments", "settings")}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"`{self.path}` is not what this command writes: give another --out.") from error
-        if settings != self.settings:
-            differing = sorted(k for k in settings.keys() | self.settings if settings.get(k) != self.settings.get(k))
-            raise ConfigError(
-                f"`{self.path}` holds a measurement with other settings ({', '.join(differing)}): give another --out, "
-                "or repeat the command that it came of, which then goes on."
-            )
-        self.forks, self.alignments, self.more = forks, alignments, more
-
-    def has(self, epoch: int, arm: str) -> bool:
-        return any((fork.epoch, fork.arm) == (epoch, arm) for fork in self.forks)
-
-    def has_alignments(self, epoch: int) -> bool:
-        return any(found.epoch == epoch for found in self.alignments)
-
-    def add(self, *found: Fork | Alignment) -> None:
-        self.forks += [each for each in found if isinstance(each, Fork)]
-        self.alignments += [each for each in found if isinstance(each, Alignment)]
-        self.write()
-
-    def write(self, **more: Any) -> None:
-        """All of it, with `more` beside it."""
-        self.more |= more
-        lists = {"forks": self.forks, "alignments": self.alignments}
-        content = {name: [asdict(each) for each in found] for name, found in lists.items()}
-        disk.write_json(self.path, {"settings": self.settings, **content, **self.more})
-
-
-def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:
+def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int, steps_per_epoch: int) -> int:
     """Training steps of all forks."""
-    return len(at) * seeds * sum(_steps(arm, steps) for arm in arms)
+    every = [arm for epoch in at for arm in due(arms, at, epoch)]
+    return sum(math.prod(size_of(arm, steps, seeds, steps_per_epoch)) for arm in every)
 
 
 def epochs_to_fork(epochs: int, count: int) -> list[int]:

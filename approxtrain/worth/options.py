@@ -80,7 +80,7 @@ class Look(NamedTuple):
 
     @property
     def arm(self) -> Arm:
-        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()))
+        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()), long=True)
 
 
 def groups_of(layers: Sequence[ConvLayer]) -> list[Group]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from approxtrain import disk
 from approxtrain.worth.shares import Row
 
@@ -34,8 +36,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
             axes.plot(1 - row.time, worth.value, alpha=0.3, markersize=4, **style)
         for row, worth in whole or of_arm:
             axes.plot(1 - row.time, worth.value, linestyle="", label=arm, **style)
-            if worth.low is not None and worth.high is not None:
-                reach = [worth.low, min(worth.high, 2 * MOST)]  # it may have no end
+            if worth.interval:
+                reach = np.clip(worth.interval, -MOST, 2 * MOST)  # it may have no end
                 axes.plot([1 - row.time] * 2, reach, color=style["color"], linewidth=1)
     left = max(min([0.0, *(1 - row.time for row in rows)]), SLOWEST)
     axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)

@@ -1,15 +1,21 @@
 """From the losses of forks to shares of images: what `forks.py` measured, in the currency of exact training.
 
-With L(s) the mean loss after exact steps on the share s of the images, fitted as L = a + b·ln s, a schedule whose forks
-end with the loss L' is worth
+A fork ends after N steps of training in all, those of the run before it and its own, with its rate decayed. The exact
+forks of all epochs trace the loss L(N), fitted as a parabola in ln N (a line, where there are forks after one or two
+epochs). Where the forks of a schedule end with the loss L' and exact ones of as many steps with L, the schedule is
+where exact training is after N' steps,
 
-    w = exp((L' − a) / b)
+    ln N' = ln N + (L' − L) / (dL / d ln N),
 
-of the images: its T steps bring what exact training brings in w·T steps. The 95 % interval is the jackknife's over the
-seeds, with Student's t: the loss of each seed's forks is left out in turn. A time saved of 1 − t is well spent only
-where w > t, since exact training on fewer images saves time as well; on the diagonal w = t it is the same. Of forks
-that are by their schedule in the part u of their steps and exact in the rest, the steps of that part are worth
-(w − (1 − u)) / u.
+and its steps, the part u of the T steps of its forks, are worth the share
+
+    w = 1 − (N − N') / (u T)
+
+of the images: below nothing where exact steps would have had to make good what they spoilt. L' and L are of the same
+seeds, each with its order of the images, so that most of their noise drops out. The 95 % interval is the jackknife's
+over the seeds, with Student's t; that of a single seed is by the spread of the exact forks over theirs. A time saved of
+1 − t is well spent only where w > t, since exact training on fewer images saves time as well; on the diagonal w = t it
+is the same.
 """
 
 from __future__ import annotations
@@ -21,47 +27,77 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from approxtrain.report.estimates import t_quantile
-from approxtrain.worth.forks import Fork
+from approxtrain.worth.fork_file import Fork
 
 
 class Worth(NamedTuple):
-    """A share of images, with its 95 % interval where there are several seeds."""
+    """A share of images, with its standard error where there are several seeds."""
 
     value: float
-    low: float | None
-    high: float | None
+    error: float | None = None
+    freedom: int = 0
+    """Degrees of freedom of the error."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of 95 %."""
+        if self.error is None:
+            return None
+        reach = t_quantile(self.freedom) * self.error
+        return self.value - reach, self.value + reach
 
     @property
     def text(self) -> str:
-        return f"{self.value:.2f}" + ("" if self.low is None else f" ({self.low:.2f} to {self.high:.2f})")
+        interval = self.interval
+        return f"{self.value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
 
 
-def worth(exact: Mapping[float, Sequence[float]], losses: Sequence[float]) -> Worth | None:
-    """Of forks with these losses, one a seed; `exact` has those by the share of the images.
+def worth(fork: Fork, like: Fork, exact: Sequence[Fork]) -> Worth | None:
+    """Of a schedule's fork; `like` is the exact one of as many steps, `exact` are those that trace the loss.
 
-    None where exact forks did not gain by more images, so that there is nothing to measure by.
+    None where exact forks did not gain by more steps there, so that there is nothing to measure by.
     """
-    every = list(range(len(losses)))
-    value = _share(exact, losses, every)
-    if value is None or len(every) < 2:
-        return None if value is None else Worth(value, None, None)
-    without = [_share(exact, losses, [seed for seed in every if seed != left_out]) for left_out in every]
-    logs = [math.log(each) for each in without if each is not None]
-    if len(logs) < len(every):
-        return Worth(value, 0.0, math.inf)  # without one of the seeds it would be none: nothing is known
-    n = len(logs)
-    error = math.sqrt((n - 1) / n * sum((log - np.mean(logs)) ** 2 for log in logs))
-    reach = math.exp(t_quantile(n - 1) * error)
-    return Worth(value, value / reach, value * reach)
+    value = _share(fork, like, exact)
+    if value is None:
+        return None
+    n = len(fork.losses)
+    if n == 1:
+        return Worth(value, *_by_spread(fork, exact))
+    without = [_share(fork, like, exact, left_out) for left_out in range(n)]
+    known = [each for each in without if each is not None]
+    if len(known) < n:
+        return Worth(value, math.inf, n - 1)  # without one of the seeds it would be none: nothing is known
+    return Worth(value, math.sqrt((n - 1) / n * sum((each - np.mean(known)) ** 2 for each in known)), n - 1)
 
 
-def _share(exact: Mapping[float, Sequence[float]], losses: Sequence[float], seeds: Sequence[int]) -> float | None:
-    shares = sorted(exact)
-    means = [float(np.mean([exact[share][seed] for seed in seeds])) for share in shares]
-    slope, level = np.polyfit(np.log(shares), means, 1)
+def _share(fork: Fork, like: Fork, exact: Sequence[Fork], left_out: int | None = None) -> float | None:
+    slope = _slope(exact, fork.end, left_out)
     if not slope < 0:
         return None
-    return math.exp(min((float(np.mean([losses[seed] for seed in seeds])) - level) / slope, 50.0))
+    more = _mean(fork.losses, left_out) - _mean(like.losses, left_out)
+    behind = fork.end * (1 - math.exp(min(more / slope, 50.0)))
+    return 1 - behind / (fork.until * fork.steps)
+
+
+def _slope(exact: Sequence[Fork], end: int, left_out: int | None = None) -> float:
+    """dL / d ln N at the step `end`."""
+    ends, losses = np.log([each.end for each in exact]), [_mean(each.losses, left_out) for each in exact]
+    degree = 2 if len({each.epoch for each in exact}) > 2 else 1
+    return float(np.polyval(np.polyder(np.polyfit(ends, losses, degree)), math.log(end)))
+
+
+def _mean(losses: Sequence[float], left_out: int | None) -> float:
+    return float(np.mean([loss for seed, loss in enumerate(losses) if seed != left_out]))
+
+
+def _by_spread(fork: Fork, exact: Sequence[Fork]) -> tuple[float | None, int]:
+    """Standard error of a single seed's worth, if losses of one seed had nothing in common; degrees of freedom."""
+    freedom = sum(len(each.losses) - 1 for each in exact)
+    if not freedom:
+        return None, 0
+    squares = sum(float(np.var(each.losses)) * len(each.losses) for each in exact)
+    of_loss = math.sqrt(2 * squares / freedom)
+    return of_loss * fork.end / abs(_slope(exact, fork.end)) / (fork.until * fork.steps), freedom
 
 
 class Row(NamedTuple):
@@ -70,84 +106,55 @@ class Row(NamedTuple):
     arm: str
     epoch: int | None
     loss: float
-    whole: Worth | None
-    """Of all steps of the forks."""
+    worth: Worth | None
     time: float
     """Of a step by the schedule, as a share of an exact one's."""
-    until: float = 1.0
-    """The part of the forks' steps that are by the schedule, u."""
-
-    @property
-    def worth(self) -> Worth | None:
-        """Of the steps that are by the schedule; below nothing where the others had to make good what these spoilt."""
-        if self.whole is None:
-            return None
-
-        def of_part(bound: float) -> float:
-            return (bound - (1 - self.until)) / self.until
-
-        value, *bounds = self.whole
-        low, high = (None if bound is None else of_part(bound) for bound in bounds)
-        return Worth(of_part(value), low, high)
 
     def as_json(self) -> dict[str, Any]:
-        shares = {name: each and each._asdict() for name, each in (("whole", self.whole), ("worth", self.worth))}
-        return self._asdict() | shares
+        return self._asdict() | {"worth": self.worth and self.worth._asdict()}
 
 
-def rows(forks: Sequence[Fork]) -> list[Row]:
-    """A row for each schedule and epoch, and one for each schedule over all epochs: the geometric mean of what its
-    forks are worth, with the interval of that mean over the epochs, and the median of its times."""
-    found = [row for epoch in dict.fromkeys(fork.epoch for fork in forks) for row in _of_epoch(forks, epoch)]
+def rows(forks: Sequence[Fork], times: Mapping[str, float]) -> list[Row]:
+    """A row for each schedule and epoch, and one for each schedule over all epochs: the mean of what its forks are
+    worth, with the standard error of that mean over the epochs. `times` has those of steps."""
+    exact = [fork for fork in forks if traces(fork)]
+    likes = {(fork.epoch, fork.steps, fork.long): fork for fork in forks if is_exact(fork.arm)}
+    found = []
+    for fork in forks:
+        like = likes.get((fork.epoch, fork.steps, fork.long))
+        if like and not is_exact(fork.arm):
+            loss = float(np.mean(fork.losses))
+            found.append(Row(fork.arm, fork.epoch, loss, worth(fork, like, exact), times[fork.arm]))
     arms = dict.fromkeys(row.arm for row in found)
     return found + [row for arm in arms if (row := _over_epochs([row for row in found if row.arm == arm]))]
 
 
-def _of_epoch(forks: Sequence[Fork], epoch: int) -> list[Row]:
-    here = [fork for fork in forks if fork.epoch == epoch]
-    exact = {fork.share: fork for fork in here if is_exact(fork.arm)}
-    if 1.0 not in exact or len(exact) < 2:
-        return []  # not all of them are done
-    losses = {share: fork.losses for share, fork in exact.items()}
-    return [
-        Row(
-            fork.arm,
-            epoch,
-            float(np.mean(fork.losses)),
-            worth(losses, fork.losses),
-            fork.step_ms / exact[1.0].step_ms,
-            fork.until,
-        )
-        for fork in here
-        if not is_exact(fork.arm)
-    ]
-
-
 def _over_epochs(found: Sequence[Row]) -> Row | None:
-    known = [row.whole for row in found if row.whole is not None]
-    if len(found) < 2 or not known:
+    values = [row.worth.value for row in found if row.worth is not None]
+    if len(found) < 2 or not values:
         return None
-    logs = np.log([each.value for each in known])
-    mean = math.exp(float(np.mean(logs)))
-    low = high = None
-    if len(logs) > 1:
-        reach = math.exp(t_quantile(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs)))
-        low, high = mean / reach, mean * reach
-    time = float(np.median([row.time for row in found]))
+    n = len(values)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
     loss = float(np.mean([row.loss for row in found]))
-    return Row(found[0].arm, None, loss, Worth(mean, low, high), time, found[0].until)
+    return Row(found[0].arm, None, loss, Worth(float(np.mean(values)), error, n - 1), found[0].time)
 
 
 def is_exact(arm: str) -> bool:
     return arm.startswith("exact, ")
 
 
+def traces(fork: Fork) -> bool:
+    """Whether it is one of the exact forks that trace loss and error; a long one ends more settled than these."""
+    return is_exact(fork.arm) and not fork.long
+
+
 def verdict(row: Row) -> str:
     """Held against exact training on fewer images, which takes as little time."""
     if row.worth is None:
         return "nothing to measure by: more images brought exact forks nothing"
-    if row.worth.low is None or row.worth.high is None:
+    if row.worth.interval is None:
         return "one seed says nothing"
-    if row.worth.low > row.time:
+    low, high = row.worth.interval
+    if low > row.time:
         return "better than fewer images"
-    return "worse than fewer images" if row.worth.high < row.time else "not told from fewer images"
+    return "worse than fewer images" if high < row.time else "not told from fewer images"

@@ -13,8 +13,11 @@ from approxtrain.errors import ConfigError
 if TYPE_CHECKING:
     from approxtrain.config import Config
     from approxtrain.training.workload import Workload
-    from approxtrain.worth.forks import Arm, ForkFile, Forks
+    from approxtrain.worth.fork_file import ForkFile
+    from approxtrain.worth.forks import Arm, Forks
 
+ROUNDS = 10
+"""In which steps are timed."""
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
 
@@ -55,21 +58,34 @@ def measured(
 
     Of a dry run None: it only says what all of it would take.
     """
-    from approxtrain.worth.forks import ForkFile, Forks, exact_arms, planned
+    from approxtrain.worth.fork_file import ForkFile
+    from approxtrain.worth.forks import Forks, exact_arms, planned
+    from approxtrain.worth.step_times import step_times
 
-    every, at, steps, seeds = [*exact_arms(), *arms], settings["at"], settings["steps"], settings["seeds"]
+    every = [*exact_arms(long=any(arm.long for arm in arms)), *arms]
+    at, steps, seeds = settings["at"], settings["steps"], settings["seeds"]
     typer.echo(
-        f"costs     {work.total_steps:,} steps of an exact run, and {planned(every, at, steps, seeds):,} in forks of "
-        f"{steps} steps: {len(every)} kinds × {seeds} seeds after epoch{'s' if len(at) > 1 else ''} "
-        f"{', '.join(map(str, at))}"
+        f"costs     {work.total_steps:,} steps of an exact run, and "
+        f"{planned(every, at, steps, seeds, work.steps_per_epoch):,} in forks: {_forked(every, settings)}"
     )
+    typer.echo(f"timed     {ROUNDS} times each, side by side: steps of {len(arms)} kinds and exact ones")
     typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
     if dry_run:
         return None
     file = ForkFile(path, settings)
     summary = _train(work, path.parent / "exact", Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned))
     file.write(exact_accuracy=100 * summary["final_accuracy"])
+    if "times" not in file.more:
+        typer.echo("timing the steps …")
+        file.write(times=step_times(work, arms, ROUNDS))
     return file
+
+
+def _forked(arms: Sequence[Arm], settings: dict[str, Any]) -> str:
+    at, seeds, long = settings["at"], settings["seeds"], sum(arm.long for arm in arms)
+    epochs = f"epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
+    text = f"{len(arms) - long} kinds × {seeds} seeds × {settings['steps']} steps at most, after {epochs}"
+    return text + (f"; {long} kinds × an epoch, after epoch {at[len(at) // 2]}" if long else "")
 
 
 def _train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:

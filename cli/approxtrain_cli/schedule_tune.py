@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from approxtrain.training.workload import Workload
     from approxtrain.worth.choice import Measured, Phase
     from approxtrain.worth.forecast import Trace
-    from approxtrain.worth.forks import ForkFile
+    from approxtrain.worth.fork_file import ForkFile
     from approxtrain.worth.front import Prediction
     from approxtrain.worth.options import Look, Option
 
@@ -56,7 +56,7 @@ def schedule_tune(
     methods: Methods = None,
     epochs: Epochs = 4,
     steps: Steps = None,
-    forks: Forked = 3,
+    forks: Forked = 2,
     dry_run: forking.DryRun = False,
 ) -> None:
     """Find a schedule for a budget of time or of accuracy, and write it with what to expect of it.
@@ -131,8 +131,8 @@ def _conclude(
 
     epochs = work.config.train.epochs
     phases = choice.phases_around([epoch / epochs for epoch in file.settings["at"]])
-    measured = choice.measured(options, file.forks)
-    trace = forecast.trace(file.forks, work.steps_per_epoch, (epochs, file.more["exact_accuracy"]), config.train.epochs)
+    measured = choice.measured(options, file.forks, file.more["times"])
+    trace = forecast.trace(file.forks, (epochs, file.more["exact_accuracy"]), config.train.epochs)
     if trace is None:
         raise ConfigError("More images brought the forks no accuracy, so that nothing can be predicted: more --steps.")
     found = front.front(measured, phases, trace)

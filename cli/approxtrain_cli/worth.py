@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from approxtrain.config import Config
     from approxtrain.worth.alignment import Alignment
-    from approxtrain.worth.forks import Arm, ForkFile
+    from approxtrain.worth.fork_file import ForkFile
+    from approxtrain.worth.forks import Arm
     from approxtrain.worth.shares import Row
 
 Arguments = Annotated[
@@ -68,7 +69,7 @@ def _conclude(config: Config, file: ForkFile, out: Path) -> None:
     from approxtrain.run.environment import this_environment
     from approxtrain.worth import picture, shares
 
-    rows = shares.rows(file.forks)
+    rows = shares.rows(file.forks, file.more["times"])
     file.write(rows=[row.as_json() for row in rows], environment=this_environment())
     for table in (_table(rows), _alignments(file.alignments)):
         Console(highlight=False).print(table)

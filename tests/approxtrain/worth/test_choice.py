@@ -16,7 +16,8 @@ from approxtrain.schedule.seen import Seen
 from approxtrain.worth import choice, forecast, front
 from approxtrain.worth.choice import Measured, Phase, cheapest, fastest, phases_around, shrunk
 from approxtrain.worth.forecast import Trace
-from approxtrain.worth.forks import Fork, exact_arms
+from approxtrain.worth.fork_file import Fork
+from approxtrain.worth.forks import exact_arms
 from approxtrain.worth.options import Group, Look, Option, groups_of, looks_of, options_of
 from approxtrain_kernels.methods.full import Full
 
@@ -32,6 +33,7 @@ MEASURED = [
 SMALL = Measured(Look(Seen(24)), 0.6, (0.9, 0.5), (0.05, 0.05))
 HALF = Measured(Look(Seen(share=0.5)), 0.52, (0.75, 0.7), (0.05, 0.05))
 LOOKING = [*MEASURED[1:], SMALL, HALF]
+TIMES = {"pooled, layers 2 to 7": 0.9}
 TRACE = Trace(slope=0.5, slope_error=0.0, error=16.0)
 
 
@@ -162,18 +164,24 @@ def test_errors_of_one_option_add_up_over_phases():
     assert plan.error == pytest.approx((0.47 + 0.3) * 0.02)
 
 
-def test_a_look_that_half_of_the_steps_had_is_twice_as_uncertain(layers):
+def test_what_is_forked_once_is_worth_as_much_in_all_phases_and_errors_of_an_option_are_pooled(layers):
     look, option = HALF.option, options_of(layers, ["pooled"])[0]
-    ends = {"exact, 50% of the images": (1.2, 1.3), "exact, 75% of the images": (1.1, 1.18)}
-    ends |= {"exact, 100% of the images": (1.0, 1.1), look.name: (1.05, 1.16), option.name: (1.05, 1.16)}
-    shares = {arm.name: arm.share for arm in exact_arms()}
-    found = [
-        Fork(1, arm, shares.get(arm, 1.0), 50, list(losses), [0.5, 0.5], 1.0, 0.5 if arm == look.name else 1.0)
-        for arm, losses in ends.items()
-    ]
-    seen, method = choice.measured([look, option], found)
-    assert seen.error[0] == pytest.approx(2 * method.error[0])
-    assert 1 - seen.worth[0] == pytest.approx(2 * (1 - method.worth[0]))
+    found = [replace(fork, losses=[5 - math.log(fork.end)] * 2) for fork in forks(lambda steps: 50.0)]
+    for epoch, apart in ((1, 0.0), (2, 0.04), (3, 0.0)):
+        like = next(fork for fork in found if (fork.epoch, fork.share) == (epoch, 1.0))
+        found.append(
+            replace(like, arm=option.name, losses=[like.losses[0] + 0.01 - apart, like.losses[0] + 0.01 + apart])
+        )
+    long = Fork(2, 200, "exact, for an epoch", 2.0, 100, [3.0], [0.5], 1.0, True)
+    found += [long, replace(long, arm=look.name, until=0.5, losses=[3.1])]
+    times = {look.name: 0.5, option.name: 0.9}
+    seen, method = choice.measured([look, option], found, times)
+    assert (seen.time, method.time) == (0.5, 0.9)
+    assert len(set(seen.worth)) == len(set(seen.error)) == 1
+    assert len(seen.worth) == len(method.worth) == 3
+    assert seen.worth[0] == pytest.approx(1 - 300 * (1 - math.exp(-0.1)) / 50)
+    alone = choice.measured([option], [fork for fork in found if fork.epoch == 2 or fork.arm != option.name], times)
+    assert 0 < method.error[0] < alone[0].error[0]
 
 
 def test_a_plan_becomes_the_schedule_that_it_means(layers):
@@ -210,12 +218,12 @@ def forks(error_of, epochs=(1, 2, 3), steps=50) -> list[Fork]:
     for epoch, arm in itertools.product(epochs, exact_arms()):
         taken = round(arm.share * steps)
         accuracy = 1 - error_of(100 * epoch + taken) / 100
-        found.append(Fork(epoch, arm.name, arm.share, taken, [1.0, 1.0], [accuracy] * 2, 1.0))
+        found.append(Fork(epoch, 100 * epoch, arm.name, arm.share, taken, [1.0, 1.0], [accuracy] * 2))
     return found
 
 
 def test_a_power_law_is_found_and_gone_on_with():
-    trace = forecast.trace(forks(lambda steps: 80 * (steps / 100) ** -0.4), 100, (4, 50.0), 16)
+    trace = forecast.trace(forks(lambda steps: 80 * (steps / 100) ** -0.4), (4, 50.0), 16)
     assert trace
     assert trace.slope == pytest.approx(0.4)
     assert trace.slope_error == pytest.approx(0, abs=1e-6)
@@ -237,8 +245,8 @@ def test_what_is_worth_less_than_nothing_has_a_forecast_all_the_same():
 
 
 def test_where_more_images_bring_nothing_there_is_no_forecast():
-    assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), 100, (4, 50.0), 4) is None
-    assert forecast.trace([], 100, (4, 50.0), 4) is None
+    assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), (4, 50.0), 4) is None
+    assert forecast.trace([], (4, 50.0), 4) is None
 
 
 def test_the_front_falls_from_exact_to_the_fastest_and_each_is_held_against_fewer_images():
@@ -263,6 +271,6 @@ def test_where_nothing_saves_time_the_front_is_exact_training():
 
 def test_exact_forks_that_gain_nothing_are_told(layers):
     option = options_of(layers, ["pooled"])[0]
-    flat = [replace(fork, losses=[1 + fork.share] * 2) for fork in forks(lambda steps: 50.0)]
-    with pytest.raises(ConfigError, match="After epoch 1, exact forks of all images were no better"):
-        choice.measured([option], [*flat, Fork(1, option.arm.name, 1.0, 50, [1.0, 1.0], [0.5, 0.5], 0.9)])
+    flat = [replace(fork, losses=[float(fork.end)] * 2) for fork in forks(lambda steps: 50.0)]
+    with pytest.raises(ConfigError, match="After epoch 1, exact forks of more images had no lower loss"):
+        choice.measured([option], [*flat, replace(flat[2], arm=option.arm.name)], TIMES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 
 import jax
@@ -17,55 +16,13 @@ from approxtrain.schedule import ScheduleConfig
 from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
-from approxtrain.worth.forks import Arm, ForkFile, Forks, epochs_to_fork, exact_arms, falling, planned
-from approxtrain.worth.shares import Row, Worth, rows, verdict, worth
+from approxtrain.worth.fork_file import ForkFile
+from approxtrain.worth.forks import Arm, Forks, epochs_to_fork, exact_arms, falling, planned
+from approxtrain.worth.shares import rows
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
 ARMS = [*exact_arms(), ZERO]
 STEPS, SEEDS, AT = 4, 2, [1, 2]
-
-
-def on_a_line(share: float) -> float:
-    return 1.5 - 0.2 * math.log(share)
-
-
-@pytest.mark.parametrize("share", [0.03, 0.6, 1.0, 1.3])
-def test_what_ends_with_the_loss_of_a_share_of_the_images_is_worth_that_share(share):
-    exact = {s: [on_a_line(s)] * 3 for s in (0.5, 0.75, 1.0)}
-    assert worth(exact, [on_a_line(share)] * 3) == pytest.approx((share, share, share))
-
-
-def test_one_seed_has_no_interval_and_exact_forks_that_gain_nothing_measure_nothing():
-    assert worth({0.5: [1.2], 1.0: [1.0]}, [1.1]) == pytest.approx((math.sqrt(0.5), None, None))
-    assert worth({0.5: [1.0], 1.0: [1.0]}, [1.1]) is None
-    assert worth({0.5: [0.9], 1.0: [1.0]}, [1.1]) is None
-
-
-def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
-    rng, held, trials = np.random.default_rng(0), 0, 400
-    for _ in range(trials):
-        noise = rng.normal(0, 0.01, (4, 5))
-        exact = {s: list(on_a_line(s) + noise[i]) for i, s in enumerate((0.5, 0.75, 1.0))}
-        found = worth(exact, list(on_a_line(0.8) + noise[3]))
-        assert found
-        assert found.low is not None
-        assert found.high is not None
-        held += found.low <= 0.8 <= found.high
-    assert 0.92 < held / trials < 0.985
-
-
-@pytest.mark.parametrize(
-    ("found", "says"),
-    [
-        (Worth(0.95, 0.9, 1.0), "better"),
-        (Worth(0.8, 0.7, 0.9), "not told from"),
-        (Worth(0.5, 0.4, 0.6), "worse"),
-        (Worth(0.9, None, None), "one seed"),
-        (None, "nothing to measure by"),
-    ],
-)
-def test_a_schedule_is_held_against_training_on_fewer_images(found, says):
-    assert verdict(Row("zero", 1, 1.0, found, 0.8)).startswith(says)
 
 
 def test_the_rate_of_a_fork_falls_from_that_of_the_run_to_zero():
@@ -76,7 +33,7 @@ def test_the_rate_of_a_fork_falls_from_that_of_the_run_to_zero():
 def test_epochs_are_spread_and_the_cost_is_that_of_all_steps():
     assert epochs_to_fork(20, 5) == [1, 6, 10, 14, 19]
     assert epochs_to_fork(3, 5) == [1, 2]
-    assert planned(ARMS, AT, STEPS, SEEDS) == 2 * 2 * (2 + 3 + 4 + 4)
+    assert planned(ARMS, AT, STEPS, SEEDS, 6) == 2 * 2 * (2 + 3 + 4 + 4)
 
 
 class Stop:
@@ -148,18 +105,6 @@ def test_a_fork_that_ends_exact_is_that_of_rules_which_end(config, tmp_path):
     assert (by_part.until, by_rules.until) == (0.5, 1.0)
 
 
-def test_the_steps_of_a_part_are_worth_what_the_others_leave():
-    def of_part(whole, until):
-        return Row("", 1, 1.0, whole, 0.8, until).worth
-
-    assert of_part(Worth(0.9, 0.8, 0.95), 0.5) == pytest.approx((0.8, 0.6, 0.9))
-    assert of_part(Worth(0.4, 0.3, 0.5), 0.5) == pytest.approx((-0.2, -0.4, 0.0))
-    assert of_part(Worth(0.9, None, None), 0.5) == pytest.approx((0.8, None, None))
-    assert of_part(Worth(0.9, 0.8, 0.95), 1.0) == (0.9, 0.8, 0.95)
-    assert of_part(None, 0.5) is None
-    assert Arm.of("", ScheduleConfig.model_validate({"image_sizes": [{"size": 4}]})).until == 0.5
-
-
 @pytest.mark.gate
 def test_a_measurement_that_is_killed_goes_on_and_comes_to_the_same(config, whole, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
@@ -200,11 +145,33 @@ def test_where_all_schedules_are_exact_there_is_nothing_to_align(config, tmp_pat
 @pytest.mark.gate
 def test_a_table_has_a_row_for_each_epoch_and_one_for_all(folder):
     forks = ForkFile(folder / "worth.json", {"seeds": SEEDS}).forks
-    found = rows(forks)
-    assert [(row.arm, row.epoch) for row in found] == [("zero", 1), ("zero", 2), ("zero", None)]
-    assert all(row.time > 0 for row in found)
+    found = rows(forks, {"zero": 0.8})
+    assert [(row.arm, row.epoch, row.time) for row in found] == [
+        ("zero", 1, 0.8),
+        ("zero", 2, 0.8),
+        ("zero", None, 0.8),
+    ]
     assert [row.loss for row in found[:2]] == [np.mean(fork.losses) for fork in forks if fork.arm == "zero"]
-    assert rows([fork for fork in forks if not fork.arm.startswith("exact")]) == []
+    assert rows([fork for fork in forks if not fork.arm.startswith("exact")], {"zero": 0.8}) == []
+
+
+@pytest.mark.gate
+def test_a_long_fork_is_one_of_an_epoch_after_the_middle_one(config, tmp_path):
+    file = ForkFile(tmp_path / "worth.json", {})
+    long = Arm.of("small", ScheduleConfig.model_validate({"image_shares": [{"share": 0.5}]}), long=True)
+    every = [*exact_arms(long=True), long]
+    forks = Forks(every, AT, STEPS, SEEDS, file, lambda text: None, aligned=False)
+    with RunFolder.create(tmp_path / "exact") as run:
+        Run(config, run, Several(forks)).train()
+    found = [fork for fork in file.forks if fork.long]
+    assert [(fork.epoch, fork.first, fork.end, len(fork.losses)) for fork in found] == [(2, 12, 18, 1)] * 2
+    assert found[0].losses != found[1].losses
+    assert (found[0].until, found[1].until) == (1.0, 0.5)
+    assert (
+        planned(every, AT, STEPS, SEEDS, 6)
+        == 2 * 2 * (2 + 3 + 4) + 2 * 6
+        == sum(fork.steps * len(fork.losses) for fork in file.forks)
+    )
 
 
 @pytest.mark.gate
