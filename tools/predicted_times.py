@@ -38,11 +38,12 @@ def measure() -> None:
     arms.refuse_changed_files()
     process.keep_freed_memory()  # as the commands do, before jax starts
     from approxtrain.training.workload import Workload
-    from approxtrain.worth.step_times import step_times
+    from approxtrain.worth.step_times import Span, step_times
 
     work = Workload.of(load("resnet20-full", [IMAGES]))
-    options = [option.arm for option in options_of(work.model.layers, ["pooled", "coarse"])]
-    disk.write_json(PREDICTED, {"times": step_times(work, options, ROUNDS), "environment": this_environment()})
+    options = options_of(work.model.layers, ["pooled", "coarse"])
+    times = step_times(work, {each.name: Span(each.arm.schedule, 0, each.every) for each in options}, ROUNDS)
+    disk.write_json(PREDICTED, {"times": times, "environment": this_environment()})
     bench = ["bench-step", *PRESETS, IMAGES, "--peer", "none", "--rounds", "20", "--json", str(MEASURED)]
     subprocess.run([sys.executable, "-m", "approxtrain_cli", *bench], check=True)
 

@@ -114,11 +114,10 @@ class Run:
         """The epochs that are left."""
         done, within = divmod(int(state.step), self.workload.steps_per_epoch)
         try:
-            if not within:
-                self.listener.state(done, state)
-            for epoch in range(done + 1, self.config.train.epochs + 1):
-                state = self._epoch(epoch, state, rows, interruption)
+            for epoch in range(done + bool(within), self.config.train.epochs + 1):
+                state = self._epoch(epoch, state, rows, interruption) if epoch > done else state
                 self.listener.state(epoch, state)
+                interruption.end_run(int(state.step), self.folder.path)
         except DivergedError as error:
             self.folder.refuse_moved()
             divergence.note(self.folder.path, error)
@@ -170,7 +169,6 @@ class Run:
         self._decide_chunk(seconds / steps)
         self._save(state, rows)
         self.listener.epoch(report | speed)
-        interruption.end_run(step, self.folder.path)
         return state
 
     def _look_for_a_plateau(self, step: int) -> None:

@@ -24,14 +24,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from approxtrain.errors import ConfigError
+from approxtrain.report.estimates import NORMAL, t_quantile
 from approxtrain.schedule import ScheduleConfig
 from approxtrain.worth.fork_file import Fork
 from approxtrain.worth.options import THINNED, Look, Option
-from approxtrain.worth.shares import rows
+from approxtrain.worth.shares import Worth, rows
 
 BEGIN, END = 0.03, 0.80
 """Shares of the run before and after which every layer is exact: noise does the most harm in the first steps, and what
 is approximated to the end is not made good."""
+
+
+LEAST, MOST = -2.0, 2.0
+"""What a worth is believed to be at least and at most: what lies outside is far from all that exact forks trace."""
+UNKNOWN = 10.0
+"""The standard error of a worth of which nothing is known."""
 
 
 class Phase(NamedTuple):
@@ -52,26 +59,38 @@ class Measured(NamedTuple):
     """Standard errors."""
 
 
-def measured(options: Sequence[Option | Look], forks: Sequence[Fork], times: Mapping[str, float]) -> list[Measured]:
+def measured(
+    options: Sequence[Option | Look], forks: Sequence[Fork], times: Mapping[str, Mapping[str, float]]
+) -> list[Measured]:
     """What the forks say of each option, a phase for each epoch after which there are forks, in their order; `times`
-    has by the arms' names the time of a step, as a share of an exact one's. What was forked after one epoch alone is
-    held to be worth as much in all phases."""
+    has those of steps, by arm and epoch. What has one long fork is held to be worth as much in all phases."""
     every = [row for row in rows(forks, times) if row.epoch is not None]
     if (empty := next((row.epoch for row in every if row.worth is None), None)) is not None:
         raise ConfigError(
             f"After epoch {empty}, exact forks of more images had no lower loss, so that there is nothing to measure "
             "by: give more --steps, more --forks, or more held-out images (data.holdout)."
         )
-    phases = len({row.epoch for row in every})
+    phases = len({fork.epoch for fork in forks})
     found = []
     for option in options:
-        worths = [row.worth for row in every if row.arm == option.arm.name and row.worth]
-        # One error of few seeds says little: those of an option after all epochs are pooled. Above 1 nothing is known.
-        error = min(math.sqrt(np.mean([(each.error or 0.0) ** 2 for each in worths])), 1.0)
-        drawn, errors = shrunk([each.value for each in worths], [error] * len(worths))
-        repeated = phases if len(worths) == 1 else 1
-        found.append(Measured(option, times[option.arm.name], drawn * repeated, errors * repeated))
+        mine = [row for row in every if row.arm == option.arm.name]
+        drawn, errors = shrunk(*_with_errors([row.worth for row in mine if row.worth]))
+        if option.arm.long:
+            drawn, errors = drawn * phases, errors * phases
+        found.append(Measured(option, float(np.mean([row.time for row in mine])), drawn, errors))
     return found
+
+
+def _with_errors(worths: Sequence[Worth]) -> tuple[list[float], list[float]]:
+    """Of one option, with standard errors that are to be read as of a normal distribution: that of the loss, pooled
+    over all epochs since few seeds say little of it, in the share of images that it is after each."""
+    of_loss = [None if each.error is None else each.error / each.by_loss for each in worths]
+    freedom = sum(each.freedom for each in worths)
+    # where nothing is known of one, it is as uncertain as a worth can be
+    known = None if None in of_loss else math.sqrt(np.mean(np.square(np.array(of_loss, float))))
+    wider = t_quantile(freedom) / NORMAL if freedom else 1.0
+    errors = [UNKNOWN if known is None else wider * known * each.by_loss for each in worths]
+    return [float(np.clip(each.value, LEAST, MOST)) for each in worths], errors
 
 
 class Part(NamedTuple):
@@ -141,7 +160,8 @@ def _saved(part: Part) -> float:
 
 def _lost(part: Part) -> float:
     """Of the images of such a phase."""
-    return (part.look.worth[part.phase] if part.look else 1.0) * (1 - part.measured.worth[part.phase])
+    seen = max(part.look.worth[part.phase], 0.0) if part.look else 1.0
+    return seen * (1 - part.measured.worth[part.phase])
 
 
 def _length(phase: Phase) -> float:

@@ -21,8 +21,6 @@ class Fork:
     first: int
     """The run's step at which it begins."""
     arm: str
-    share: float
-    """Of the T steps."""
     steps: int
     losses: list[float]
     accuracies: list[float]

@@ -66,9 +66,10 @@ class Arm:
         return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0, long=long)
 
 
-def exact_arms(*, long: bool = False) -> list[Arm]:
-    """What others are held against; with the one for long arms."""
-    return [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES] + [LONG] * long
+def exact_arms(arms: Sequence[Arm] = ()) -> list[Arm]:
+    """What `arms` are held against."""
+    shares = [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES]
+    return [*shares, LONG] if any(arm.long for arm in arms) else shares
 
 
 LONG = Arm("exact, for an epoch", EXACT, long=True)
@@ -160,15 +161,14 @@ class Forks(Listener):
             jax.block_until_ready(metrics)  # a signal is answered after one step
         found = evaluate(state)
         return Fork(
-            epoch,
-            first,
-            arm.name,
-            arm.share,
-            steps,
-            [one.loss for one in found],
-            [one.accuracy for one in found],
-            own / steps,
-            arm.long,
+            epoch=epoch,
+            first=first,
+            arm=arm.name,
+            steps=steps,
+            losses=[one.loss for one in found],
+            accuracies=[one.accuracy for one in found],
+            until=own / steps,
+            long=arm.long,
         )
 
     def _size(self, arm: Arm) -> tuple[int, int]:
@@ -193,7 +193,12 @@ class Forks(Listener):
 
 def due(arms: Sequence[Arm], at: Sequence[int], epoch: int) -> list[Arm]:
     """What is forked after an epoch, of all that is forked after the epochs `at`."""
-    return [arm for arm in arms if not arm.long or epoch == at[len(at) // 2]]
+    return [arm for arm in arms if not arm.long or epoch == middle(at)]
+
+
+def middle(at: Sequence[int]) -> int:
+    """Of the epochs."""
+    return at[(len(at) - 1) // 2]
 
 
 def size_of(arm: Arm, steps: int, seeds: int, steps_per_epoch: int) -> tuple[int, int]:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from approxtrain import disk
 from approxtrain.worth.shares import Row
 
 MARKERS = "os^"
 """One for each ten schedules, which have as many colours."""
-MOST, SLOWEST = 1.5, -0.5
-"""What is drawn of the worth, and of the time saved."""
+LEAST, MOST, SLOWEST = -0.5, 1.5, -0.5
+"""What is drawn of the worth, and of the time saved; a worth that lies outside is drawn at the edge."""
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -33,21 +31,26 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         of_arm = [each for each in known if each[0].arm == arm]
         whole = [each for each in of_arm if each[0].epoch is None]
         for row, worth in of_arm if whole else []:
-            axes.plot(1 - row.time, worth.value, alpha=0.3, markersize=4, **style)
+            axes.plot(1 - row.time, _inside(worth.value), alpha=0.3, markersize=4, **style)
         for row, worth in whole or of_arm:
-            axes.plot(1 - row.time, worth.value, linestyle="", label=arm, **style)
+            axes.plot(1 - row.time, _inside(worth.value), linestyle="", label=arm, **style)
             if worth.interval:
-                reach = np.clip(worth.interval, -MOST, 2 * MOST)  # it may have no end
-                axes.plot([1 - row.time] * 2, reach, color=style["color"], linewidth=1)
+                axes.plot(
+                    [1 - row.time] * 2, [_inside(bound) for bound in worth.interval], color=style["color"], linewidth=1
+                )
     left = max(min([0.0, *(1 - row.time for row in rows)]), SLOWEST)
     axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)
     axes.annotate("exact, on fewer images", (0.55, 0.45), rotation=-35, color="0.4", ha="center", va="bottom")
     axes.set(
         xlabel="share of the time of an exact step that is saved", ylabel="worth: share of the images", title=title
     )
-    axes.set_ylim(0, MOST)
+    axes.set_ylim(LEAST, MOST)
     axes.set_xlim(left - 0.05, 1)
     axes.legend(frameon=False, fontsize="small", loc="upper right")
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."))
     disk.write(path, picture.getvalue())
+
+
+def _inside(worth: float) -> float:
+    return min(max(worth, LEAST), MOST)

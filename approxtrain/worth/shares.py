@@ -1,8 +1,8 @@
 """From the losses of forks to shares of images: what `forks.py` measured, in the currency of exact training.
 
 A fork ends after N steps of training in all, those of the run before it and its own, with its rate decayed. The exact
-forks of all epochs trace the loss L(N), fitted as a parabola in ln N (a line, where there are forks after one or two
-epochs). Where the forks of a schedule end with the loss L' and exact ones of as many steps with L, the schedule is
+forks of all epochs trace the loss L(N), fitted as a parabola in ln N (a line, where there are forks after three epochs
+or fewer). Where the forks of a schedule end with the loss L' and exact ones of as many steps with L, the schedule is
 where exact training is after N' steps,
 
     ln N' = ln N + (L' − L) / (dL / d ln N),
@@ -31,12 +31,15 @@ from approxtrain.worth.fork_file import Fork
 
 
 class Worth(NamedTuple):
-    """A share of images, with its standard error where there are several seeds."""
+    """A share of images, with its standard error."""
 
     value: float
     error: float | None = None
+    """None where a single seed says nothing of it, or where without one of several there would be no worth."""
     freedom: int = 0
     """Degrees of freedom of the error."""
+    by_loss: float = 1.0
+    """The share of images that a unit of loss is."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -49,7 +52,8 @@ class Worth(NamedTuple):
     @property
     def text(self) -> str:
         interval = self.interval
-        return f"{self.value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+        text = f"{self.value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+        return text.replace("-", "−")
 
 
 def worth(fork: Fork, like: Fork, exact: Sequence[Fork]) -> Worth | None:
@@ -60,29 +64,29 @@ def worth(fork: Fork, like: Fork, exact: Sequence[Fork]) -> Worth | None:
     value = _share(fork, like, exact)
     if value is None:
         return None
-    n = len(fork.losses)
+    n, by_loss = len(fork.losses), fork.end / abs(_slope(exact, fork.end)) / (fork.until * fork.steps)
     if n == 1:
-        return Worth(value, *_by_spread(fork, exact))
+        of_loss, freedom = _spread(exact)
+        return Worth(value, by_loss * of_loss if freedom else None, freedom, by_loss)
     without = [_share(fork, like, exact, left_out) for left_out in range(n)]
     known = [each for each in without if each is not None]
-    if len(known) < n:
-        return Worth(value, math.inf, n - 1)  # without one of the seeds it would be none: nothing is known
-    return Worth(value, math.sqrt((n - 1) / n * sum((each - np.mean(known)) ** 2 for each in known)), n - 1)
+    error = math.sqrt((n - 1) / n * sum((each - np.mean(known)) ** 2 for each in known)) if len(known) == n else None
+    return Worth(value, error, n - 1, by_loss)
 
 
 def _share(fork: Fork, like: Fork, exact: Sequence[Fork], left_out: int | None = None) -> float | None:
     slope = _slope(exact, fork.end, left_out)
     if not slope < 0:
         return None
-    more = _mean(fork.losses, left_out) - _mean(like.losses, left_out)
-    behind = fork.end * (1 - math.exp(min(more / slope, 50.0)))
+    excess = _mean(fork.losses, left_out) - _mean(like.losses, left_out)
+    behind = fork.end * (1 - math.exp(min(excess / slope, 50.0)))
     return 1 - behind / (fork.until * fork.steps)
 
 
 def _slope(exact: Sequence[Fork], end: int, left_out: int | None = None) -> float:
     """dL / d ln N at the step `end`."""
     ends, losses = np.log([each.end for each in exact]), [_mean(each.losses, left_out) for each in exact]
-    degree = 2 if len({each.epoch for each in exact}) > 2 else 1
+    degree = 2 if len({each.epoch for each in exact}) > 3 else 1
     return float(np.polyval(np.polyder(np.polyfit(ends, losses, degree)), math.log(end)))
 
 
@@ -90,14 +94,12 @@ def _mean(losses: Sequence[float], left_out: int | None) -> float:
     return float(np.mean([loss for seed, loss in enumerate(losses) if seed != left_out]))
 
 
-def _by_spread(fork: Fork, exact: Sequence[Fork]) -> tuple[float | None, int]:
-    """Standard error of a single seed's worth, if losses of one seed had nothing in common; degrees of freedom."""
-    freedom = sum(len(each.losses) - 1 for each in exact)
-    if not freedom:
-        return None, 0
-    squares = sum(float(np.var(each.losses)) * len(each.losses) for each in exact)
-    of_loss = math.sqrt(2 * squares / freedom)
-    return of_loss * fork.end / abs(_slope(exact, fork.end)) / (fork.until * fork.steps), freedom
+def _spread(exact: Sequence[Fork]) -> tuple[float, int]:
+    """Standard error of the difference of two losses of one seed, if they had nothing in common, with its degrees of
+    freedom. Exact forks after one epoch have a state and orders of the images in common: they count once."""
+    freedom = sum({each.epoch: len(each.losses) - 1 for each in exact}.values())
+    variances = [float(np.var(each.losses, ddof=1)) for each in exact if len(each.losses) > 1]
+    return (math.sqrt(2 * float(np.mean(variances))), freedom) if freedom else (0.0, 0)
 
 
 class Row(NamedTuple):
@@ -114,9 +116,9 @@ class Row(NamedTuple):
         return self._asdict() | {"worth": self.worth and self.worth._asdict()}
 
 
-def rows(forks: Sequence[Fork], times: Mapping[str, float]) -> list[Row]:
+def rows(forks: Sequence[Fork], times: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """A row for each schedule and epoch, and one for each schedule over all epochs: the mean of what its forks are
-    worth, with the standard error of that mean over the epochs. `times` has those of steps."""
+    worth, with the standard error of that mean over the epochs. `times` has those of steps, by schedule and epoch."""
     exact = [fork for fork in forks if traces(fork)]
     likes = {(fork.epoch, fork.steps, fork.long): fork for fork in forks if is_exact(fork.arm)}
     found = []
@@ -124,7 +126,7 @@ def rows(forks: Sequence[Fork], times: Mapping[str, float]) -> list[Row]:
         like = likes.get((fork.epoch, fork.steps, fork.long))
         if like and not is_exact(fork.arm):
             loss = float(np.mean(fork.losses))
-            found.append(Row(fork.arm, fork.epoch, loss, worth(fork, like, exact), times[fork.arm]))
+            found.append(Row(fork.arm, fork.epoch, loss, worth(fork, like, exact), times[fork.arm][str(fork.epoch)]))
     arms = dict.fromkeys(row.arm for row in found)
     return found + [row for arm in arms if (row := _over_epochs([row for row in found if row.arm == arm]))]
 
@@ -133,10 +135,11 @@ def _over_epochs(found: Sequence[Row]) -> Row | None:
     values = [row.worth.value for row in found if row.worth is not None]
     if len(found) < 2 or not values:
         return None
-    n = len(values)
-    error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
-    loss = float(np.mean([row.loss for row in found]))
-    return Row(found[0].arm, None, loss, Worth(float(np.mean(values)), error, n - 1), found[0].time)
+    n, error = len(values), None
+    if n > 1:
+        error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    loss, time = (float(np.mean(each)) for each in zip(*((row.loss, row.time) for row in found), strict=True))
+    return Row(found[0].arm, None, loss, Worth(float(np.mean(values)), error, n - 1), time)
 
 
 def is_exact(arm: str) -> bool:
@@ -153,7 +156,7 @@ def verdict(row: Row) -> str:
     if row.worth is None:
         return "nothing to measure by: more images brought exact forks nothing"
     if row.worth.interval is None:
-        return "one seed says nothing"
+        return "not known: one seed, or one epoch, says nothing"
     low, high = row.worth.interval
     if low > row.time:
         return "better than fewer images"

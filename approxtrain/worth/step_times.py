@@ -1,21 +1,47 @@
-"""The times of steps by schedules, side by side: forks run one after the other, so that whatever else the machine does
-meanwhile would be taken for what a schedule saves."""
+"""What steps take, timed side by side. Forks run one after the other: their times would also tell what else the machine
+did meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
-from approxtrain.bench.step_bench import StepBench
+from approxtrain.bench.step_bench import StepBench, StepContender
 from approxtrain.bench.timing import interleaved
+from approxtrain.schedule import Schedule, ScheduleConfig
+from approxtrain.schedule.alone import alone
 from approxtrain.training.workload import Workload
-from approxtrain.worth.forks import Arm
+
+Key = TypeVar("Key", bound=Hashable)
 
 
-def step_times(work: Workload, arms: Sequence[Arm], rounds: int) -> dict[str, float]:
-    """Of each arm the median time of a step, as a share of an exact one's."""
+class Span(NamedTuple):
+    """Steps first ≤ s < stop of a schedule."""
+
+    schedule: ScheduleConfig
+    first: int
+    stop: int
+
+
+def step_times(work: Workload, spans: Mapping[Key, Span], rounds: int) -> dict[Key, float]:
+    """The mean time of a step of each span, as a share of an exact one's: each column by itself, its median over the
+    rounds, as often as the span has it."""
     bench = StepBench(work.config, work.dataset)
-    exact = bench.whole_periods(bench.full)
-    contenders = {arm.name: bench.whole_periods(bench.schedule(arm.schedule)) for arm in arms}
-    times = interleaved({"exact": exact.call} | {name: each.call for name, each in contenders.items()}, rounds)
-    of_exact = times["exact"].median / exact.steps
-    return {name: times[name].median / each.steps / of_exact for name, each in contenders.items()}
+    visits = {key: _columns(bench.schedule(span.schedule), span) for key, span in spans.items()}
+    every = dict.fromkeys([bench.full, *(column for each in visits.values() for column in each)])
+    contenders: list[StepContender] = [bench.whole_periods(column) for column in every]
+    times = interleaved({str(number): each.call for number, each in enumerate(contenders)}, rounds)
+    seconds = {
+        column: times[str(number)].median / contender.steps
+        for number, (column, contender) in enumerate(zip(every, contenders, strict=True))
+    }
+    return {
+        key: sum(count * seconds[column] for column, count in each.items()) / sum(each.values()) / seconds[bench.full]
+        for key, each in visits.items()
+    }
+
+
+def _columns(schedule: Schedule, span: Span) -> dict[Schedule, int]:
+    """How often each column is used in it, each as a schedule of its own."""
+    counts = enumerate(schedule.column_visits(span.first, span.stop).tolist())
+    return {alone(schedule, index): count for index, count in counts if count}

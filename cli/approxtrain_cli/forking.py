@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from approxtrain.errors import ConfigError
+from approxtrain.errors import ConfigError, InterruptedRun
 
 if TYPE_CHECKING:
     from approxtrain.config import Config
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 10
 """In which steps are timed."""
+GOES_ON = "Stopped by a signal. What was measured is kept: the same command goes on."
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
 
@@ -27,6 +28,8 @@ def exact(config: Config) -> Workload:
     from approxtrain.schedule import ScheduleConfig
     from approxtrain.training.workload import Workload
 
+    if config.train.epochs < 2:
+        raise ConfigError("`train.epochs` (=1): a run is forked on its way; give it two epochs or more.")
     if config.train.seeds > 1:
         raise ConfigError(f"`train.seeds` (={config.train.seeds}): one run is forked; --forks=N has several of each.")
     images = data.load(config.data)
@@ -48,44 +51,71 @@ def settings(work: Workload, arms: Sequence[Arm], checkpoints: int, steps: int, 
     # where the images lie says nothing about the measurement; what they are does
     config = work.config.model_copy(update={"data": work.config.data.model_copy(update={"dir": None})})
     images = work.dataset.identity
-    return {"config": plain(config), "data": images, "steps": steps, "seeds": seeds, "at": at, "arms": schedules}
+    long = [arm.name for arm in arms if arm.long]
+    sizes = {"steps": steps, "seeds": seeds, "at": at, "long": long}
+    return {"config": plain(config), "data": images, "arms": schedules, **sizes}
 
 
 def measured(
     work: Workload, arms: Sequence[Arm], settings: dict[str, Any], path: Path, *, aligned: bool = True, dry_run: bool
 ) -> ForkFile | None:
-    """Train the exact run beside `path` and fork it, or go on with that; what came of it is in the file.
+    """Train the exact run beside `path`, fork it and time its steps, or go on with that; the file has what came of it.
 
     Of a dry run None: it only says what all of it would take.
     """
+    from approxtrain.training.signals import ending
     from approxtrain.worth.fork_file import ForkFile
-    from approxtrain.worth.forks import Forks, exact_arms, planned
-    from approxtrain.worth.step_times import step_times
+    from approxtrain.worth.forks import Forks, due, exact_arms, planned
 
-    every = [*exact_arms(long=any(arm.long for arm in arms)), *arms]
+    every = [*exact_arms(arms), *arms]
     at, steps, seeds = settings["at"], settings["steps"], settings["seeds"]
     typer.echo(
         f"costs     {work.total_steps:,} steps of an exact run, and "
         f"{planned(every, at, steps, seeds, work.steps_per_epoch):,} in forks: {_forked(every, settings)}"
     )
-    typer.echo(f"timed     {ROUNDS} times each, side by side: steps of {len(arms)} kinds and exact ones")
+    typer.echo(f"timed     in {ROUNDS} rounds, side by side: steps of {len(arms)} kinds and exact ones")
     typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
     if dry_run:
         return None
     file = ForkFile(path, settings)
-    summary = _train(work, path.parent / "exact", Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned))
-    file.write(exact_accuracy=100 * summary["final_accuracy"])
-    if "times" not in file.more:
-        typer.echo("timing the steps …")
-        file.write(times=step_times(work, arms, ROUNDS))
+    forks = Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned)
+    with ending(GOES_ON):
+        summary = _train(work, path.parent / "exact", forks)
+        if missing := [arm.name for epoch in at for arm in due(every, at, epoch) if not file.has(epoch, arm.name)]:
+            raise ConfigError(
+                f"`{path.parent / 'exact'}` went on without being forked ({missing[0]}): take `{path.parent}` away, "
+                "and measure anew."
+            )
+        file.write(exact_accuracy=100 * summary["final_accuracy"])
+        if "times" not in file.more:
+            typer.echo("timing the steps …")
+            file.write(times=_times(work, arms, file))
     return file
 
 
+def _times(work: Workload, arms: Sequence[Arm], file: ForkFile) -> dict[str, dict[str, float]]:
+    """Of each arm after each epoch the time of the steps that it forked by its schedule, as a share of exact ones'."""
+    from approxtrain.worth.step_times import Span, step_times
+
+    schedules = {arm.name: arm.schedule for arm in arms}
+    spans = {
+        (fork.arm, fork.epoch): Span(schedules[fork.arm], fork.first, fork.first + round(fork.until * fork.steps))
+        for fork in file.forks
+        if fork.arm in schedules
+    }
+    found: dict[str, dict[str, float]] = {}
+    for (arm, epoch), time in step_times(work, spans, ROUNDS).items():
+        found.setdefault(arm, {})[str(epoch)] = time
+    return found
+
+
 def _forked(arms: Sequence[Arm], settings: dict[str, Any]) -> str:
+    from approxtrain.worth.forks import middle
+
     at, seeds, long = settings["at"], settings["seeds"], sum(arm.long for arm in arms)
     epochs = f"epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
     text = f"{len(arms) - long} kinds × {seeds} seeds × {settings['steps']} steps at most, after {epochs}"
-    return text + (f"; {long} kinds × an epoch, after epoch {at[len(at) // 2]}" if long else "")
+    return text + (f"; {long} kinds × an epoch, after epoch {middle(at)}" if long else "")
 
 
 def _train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:
@@ -101,4 +131,7 @@ def _train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:
 
         process.keep_programs(warn=progress.warn)
         forks.told, forks.spent = progress.say, progress.compiled  # as compiling, no time of training
-        return Run(work.config, folder, Several(progress, forks), work.dataset).train()
+        try:
+            return Run(work.config, folder, Several(progress, forks), work.dataset).train()
+        except InterruptedRun as error:  # whose advice is to go on with the run by itself
+            raise InterruptedRun(error.signal_number, GOES_ON) from None

@@ -37,9 +37,11 @@ Methods = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="NAME", help="A method to choose from; may be repeated. Default: pooled."),
 ]
-Epochs = Annotated[int, typer.Option("--epochs", min=2, help="Of the exact run that is forked; at most the config's.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=3, help="Of the exact run that is forked; at most the config's.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 36.")]
-Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
+Forked = Annotated[
+    int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own; of looks at the images one.")
+]
 
 
 class Budget(NamedTuple):

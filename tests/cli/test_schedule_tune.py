@@ -43,6 +43,7 @@ def test_a_schedule_is_measured_chosen_written_and_trains(command, call, tmp_pat
     again = command("--budget", "loss=0", out="other.toml")  # nothing is measured again
     assert again.code == 0, again.err
     assert "fork 1 of" not in again.out
+    assert ("timing the steps" in ended.out, "timing the steps" in again.out) == (True, False)
     impossible = command("--budget", "time=0.01", out="third.toml")
     assert impossible.code == 2
     assert "the fastest schedule of these methods takes" in impossible.err

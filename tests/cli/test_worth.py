@@ -26,7 +26,7 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1:] == [
         "costs     12 steps of an exact run, and 68 in forks: 5 kinds × 2 seeds × 4 steps at most, after epochs 1, 2",
-        "timed     10 times each, side by side: steps of 2 kinds and exact ones",
+        "timed     in 10 rounds, side by side: steps of 2 kinds and exact ones",
         "judged by 10 images (holdout)",
     ]
     assert list(tmp_path.iterdir()) == []
@@ -51,6 +51,7 @@ def test_schedules_and_methods_are_measured_and_drawn(command, images, tmp_path)
     again = command("--method", "zero", f"data.dir={moved}")  # all is there: only the table is shown
     assert again.code == 0, again.err
     assert "epoch 2: fork" not in again.out
+    assert ("timing the steps" in ended.out, "timing the steps" in again.out) == (True, False)
     assert str(folder) not in (tmp_path / "out/worth.json").read_text()
 
 

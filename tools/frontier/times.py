@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +15,7 @@ from approxtrain import disk
 from approxtrain.bench.timing import Ratio, Times, ratio
 from approxtrain.config import Config
 from approxtrain.schedule import Schedule
-from approxtrain.schedule.ranges import LARGEST
+from approxtrain.schedule.alone import alone
 from approxtrain_kernels import Method
 from tools.frontier.families import FAMILIES, WHOLE, Family
 from tools.rendered import ROOT
@@ -40,9 +39,9 @@ def measure(network: str, folder: str, environment: dict[str, Any], rounds: int 
         config = family.config(name, f"data.dir={folder}")
         if (which := kind(config)) not in benches:
             benches[which] = StepBench(config)
-        for column, alone in columns_of(family, name).items():
+        for column, schedule in columns_of(family, name).items():
             if column not in calls:
-                calls[column] = benches[which].contender(alone).call
+                calls[column] = benches[which].contender(schedule).call
     seconds = {name: list(times.seconds) for name, times in interleaved(calls, rounds).items()}
     disk.write_json(file_of(network), {"rounds": rounds, "seconds": seconds, "environment": environment})
 
@@ -63,12 +62,11 @@ def schedule_of(family: Family, name: str) -> Schedule:
 def columns_of(family: Family, name: str) -> dict[str, Schedule]:
     """Each distinct column of an arm as a schedule of its own, by a name."""
     found, schedule = {}, schedule_of(family, name)
-    for column, seen, blocks in zip(schedule.columns, schedule.column_seen, schedule.column_absent, strict=True):
+    of_columns = zip(schedule.columns, schedule.column_seen, schedule.column_absent, strict=True)
+    for index, (column, seen, blocks) in enumerate(of_columns):
         more = [seen.text] * bool(seen.text) + [f"without {' and '.join(blocks)}"] * bool(blocks)
         text = ", ".join([kind(family.config(name)), *_layers(column), *more])
-        mask = np.array([[schedule.cells.index(method)] for method in column], np.int8)
-        alone = Schedule(schedule.layers, schedule.cells, ((0, mask),), schedule.frozen_prefix, (seen,))
-        found[text] = replace(alone, bypass=tuple((block, LARGEST) for block in blocks))
+        found[text] = alone(schedule, index)
     return found
 
 

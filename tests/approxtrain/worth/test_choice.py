@@ -19,6 +19,7 @@ from approxtrain.worth.forecast import Trace
 from approxtrain.worth.fork_file import Fork
 from approxtrain.worth.forks import exact_arms
 from approxtrain.worth.options import Group, Look, Option, groups_of, looks_of, options_of
+from approxtrain.worth.shares import Worth
 from approxtrain_kernels.methods.full import Full
 
 LOW = Option("pooled", 2, 3, (0,))
@@ -33,7 +34,7 @@ MEASURED = [
 SMALL = Measured(Look(Seen(24)), 0.6, (0.9, 0.5), (0.05, 0.05))
 HALF = Measured(Look(Seen(share=0.5)), 0.52, (0.75, 0.7), (0.05, 0.05))
 LOOKING = [*MEASURED[1:], SMALL, HALF]
-TIMES = {"pooled, layers 2 to 7": 0.9}
+TIMES = {"pooled, layers 2 to 7": {"1": 0.9, "2": 0.9, "3": 0.9}}
 TRACE = Trace(slope=0.5, slope_error=0.0, error=16.0)
 
 
@@ -164,24 +165,29 @@ def test_errors_of_one_option_add_up_over_phases():
     assert plan.error == pytest.approx((0.47 + 0.3) * 0.02)
 
 
-def test_what_is_forked_once_is_worth_as_much_in_all_phases_and_errors_of_an_option_are_pooled(layers):
+def test_what_is_forked_once_is_worth_as_much_in_all_phases(layers):
     look, option = HALF.option, options_of(layers, ["pooled"])[0]
     found = [replace(fork, losses=[5 - math.log(fork.end)] * 2) for fork in forks(lambda steps: 50.0)]
-    for epoch, apart in ((1, 0.0), (2, 0.04), (3, 0.0)):
-        like = next(fork for fork in found if (fork.epoch, fork.share) == (epoch, 1.0))
-        found.append(
-            replace(like, arm=option.name, losses=[like.losses[0] + 0.01 - apart, like.losses[0] + 0.01 + apart])
-        )
-    long = Fork(2, 200, "exact, for an epoch", 2.0, 100, [3.0], [0.5], 1.0, True)
+    for epoch in (1, 2, 3):
+        like = next(fork for fork in found if (fork.epoch, fork.steps) == (epoch, 50))
+        found.append(replace(like, arm=option.name))
+    long = Fork(2, 200, "exact, for an epoch", 100, [3.0], [0.5], 1.0, True)
     found += [long, replace(long, arm=look.name, until=0.5, losses=[3.1])]
-    times = {look.name: 0.5, option.name: 0.9}
+    times = {look.name: {"2": 0.5}} | TIMES
     seen, method = choice.measured([look, option], found, times)
     assert (seen.time, method.time) == (0.5, 0.9)
     assert len(set(seen.worth)) == len(set(seen.error)) == 1
     assert len(seen.worth) == len(method.worth) == 3
     assert seen.worth[0] == pytest.approx(1 - 300 * (1 - math.exp(-0.1)) / 50)
-    alone = choice.measured([option], [fork for fork in found if fork.epoch == 2 or fork.arm != option.name], times)
-    assert 0 < method.error[0] < alone[0].error[0]
+    assert method.worth == (1.0, 1.0, 1.0)
+
+
+def test_errors_of_an_option_are_of_one_loss_and_wider_for_few_seeds():
+    values, errors = choice._with_errors([Worth(0.9, 0.02, 1, 2.0), Worth(30.0, 0.0, 1, 4.0)])
+    assert values == [0.9, choice.MOST]
+    of_loss = math.sqrt(0.01**2 / 2) * 4.302653 / 1.959964  # Student's t of 2 degrees of freedom, the normal's
+    assert errors == pytest.approx([2 * of_loss, 4 * of_loss])
+    assert choice._with_errors([Worth(0.9, None, 1, 2.0), Worth(0.8, 0.0, 1, 4.0)])[1] == [choice.UNKNOWN] * 2
 
 
 def test_a_plan_becomes_the_schedule_that_it_means(layers):
@@ -218,7 +224,7 @@ def forks(error_of, epochs=(1, 2, 3), steps=50) -> list[Fork]:
     for epoch, arm in itertools.product(epochs, exact_arms()):
         taken = round(arm.share * steps)
         accuracy = 1 - error_of(100 * epoch + taken) / 100
-        found.append(Fork(epoch, 100 * epoch, arm.name, arm.share, taken, [1.0, 1.0], [accuracy] * 2))
+        found.append(Fork(epoch, 100 * epoch, arm.name, taken, [1.0, 1.0], [accuracy] * 2))
     return found
 
 
