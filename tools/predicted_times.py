@@ -30,7 +30,7 @@ PRESETS = {
     "resnet20-prefix": ["frozen prefix, layers 1 to 7, every 2nd step"],
 }
 """Each with the options of `schedule-tune` that it is put together from."""
-IMAGES, ROUNDS = "data.name=shapes", 10
+IMAGES, ROUNDS = "data.name=shapes", 30
 """What is on them makes no difference to the time; as many rounds as the command takes."""
 
 

@@ -1,12 +1,18 @@
 """What steps take, timed side by side. Forks run one after the other: their times would also tell what else the machine
-did meanwhile."""
+did meanwhile.
+
+Of each column the shortest time is taken, for whatever else the machine does only adds to it. What several options save
+together is a sum, in which an error of the exact step's time would be in each term: so it is timed twice a round, as two
+contenders of which the mean is taken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from statistics import mean
 from typing import NamedTuple, TypeVar
 
-from approxtrain.bench.step_bench import StepBench, StepContender
+from approxtrain.bench.step_bench import StepBench
 from approxtrain.bench.timing import interleaved
 from approxtrain.schedule import Schedule, ScheduleConfig
 from approxtrain.schedule.alone import alone
@@ -24,17 +30,15 @@ class Span(NamedTuple):
 
 
 def step_times(work: Workload, spans: Mapping[Key, Span], rounds: int) -> dict[Key, float]:
-    """The mean time of a step of each span, as a share of an exact one's: each column by itself, its median over the
-    rounds, as often as the span has it."""
+    """The mean time of a step of each span, as a share of an exact one's: each column by itself, as often as the span
+    has it."""
     bench = StepBench(work.config, work.dataset)
     visits = {key: _columns(bench.schedule(span.schedule), span) for key, span in spans.items()}
-    every = dict.fromkeys([bench.full, *(column for each in visits.values() for column in each)])
-    contenders: list[StepContender] = [bench.whole_periods(column) for column in every]
+    every = [bench.full, *dict.fromkeys([bench.full, *(column for each in visits.values() for column in each)])]
+    contenders = [bench.whole_periods(column) for column in every]
     times = interleaved({str(number): each.call for number, each in enumerate(contenders)}, rounds)
-    seconds = {
-        column: times[str(number)].median / contender.steps
-        for number, (column, contender) in enumerate(zip(every, contenders, strict=True))
-    }
+    shortest = [min(times[str(number)].seconds) / each.steps for number, each in enumerate(contenders)]
+    seconds = dict(zip(every, shortest, strict=True)) | {bench.full: mean(shortest[:2])}
     return {
         key: sum(count * seconds[column] for column, count in each.items()) / sum(each.values()) / seconds[bench.full]
         for key, each in visits.items()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from approxtrain.worth.fork_file import ForkFile
     from approxtrain.worth.forks import Arm, Forks
 
-ROUNDS = 10
+ROUNDS = 30
 """In which steps are timed."""
 GOES_ON = "Stopped by a signal. What was measured is kept: the same command goes on."
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]

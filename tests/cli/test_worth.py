@@ -26,7 +26,7 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1:] == [
         "costs     12 steps of an exact run, and 68 in forks: 5 kinds × 2 seeds × 4 steps at most, after epochs 1, 2",
-        "timed     in 10 rounds, side by side: steps of 2 kinds and exact ones",
+        "timed     in 30 rounds, side by side: steps of 2 kinds and exact ones",
         "judged by 10 images (holdout)",
     ]
     assert list(tmp_path.iterdir()) == []

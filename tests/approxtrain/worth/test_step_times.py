@@ -40,17 +40,18 @@ def test_a_column_alone_is_at_every_step_and_equal_ones_are_one_schedule(work):
 
 @pytest.mark.gate
 def test_a_span_is_timed_by_its_own_columns(work, monkeypatch):
-    """Whatever the contenders take: it is made up that they take 1, 3 and 7 s a step."""
+    """Whatever the contenders take: it is made up that they take 1, 3 and 7 s a step, at best; the exact one 0.9 or 1.1."""
     timed = []
 
     def interleaved(calls, rounds):
         timed.append((len(calls), rounds))
         for call in calls.values():
             call()  # it runs
-        return {name: Times((seconds,)) for name, seconds in zip(calls, (1.0, 3.0, 7.0), strict=True)}
+        taken = zip(calls, (0.9, 1.1, 3.0, 7.0), strict=True)
+        return {name: Times((2 * seconds, seconds, 3 * seconds)) for name, seconds in taken}
 
     monkeypatch.setattr(module, "interleaved", interleaved)
     spans = {"exact": Span(LATER, 0, 3), "mixed": Span(LATER, 2, 5), "late": Span(LATER, 12, 13)}
     found = step_times(work, spans, 4)
-    assert timed == [(3, 4)]
+    assert timed == [(4, 4)]
     assert found == pytest.approx({"exact": 1.0, "mixed": 5 / 3, "late": 7.0})
