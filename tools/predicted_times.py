@@ -18,7 +18,6 @@ from approxtrain import disk
 from approxtrain.config import load
 from approxtrain.run import process
 from approxtrain.run.environment import this_environment
-from approxtrain.worth.options import options_of
 from tools import arms
 from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 
@@ -38,6 +37,7 @@ def measure() -> None:
     arms.refuse_changed_files()
     process.keep_freed_memory()  # as the commands do, before jax starts
     from approxtrain.training.workload import Workload
+    from approxtrain.worth.options import options_of
     from approxtrain.worth.step_times import Span, step_times
 
     work = Workload.of(load("resnet20-full", [IMAGES]))

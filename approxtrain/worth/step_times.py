@@ -2,8 +2,8 @@
 did meanwhile.
 
 Of each column the shortest time is taken, for whatever else the machine does only adds to it. What several options save
-together is a sum, in which an error of the exact step's time would be in each term: so it is timed twice a round, as two
-contenders of which the mean is taken.
+together is a sum, and an error of the exact step's time would be in each term: so there are two exact contenders, whose
+mean is taken.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_a_column_alone_is_at_every_step_and_equal_ones_are_one_schedule(work):
 
 @pytest.mark.gate
 def test_a_span_is_timed_by_its_own_columns(work, monkeypatch):
-    """Whatever the contenders take: it is made up that they take 1, 3 and 7 s a step, at best; the exact one 0.9 or 1.1."""
+    """It is made up that they take 3 and 7 s a step at best, and the exact one 0.9 or 1.1."""
     timed = []
 
     def interleaved(calls, rounds):
