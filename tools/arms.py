@@ -15,7 +15,7 @@ from typing import Any
 
 from approxtrain.config import Config, load
 from approxtrain.run import archive
-from approxtrain.run.environment import this_environment
+from approxtrain.run.environment import git_commit
 from approxtrain.run.folder import CONFIG
 from tools.rendered import ROOT
 
@@ -42,7 +42,7 @@ def command_line(description: str, arms: Iterable[str]) -> tuple[argparse.Argume
 
 def refuse_changed_files() -> None:
     """A result names the commit that it is of."""
-    if (this_environment()["git_commit"] or "-dirty").endswith("-dirty"):
+    if (git_commit() or "-dirty").endswith("-dirty"):
         sys.exit("There are changes that are not committed, so that a result would be of no commit: use a clean clone.")
 
 

@@ -37,7 +37,7 @@ def this_environment() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "cpu_convolutions": f"our own for float32, {native.described()}" if native.available() else "XLA",
         "freed_memory_kept": process.freed_memory_kept,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 
@@ -46,7 +46,7 @@ def _processor() -> str:
     return process.cpuinfo("model name").partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit this package runs from, "-dirty" added where files differ; None outside a checkout."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():

@@ -31,7 +31,7 @@ def test_the_commit_is_asked_for_without_taking_a_lock(monkeypatch, tmp_path: Pa
     checkout = tmp_path / "checkout"
     (checkout / "approxtrain/run").mkdir(parents=True)
     monkeypatch.setattr(environment, "__file__", str(checkout / "approxtrain/run/environment.py"))
-    assert environment._git_commit() is None
+    assert environment.git_commit() is None
     identity = {f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
     def git(*words: str) -> str:
@@ -45,10 +45,10 @@ def test_the_commit_is_asked_for_without_taking_a_lock(monkeypatch, tmp_path: Pa
     commit = git("rev-parse", "HEAD").strip()
     os.utime(checkout / "file", (1, 1))  # the index would be refreshed by a command that may
     index = (checkout / ".git/index").read_bytes()
-    assert environment._git_commit() == commit
+    assert environment.git_commit() == commit
     assert (checkout / ".git/index").read_bytes() == index
     (checkout / ".git/index.lock").touch()
-    assert environment._git_commit() == commit
+    assert environment.git_commit() == commit
     assert (checkout / ".git/index").read_bytes() == index
     (checkout / "file").write_text("2")
-    assert environment._git_commit() == f"{commit}-dirty"
+    assert environment.git_commit() == f"{commit}-dirty"
