@@ -17,22 +17,26 @@ from approxtrain.config import Config
 from approxtrain.schedule import Schedule
 from approxtrain.schedule.alone import alone
 from approxtrain_kernels import Method
+from tools.arms import BATCH
 from tools.frontier.families import FAMILIES, WHOLE, Family
 from tools.rendered import ROOT
 
 RESULTS = ROOT / "results/frontier"
+ROUNDS = 20
+"""Of steps with batches of the usual size, and more of shorter ones: what disturbs the machine lasts as long."""
 
 
 def file_of(network: str) -> Path:
     return RESULTS / network / "time.json"
 
 
-def measure(network: str, folder: str, environment: dict[str, Any], rounds: int = 20) -> None:
+def measure(network: str, folder: str, environment: dict[str, Any]) -> None:
     """Seconds of a step of each distinct column of all arms, interleaved in one process, which `environment` tells."""
     from approxtrain.bench.step_bench import StepBench
     from approxtrain.bench.timing import interleaved
 
     family = FAMILIES[network]
+    rounds = ROUNDS * BATCH // family.batch
     benches: dict[str, StepBench] = {}
     calls: dict[str, Any] = {}
     for name in family.arms:
