@@ -21,8 +21,10 @@ from approxtrain.run.environment import this_environment
 from tools import arms
 from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 
-PREDICTED, MEASURED = ROOT / "results/predictor/times.json", ROOT / "results/bench/step-schedules-cpu.json"
-PART = Part(DOCS / "schedule-tune.md", "from results/predictor/times.json and results/bench/step-schedules-cpu.json")
+PREDICTED, MEASURED = ROOT / "results/predictor/times.json", ROOT / "results/bench/schedules-resnet20-cpu.json"
+PART = Part(
+    DOCS / "schedule-tune.md", "from results/predictor/times.json and results/bench/schedules-resnet20-cpu.json"
+)
 PRESETS = {
     "resnet20-pooled": [f"pooled, layers {layers}" for layers in ("2 to 7", "8 to 13", "14 to 19")],
     "resnet20-coarse": [f"coarse, layers {layers}" for layers in ("2 to 7", "8 to 13", "14 to 19")],
