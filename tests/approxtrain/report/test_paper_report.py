@@ -271,7 +271,7 @@ def test_what_is_given_is_sorted_by_what_it_is(make_run, tmp_path):
     found = inputs.read([tmp_path, ROOT / "results/bench"])
     assert [run.name for run in found.archives] == ["cnn2-zero-s0", "cnn2-full-s0"]
     steps = {f"step-{model}-cpu.json" for model in ("cnn2", "resnet20", "vgg19")}
-    assert {one.name for one in found.steps} == steps | {"switch-resnet20-cpu.json"}
+    assert {one.name for one in found.steps} == steps | {"switch-resnet20-cpu.json", "schedules-resnet20-cpu.json"}
     assert len(found.kernels) == 6
     twice = inputs.read([ROOT / "results/bench", ROOT / "results/bench/kernel-paper-cpu.json"])
     assert len(twice.kernels) == 6
