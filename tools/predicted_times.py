@@ -31,8 +31,8 @@ PRESETS = {
     "resnet20-prefix": ["frozen prefix, layers 1 to 7, every 2nd step"],
 }
 """Each with the options of `schedule-tune` that it is put together from."""
-IMAGES, ROUNDS = "data.name=shapes", 30
-"""What is on them makes no difference to the time; as many rounds as the command takes."""
+IMAGES = "data.name=shapes"
+"""What is on them makes no difference to the time."""
 
 
 def measure() -> None:
@@ -44,7 +44,7 @@ def measure() -> None:
 
     work = Workload.of(load("resnet20-full", [IMAGES]))
     options = options_of(work.model.layers, ["pooled", "coarse"])
-    times = step_times(work, {each.name: Span(each.arm.schedule, 0, each.every) for each in options}, ROUNDS)
+    times = step_times(work, {each.name: Span(each.arm.schedule, 0, each.every) for each in options})
     disk.write_json(PREDICTED, {"times": times, "environment": this_environment()})
     bench = ["bench-step", *PRESETS, IMAGES, "--peer", "none", "--rounds", "20", "--json", str(MEASURED)]
     subprocess.run([sys.executable, "-m", "approxtrain_cli", *bench], check=True)
@@ -67,7 +67,7 @@ def rows() -> Iterator[tuple[str, ...]]:
             f"`{preset}`",
             f"{time:.3f}",
             f"{over['value']:.3f} ({low:.3f} to {high:.3f})",
-            f"{time - over['value']:+.3f}",
+            f"{time - over['value']:+.3f}".replace("-", "−"),
         )
 
 

@@ -114,7 +114,7 @@ class Run:
         """The epochs that are left."""
         done, within = divmod(int(state.step), self.workload.steps_per_epoch)
         try:
-            for epoch in range(done + bool(within), self.config.train.epochs + 1):
+            for epoch in range(done + bool(within), self.config.train.epochs + 1):  # what ends with an epoch is told it
                 state = self._epoch(epoch, state, rows, interruption) if epoch > done else state
                 self.listener.state(epoch, state)
                 interruption.end_run(int(state.step), self.folder.path)

@@ -19,6 +19,7 @@ from approxtrain.schedule.alone import alone
 from approxtrain.training.workload import Workload
 
 Key = TypeVar("Key", bound=Hashable)
+ROUNDS = 30
 
 
 class Span(NamedTuple):
@@ -29,7 +30,7 @@ class Span(NamedTuple):
     stop: int
 
 
-def step_times(work: Workload, spans: Mapping[Key, Span], rounds: int) -> dict[Key, float]:
+def step_times(work: Workload, spans: Mapping[Key, Span], rounds: int = ROUNDS) -> dict[Key, float]:
     """The mean time of a step of each span, as a share of an exact one's: each column by itself, as often as the span
     has it."""
     bench = StepBench(work.config, work.dataset)

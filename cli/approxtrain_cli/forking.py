@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from approxtrain.worth.fork_file import ForkFile
     from approxtrain.worth.forks import Arm, Forks
 
-ROUNDS = 30
-"""In which steps are timed."""
 GOES_ON = "Stopped by a signal. What was measured is kept: the same command goes on."
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 
@@ -66,6 +64,7 @@ def measured(
     from approxtrain.training.signals import ending
     from approxtrain.worth.fork_file import ForkFile
     from approxtrain.worth.forks import Forks, due, exact_arms, planned
+    from approxtrain.worth.step_times import ROUNDS
 
     every = [*exact_arms(arms), *arms]
     at, steps, seeds = settings["at"], settings["steps"], settings["seeds"]
@@ -104,7 +103,7 @@ def _times(work: Workload, arms: Sequence[Arm], file: ForkFile) -> dict[str, dic
         if fork.arm in schedules
     }
     found: dict[str, dict[str, float]] = {}
-    for (arm, epoch), time in step_times(work, spans, ROUNDS).items():
+    for (arm, epoch), time in step_times(work, spans).items():
         found.setdefault(arm, {})[str(epoch)] = time
     return found
 

@@ -53,6 +53,12 @@ def test_schedules_and_methods_are_measured_and_drawn(command, images, tmp_path)
     assert "epoch 2: fork" not in again.out
     assert ("timing the steps" in ended.out, "timing the steps" in again.out) == (True, False)
     assert str(folder) not in (tmp_path / "out/worth.json").read_text()
+    lacking = json.loads((tmp_path / "out/worth.json").read_text())
+    lacking["forks"].pop()  # as of an exact run that was trained to its end by itself
+    (tmp_path / "out/worth.json").write_text(json.dumps(lacking))
+    refused = command("--method", "zero")
+    assert refused.code == 2
+    assert "went on without being forked (zero from layer 2)" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -62,8 +68,9 @@ def test_schedules_and_methods_are_measured_and_drawn(command, images, tmp_path)
         (["schedule={ bypass = [{ path = 'features/*', to = 1 }] }"], "blocks that were trained"),
         (["cnn2-approx"], "differs from `quickstart` in [model]"),
         (["--method", "pooed"], "no method is called 'pooed'"),
+        (["--method", "zero", "train.epochs=1"], "give it two epochs or more"),
     ],
-    ids=["nothing to measure", "blocks that were trained", "different runs", "no such method"],
+    ids=["nothing to measure", "blocks that were trained", "different runs", "no such method", "one epoch"],
 )
 def test_what_cannot_be_measured_is_refused_in_words(arguments, said, call):
     ended = call("worth", "quickstart", *arguments)

@@ -134,6 +134,13 @@ def test_savings_multiply_with_those_of_the_look():
     assert plan.images == pytest.approx(1 - 0.47 * (1 - 0.9 * (1 - 0.03 / 2)))
 
 
+def test_under_a_look_that_is_worth_less_than_nothing_an_option_costs_nothing_more():
+    spoilt = SMALL._replace(worth=(-0.5, -0.5))
+    alone = choice.Plan(PHASES, (choice.Part(0, spoilt),))
+    with_option = choice.Plan(PHASES, (choice.Part(0, spoilt), choice.Part(0, MEASURED[2], 1, spoilt)))
+    assert with_option.images == alone.images
+
+
 def test_a_plan_with_looks_becomes_the_schedule_that_it_means(layers):
     parts = (choice.Part(0, SMALL), choice.Part(0, MEASURED[2], 2, SMALL), choice.Part(1, HALF))
     schedule = Schedule.from_config(choice.Plan(PHASES, parts).schedule(), layers, 100, 10)
