@@ -29,7 +29,7 @@ RESULTS = ROOT / "results/worth"
 NETWORKS = {"resnet20": "prefix", "cnn2": None}
 """And besides the methods an arm of tools/frontier, which the command calls by the title of its schedule."""
 EPOCHS, CHECKPOINTS, FORKS = 6, 5, 2
-STEPS = {"resnet20": 60, "cnn2": 36}
+STEPS = {"resnet20": 36, "cnn2": 60}
 """Of a fork."""
 
 

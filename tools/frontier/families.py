@@ -152,7 +152,7 @@ RESNET18 = EXACT | {name: RESNET20[name] for name in ("size24", "small-half5")}
 FAMILIES = {
     "resnet20": Family("resnet20", 0.002, RESNET20),
     "resnet20-32": Family("resnet20", 0.002, BATCH32, batch=32),
-    "cnn2": Family("cnn2", 0.001, CNN2),
+    "cnn2": Family("cnn2", 0.001, CNN2, images=15_000, batch=64),
     "resnet18": Family("resnet18-small", 0.001, RESNET18, images=9_000, batch=32),
 }
 COMMANDS = {f"{network}/{name}": family.command(name) for network, family in FAMILIES.items() for name in family.arms}
