@@ -28,8 +28,8 @@ from tools.rendered import DOCS, NOT_YET, ROOT, Part, table
 RESULTS = ROOT / "results/worth"
 NETWORKS = {"resnet20": "prefix", "cnn2": None}
 """And besides the methods an arm of tools/frontier, which the command calls by the title of its schedule."""
-EPOCHS, CHECKPOINTS, FORKS = 6, 5, 2
-STEPS = {"resnet20": 36, "cnn2": 60}
+EPOCHS, CHECKPOINTS, FORKS = 6, 5, 1
+STEPS = {"resnet20": 96, "cnn2": 117}
 """Of a fork."""
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     for network in NETWORKS:
         part(network).put(text(network))
         if known(network):
-            forked = f"{FORKS} forks of {STEPS[network]} steps after each of {CHECKPOINTS} epochs"
+            forked = f"forks of {STEPS[network]} steps after each of {CHECKPOINTS} epochs"
             title = f"{network} on cifar10-jpeg75, {forked}"
             picture.draw(known(network), title, DOCS / f"worth-{network}.png")
 

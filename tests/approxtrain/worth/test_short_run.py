@@ -30,3 +30,13 @@ def test_the_rate_at_a_share_of_the_run_is_that_of_the_whole_one(rate, warmup):
 def test_a_run_that_is_short_already_stays_as_it_is():
     config = load("quickstart", ["train.epochs=3"])
     assert shortened(config, 4) == config
+
+
+def test_weights_stop_training_at_the_same_share_of_the_run():
+    run = ["train.epochs=20", "optimizer.name=sgd"]
+    dropback = load("quickstart", [*run, "optimizer.dropback={ keep = 0.1, freeze = 5 }"])
+    prunetrain = load("quickstart", [*run, "optimizer.prunetrain={ every = 2 }"])
+    by_share = load("quickstart", [*run, 'optimizer.prunetrain={ every = "30%" }'])
+    assert float(shortened(dropback, 4).optimizer.dropback.freeze.rstrip("%")) == 25
+    assert float(shortened(prunetrain, 4).optimizer.prunetrain.every.rstrip("%")) == 10
+    assert shortened(by_share, 4).optimizer.prunetrain.every == "30%"
