@@ -110,12 +110,13 @@ class Tuned(NamedTuple):
 @cache
 def tuned() -> Tuned:
     found = json.loads(RESULT.read_text("utf-8"))
-    epochs = FAMILIES[NETWORK].arms[WHOLE].epochs
+    family = FAMILIES[NETWORK]
+    epochs = family.arms[WHOLE].epochs
     first, *inner, last = phases_around([epoch / epochs for epoch in found["settings"]["at"]])
     # what is measured near an end of the run is held to be so up to it
     phases = first._replace(begin=0.0), *inner, last._replace(end=1.0)
     forks = [Fork(**each) for each in found["forks"]]
-    trace = forecast.trace(forks, (epochs, found["exact_accuracy"]), epochs)
+    trace = forecast.trace(forks, (epochs * family.steps(WHOLE), found["exact_accuracy"]), 1.0)
     assert trace
     return Tuned(found["seconds"], phases, {each["option"]: each for each in found["measured"]}, trace)
 

@@ -63,20 +63,17 @@ def measured(
     options: Sequence[Option | Look], forks: Sequence[Fork], times: Mapping[str, Mapping[str, float]]
 ) -> list[Measured]:
     """What the forks say of each option, a phase for each epoch after which there are forks, in their order; `times`
-    has those of steps, by arm and epoch. What has one long fork is held to be worth as much in all phases."""
+    has those of steps, by arm and epoch."""
     every = [row for row in rows(forks, times) if row.epoch is not None]
     if (empty := next((row.epoch for row in every if row.worth is None), None)) is not None:
         raise ConfigError(
             f"After epoch {empty}, exact forks of more images had no lower loss, so that there is nothing to measure "
             "by: give more --steps, more --forks, or more held-out images (data.holdout)."
         )
-    phases = len({fork.epoch for fork in forks})
     found = []
     for option in options:
         mine = [row for row in every if row.arm == option.arm.name]
         drawn, errors = shrunk(*_with_errors([row.worth for row in mine if row.worth]))
-        if option.arm.long:
-            drawn, errors = drawn * phases, errors * phases
         found.append(Measured(option, float(np.mean([row.time for row in mine])), drawn, errors))
     return found
 

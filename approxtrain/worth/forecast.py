@@ -1,12 +1,13 @@
 """From a share of images to accuracy: what exact forks of a short run tell of a longer one.
 
-The exact forks end with their rate decayed, after N images of exact training in all: a trace of the error over images,
-for which a power law is fitted,
+The exact forks end with their rate decayed, after N steps of exact training in all, and so does the exact run itself:
+a trace of the error over images, for which a power law is fitted,
 
-    error = C · N^(−b).
+    error = C · N^(−b),
 
-The exact run itself, whose rate falls over the whole of it, gives C. A schedule worth the share s of the images is
-then expected to end with the error of exact training on s·N images, s^(−b) times the exact one's.
+to the run's end and to the forks that end after a quarter of it, for in its beginning the error falls more slowly. A
+schedule worth the share s of the images is then expected to end with the error of exact training on s·N images, s^(−b)
+times the exact one's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from approxtrain.report.estimates import NORMAL, t_quantile
 from approxtrain.worth.fork_file import Fork
-from approxtrain.worth.shares import traces
+from approxtrain.worth.shares import is_exact
 
 
 class Drop(NamedTuple):
@@ -62,21 +63,21 @@ class Trace(NamedTuple):
         return (1 + points / self.error) ** (-1 / self.slope)
 
 
-def trace(forks: Sequence[Fork], end: tuple[int, float], epochs: int) -> Trace | None:
-    """Of a run of `epochs` epochs, by the exact forks of one that had `end` = (epochs, accuracy in percent) in the end.
+def trace(forks: Sequence[Fork], end: tuple[int, float], longer: float) -> Trace | None:
+    """Of a run `longer` times as long as the exact one that was forked, which had `end` = (steps, accuracy in percent).
 
-    None where more images brought the forks no less error, so that there is nothing to predict by.
+    None where more images brought no less error, so that there is nothing to predict by.
     """
-    exact = [fork for fork in forks if traces(fork)]
-    steps = np.log([fork.end for fork in exact])
-    errors = np.log([max(100 - 100 * float(np.mean(fork.accuracies)), 0.01) for fork in exact])
-    if len(exact) < 3:
+    exact = [fork for fork in forks if is_exact(fork.arm) and fork.end > end[0] / 4]
+    accuracies = [*(100 * float(np.mean(fork.accuracies)) for fork in exact), end[1]]
+    steps, errors = np.log([*(fork.end for fork in exact), end[0]]), np.log([max(100 - a, 0.01) for a in accuracies])
+    if len(steps) < 3:
         return None
     slope, level = np.polyfit(steps, errors, 1)
     residuals = errors - slope * steps - level
-    freedom = len(exact) - 2
+    freedom = len(steps) - 2
     spread = math.sqrt(float(residuals @ residuals) / freedom / float(((steps - steps.mean()) ** 2).sum()))
     if not slope < 0:
         return None
-    run_error = max(100 - end[1], 0.01) * (epochs / end[0]) ** slope
+    run_error = max(100 - end[1], 0.01) * longer**slope
     return Trace(-float(slope), t_quantile(freedom) / NORMAL * spread, run_error)

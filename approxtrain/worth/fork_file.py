@@ -26,7 +26,6 @@ class Fork:
     accuracies: list[float]
     until: float = 1.0
     """The part of the steps that are by the schedule."""
-    long: bool = False
 
     @property
     def end(self) -> int:

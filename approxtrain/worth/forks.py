@@ -1,13 +1,12 @@
 """How many images of exact training the steps of a schedule are worth: forked short runs from an exact one.
 
-A run with every layer exact is trained to its end. After some of its epochs it is forked, several times, each time with
-an order of the images and draws of its own: T steps under each schedule, and exact steps on a half, three quarters and
-all of the images, which are T/2, 3T/4 and T steps. A schedule that sees smaller or fewer images is used in the first
-half of its forks alone: what ended on small images would be judged by images unlike its own. Where it is asked for,
-these forks are long: a whole epoch, for a network has to get used to another size, and then to its own again. Each fork
-begins at the run's learning rate, which falls linearly to zero over its steps, however many, so that all of them end as
-settled as they can be. What counts is the loss on the images that the run validates on (`shares.py` makes shares of
-images of it).
+A run with every layer exact is trained to its end. After some of its epochs, or before the first, it is forked, several
+times, each time with an order of the images and draws of its own: T steps under each schedule, and exact steps on a
+half, three quarters and all of the images, which are T/2, 3T/4 and T steps. A schedule that sees smaller or fewer
+images is used in the first half of its forks alone: what ended on small images would be judged by images unlike its
+own. Each fork begins at the run's learning rate, which falls linearly to zero over its steps, however many, so that all
+of them end as settled as they can be. What counts is the loss on the images that the run validates on (`shares.py`
+makes shares of images of it).
 
 A gradient's likeness to the exact one of the same batch says little of that: noise that is averaged away is no loss,
 and a small bias that always points the same way is one.
@@ -15,7 +14,6 @@ and a small bias that always points the same way is one.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,26 +56,20 @@ class Arm:
     share: float = 1.0
     until: float = 1.0
     """After this part of its steps a fork is exact."""
-    long: bool = False
-    """Forked once, for an epoch, and after the middle one of the epochs alone."""
 
     @classmethod
-    def of(cls, name: str, schedule: ScheduleConfig, *, long: bool = False) -> Arm:
-        return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0, long=long)
+    def of(cls, name: str, schedule: ScheduleConfig) -> Arm:
+        return cls(name, schedule, until=0.5 if schedule.image_sizes or schedule.image_shares else 1.0)
 
 
-def exact_arms(arms: Sequence[Arm] = ()) -> list[Arm]:
-    """What `arms` are held against."""
-    shares = [Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES]
-    return [*shares, LONG] if any(arm.long for arm in arms) else shares
-
-
-LONG = Arm("exact, for an epoch", EXACT, long=True)
-WHOLE = exact_arms()[-1]
+EXACT_ARMS = tuple(Arm(f"exact, {share:.0%} of the images", EXACT, share) for share in SHARES)
+"""What others are held against."""
+WHOLE = EXACT_ARMS[-1]
 
 
 class Forks(Listener):
-    """Forks the run that it listens to after each of the epochs `at`, by every arm; what `file` has is not done again.
+    """Forks the run that it listens to after each of the epochs `at` (0: before the first), by every arm; what `file`
+    has is not done again.
 
     `told(text)` is given a line on what is going on, and `spent(seconds)` what a fork took of the run's time.
     `aligned`: whether the layers' alignment is measured as well.
@@ -118,13 +110,12 @@ class Forks(Listener):
     def state(self, epoch: int, state: TrainState) -> None:
         if epoch not in self.at:
             return
-        arms = due(self.arms, self.at, epoch)
-        for number, arm in enumerate(arms, start=1):
+        for number, arm in enumerate(self.arms, start=1):
             if self._stopping:
                 return  # the run itself saves and ends at its next step
             if self.file.has(epoch, arm.name):
                 continue
-            self.told(f"epoch {epoch}: fork {number} of {len(arms)}, {arm.name}")
+            self.told(f"epoch {epoch}: fork {number} of {len(self.arms)}, {arm.name}")
             begin = time.perf_counter()
             if (fork := self._fork(epoch, arm, state)) is not None:
                 self.file.add(fork)
@@ -149,14 +140,14 @@ class Forks(Listener):
     def _fork(self, epoch: int, arm: Arm, state: TrainState) -> Fork | None:
         """None where a signal has come."""
         dispatch, evaluate = self._programs_of(arm)
-        first, (steps, seeds) = int(state.step), self._size(arm)
-        state, order = _of_several_seeds(state, seeds), self._feed.order(epoch + 1)[:seeds]
+        first, steps = int(state.step), steps_of(arm, self.steps)
+        state, order = _of_several_seeds(state, self.seeds), self._feed.order(epoch + 1)
         own = max(1, round(arm.until * steps))
         for step in range(first, first + steps):
             if self._stopping:
                 return None
             if step == first + own:
-                dispatch, _ = self._programs_of(LONG if arm.long else WHOLE)
+                dispatch, _ = self._programs_of(WHOLE)
             state, metrics = dispatch(step, state, self._feed.images(step), order)
             jax.block_until_ready(metrics)  # a signal is answered after one step
         found = evaluate(state)
@@ -168,11 +159,7 @@ class Forks(Listener):
             losses=[one.loss for one in found],
             accuracies=[one.accuracy for one in found],
             until=own / steps,
-            long=arm.long,
         )
-
-    def _size(self, arm: Arm) -> tuple[int, int]:
-        return size_of(arm, self.steps, self.seeds, self._work.steps_per_epoch)
 
     def _programs_of(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
         if arm.name not in self._dispatches:
@@ -180,30 +167,19 @@ class Forks(Listener):
         return self._dispatches[arm.name]
 
     def _made(self, arm: Arm) -> tuple[Dispatch, Evaluator]:
-        work, config, (steps, seeds) = self._work, self._work.config, self._size(arm)
-        train = config.train.model_copy(update={"seeds": seeds, "chunk": 1, "average": None})
-        keys = jax.tree.map(lambda of_seeds: of_seeds[:seeds], self._keys)
-        rate = falling(self._task.learning_rate, work.steps_per_epoch, steps)
+        work, config = self._work, self._work.config
+        train = config.train.model_copy(update={"seeds": self.seeds, "chunk": 1, "average": None})
+        rate = falling(self._task.learning_rate, work.steps_per_epoch, steps_of(arm, self.steps))
         optimizer = optimizers.optimizer(config, rate, work.steps_per_epoch, work.model)
         task: Task = self._task._replace(optimizer=optimizer, learning_rate=rate, train=train)
         schedule = Schedule.from_config(arm.schedule, work.model.layers, work.steps_per_epoch, train.epochs)
-        dispatch = Dispatch(task, schedule, keys, train, mode=arm.schedule.dispatch)
+        dispatch = Dispatch(task, schedule, self._keys, train, mode=arm.schedule.dispatch)
         return dispatch, Evaluator(task, self._feed.validation)
 
 
-def due(arms: Sequence[Arm], at: Sequence[int], epoch: int) -> list[Arm]:
-    """What is forked after an epoch, of all that is forked after the epochs `at`."""
-    return [arm for arm in arms if not arm.long or epoch == middle(at)]
-
-
-def middle(at: Sequence[int]) -> int:
-    """Of the epochs."""
-    return at[(len(at) - 1) // 2]
-
-
-def size_of(arm: Arm, steps: int, seeds: int, steps_per_epoch: int) -> tuple[int, int]:
-    """Steps and seeds of a fork, where others have T steps and several seeds."""
-    return (steps_per_epoch, 1) if arm.long else (max(1, round(arm.share * steps)), seeds)
+def steps_of(arm: Arm, steps: int) -> int:
+    """Of its fork, where one on all of the images has `steps`."""
+    return max(1, round(arm.share * steps))
 
 
 def falling(rate: optax.Schedule, steps_per_epoch: int, steps: int) -> optax.Schedule:
@@ -225,10 +201,9 @@ def _of_several_seeds(state: TrainState, seeds: int) -> TrainState:
     return jax.tree.map(lambda leaf: repeated(leaf) if leaf.ndim else jnp.copy(leaf), state._replace(average={}))
 
 
-def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int, steps_per_epoch: int) -> int:
+def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:
     """Training steps of all forks."""
-    every = [arm for epoch in at for arm in due(arms, at, epoch)]
-    return sum(math.prod(size_of(arm, steps, seeds, steps_per_epoch)) for arm in every)
+    return len(at) * seeds * sum(steps_of(arm, steps) for arm in arms)
 
 
 def epochs_to_fork(epochs: int, count: int) -> list[int]:

@@ -80,7 +80,7 @@ class Look(NamedTuple):
 
     @property
     def arm(self) -> Arm:
-        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()), long=True)
+        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()))
 
 
 def groups_of(layers: Sequence[ConvLayer]) -> list[Group]:

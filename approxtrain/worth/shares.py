@@ -1,9 +1,9 @@
 """From the losses of forks to shares of images: what `forks.py` measured, in the currency of exact training.
 
 A fork ends after N steps of training in all, those of the run before it and its own, with its rate decayed. The exact
-forks of all epochs trace the loss L(N), fitted as a parabola in ln N (a line, where there are forks after three epochs
-or fewer). Where the forks of a schedule end with the loss L' and exact ones of as many steps with L, the schedule is
-where exact training is after N' steps,
+forks trace the loss L(N): fitted over all epochs as a parabola in ln N, and where there are forks after three epochs or
+fewer, over those of the epoch alone as a line. Where the forks of a schedule end with the loss L' and exact ones of as
+many steps with L, the schedule is where exact training is after N' steps,
 
     ln N' = ln N + (L' − L) / (dL / d ln N),
 
@@ -64,7 +64,7 @@ def worth(fork: Fork, like: Fork, exact: Sequence[Fork]) -> Worth | None:
     value = _share(fork, like, exact)
     if value is None:
         return None
-    n, by_loss = len(fork.losses), fork.end / abs(_slope(exact, fork.end)) / (fork.until * fork.steps)
+    n, by_loss = len(fork.losses), fork.end / abs(_slope(exact, fork)) / (fork.until * fork.steps)
     if n == 1:
         of_loss, freedom = _spread(exact)
         return Worth(value, by_loss * of_loss if freedom else None, freedom, by_loss)
@@ -75,7 +75,7 @@ def worth(fork: Fork, like: Fork, exact: Sequence[Fork]) -> Worth | None:
 
 
 def _share(fork: Fork, like: Fork, exact: Sequence[Fork], left_out: int | None = None) -> float | None:
-    slope = _slope(exact, fork.end, left_out)
+    slope = _slope(exact, fork, left_out)
     if not slope < 0:
         return None
     excess = _mean(fork.losses, left_out) - _mean(like.losses, left_out)
@@ -83,11 +83,12 @@ def _share(fork: Fork, like: Fork, exact: Sequence[Fork], left_out: int | None =
     return 1 - behind / (fork.until * fork.steps)
 
 
-def _slope(exact: Sequence[Fork], end: int, left_out: int | None = None) -> float:
-    """dL / d ln N at the step `end`."""
-    ends, losses = np.log([each.end for each in exact]), [_mean(each.losses, left_out) for each in exact]
-    degree = 2 if len({each.epoch for each in exact}) > 3 else 1
-    return float(np.polyval(np.polyder(np.polyfit(ends, losses, degree)), math.log(end)))
+def _slope(exact: Sequence[Fork], fork: Fork, left_out: int | None = None) -> float:
+    """dL / d ln N where the fork ends."""
+    few = len({each.epoch for each in exact}) <= 3
+    traced = [each for each in exact if each.epoch == fork.epoch] if few else exact
+    ends, losses = np.log([each.end for each in traced]), [_mean(each.losses, left_out) for each in traced]
+    return float(np.polyval(np.polyder(np.polyfit(ends, losses, 1 if few else 2)), math.log(fork.end)))
 
 
 def _mean(losses: Sequence[float], left_out: int | None) -> float:
@@ -119,11 +120,11 @@ class Row(NamedTuple):
 def rows(forks: Sequence[Fork], times: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """A row for each schedule and epoch, and one for each schedule over all epochs: the mean of what its forks are
     worth, with the standard error of that mean over the epochs. `times` has those of steps, by schedule and epoch."""
-    exact = [fork for fork in forks if traces(fork)]
-    likes = {(fork.epoch, fork.steps, fork.long): fork for fork in forks if is_exact(fork.arm)}
+    exact = [fork for fork in forks if is_exact(fork.arm)]
+    likes = {(fork.epoch, fork.steps): fork for fork in exact}
     found = []
     for fork in forks:
-        like = likes.get((fork.epoch, fork.steps, fork.long))
+        like = likes.get((fork.epoch, fork.steps))
         if like and not is_exact(fork.arm):
             loss = float(np.mean(fork.losses))
             found.append(Row(fork.arm, fork.epoch, loss, worth(fork, like, exact), times[fork.arm][str(fork.epoch)]))
@@ -144,11 +145,6 @@ def _over_epochs(found: Sequence[Row]) -> Row | None:
 
 def is_exact(arm: str) -> bool:
     return arm.startswith("exact, ")
-
-
-def traces(fork: Fork) -> bool:
-    """Whether it is one of the exact forks that trace loss and error; a long one ends more settled than these."""
-    return is_exact(fork.arm) and not fork.long
 
 
 def verdict(row: Row) -> str:

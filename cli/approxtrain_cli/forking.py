@@ -38,19 +38,16 @@ def exact(config: Config) -> Workload:
     return Workload.of(config, None if judged_by_test else images)
 
 
-def settings(work: Workload, arms: Sequence[Arm], checkpoints: int, steps: int, seeds: int) -> dict[str, Any]:
+def settings(work: Workload, arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> dict[str, Any]:
     """All that a measurement depends on: the run, and its forks into `arms` and exact steps, `steps` at most an
-    epoch's, after so many of its epochs."""
+    epoch's, after the epochs `at`."""
     from approxtrain.config import plain
-    from approxtrain.worth.forks import epochs_to_fork
 
-    at = epochs_to_fork(work.config.train.epochs, checkpoints)
     schedules = {arm.name: arm.schedule.model_dump(mode="json", exclude_defaults=True) for arm in arms}
     # where the images lie says nothing about the measurement; what they are does
     config = work.config.model_copy(update={"data": work.config.data.model_copy(update={"dir": None})})
     images = work.dataset.identity
-    long = [arm.name for arm in arms if arm.long]
-    sizes = {"steps": steps, "seeds": seeds, "at": at, "long": long}
+    sizes = {"steps": steps, "seeds": seeds, "at": list(at)}
     return {"config": plain(config), "data": images, "arms": schedules, **sizes}
 
 
@@ -63,14 +60,15 @@ def measured(
     """
     from approxtrain.training.signals import ending
     from approxtrain.worth.fork_file import ForkFile
-    from approxtrain.worth.forks import Forks, due, exact_arms, planned
+    from approxtrain.worth.forks import EXACT_ARMS, Forks, planned
     from approxtrain.worth.step_times import ROUNDS
 
-    every = [*exact_arms(arms), *arms]
+    every = [*EXACT_ARMS, *arms]
     at, steps, seeds = settings["at"], settings["steps"], settings["seeds"]
     typer.echo(
         f"costs     {work.total_steps:,} steps of an exact run, and "
-        f"{planned(every, at, steps, seeds, work.steps_per_epoch):,} in forks: {_forked(every, settings)}"
+        f"{planned(every, at, steps, seeds):,} in forks: {len(every)} kinds × {seeds} seeds × {steps} steps at most, "
+        f"after epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
     )
     typer.echo(f"timed     in {ROUNDS} rounds, side by side: steps of {len(arms)} kinds and exact ones")
     typer.echo(f"judged by {len(work.dataset.validation):,} images ({work.dataset.validated_on})")
@@ -80,7 +78,7 @@ def measured(
     forks = Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned)
     with ending(GOES_ON):
         summary = _train(work, path.parent / "exact", forks)
-        if missing := [arm.name for epoch in at for arm in due(every, at, epoch) if not file.has(epoch, arm.name)]:
+        if missing := [arm.name for epoch in at for arm in every if not file.has(epoch, arm.name)]:
             raise ConfigError(
                 f"`{path.parent / 'exact'}` went on without being forked ({missing[0]}): take `{path.parent}` away, "
                 "and measure anew."
@@ -106,15 +104,6 @@ def _times(work: Workload, arms: Sequence[Arm], file: ForkFile) -> dict[str, dic
     for (arm, epoch), time in step_times(work, spans).items():
         found.setdefault(arm, {})[str(epoch)] = time
     return found
-
-
-def _forked(arms: Sequence[Arm], settings: dict[str, Any]) -> str:
-    from approxtrain.worth.forks import middle
-
-    at, seeds, long = settings["at"], settings["seeds"], sum(arm.long for arm in arms)
-    epochs = f"epoch{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
-    text = f"{len(arms) - long} kinds × {seeds} seeds × {settings['steps']} steps at most, after {epochs}"
-    return text + (f"; {long} kinds × an epoch, after epoch {middle(at)}" if long else "")
 
 
 def _train(work: Workload, path: Path, forks: Forks) -> dict[str, Any]:

@@ -38,10 +38,10 @@ Methods = Annotated[
     typer.Option("--method", metavar="NAME", help="A method to choose from; may be repeated. Default: pooled."),
 ]
 Epochs = Annotated[int, typer.Option("--epochs", min=3, help="Of the exact run that is forked; at most the config's.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: 36.")]
-Forked = Annotated[
-    int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own; of looks at the images one.")
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: a third of one.")
 ]
+Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
 
 
 class Budget(NamedTuple):
@@ -86,7 +86,9 @@ def schedule_tune(
     work = forking.exact(shortened(config, epochs))
     options = _options(work, methods or ["pooled"])
     arms = [option.arm for option in options]
-    settings = forking.settings(work, arms, 3, steps or min(36, work.steps_per_epoch), forks)
+    at = [0, work.config.train.epochs // 2]
+    steps = steps or min(max(work.steps_per_epoch // 3, 4), work.steps_per_epoch)
+    settings = forking.settings(work, arms, at, steps, forks)
     path = _folder(out, work, settings) / "tune.json"
     file = forking.measured(work, arms, settings, path, aligned=False, dry_run=dry_run)
     if file is not None:
@@ -134,9 +136,9 @@ def _conclude(
     epochs = work.config.train.epochs
     phases = choice.phases_around([epoch / epochs for epoch in file.settings["at"]])
     measured = choice.measured(options, file.forks, file.more["times"])
-    trace = forecast.trace(file.forks, (epochs, file.more["exact_accuracy"]), config.train.epochs)
+    trace = forecast.trace(file.forks, (work.total_steps, file.more["exact_accuracy"]), config.train.epochs / epochs)
     if trace is None:
-        raise ConfigError("More images brought the forks no accuracy, so that nothing can be predicted: more --steps.")
+        raise ConfigError("More images brought the run no accuracy, so that nothing can be predicted: more --epochs.")
     found = front.front(measured, phases, trace)
     chosen = _chosen(measured, phases, trace, budget)
     _write(config, chosen, trace, out)

@@ -54,9 +54,12 @@ def worth(
     """
     configs = _configs(arguments or [])
     typer.echo("starting jax …")
+    from approxtrain.worth.forks import epochs_to_fork
+
     work = forking.exact(configs[0])
     arms = _arms(configs, methods or [])
-    settings = forking.settings(work, arms, checkpoints, steps or min(200, work.steps_per_epoch), forks)
+    at = epochs_to_fork(work.config.train.epochs, checkpoints)
+    settings = forking.settings(work, arms, at, steps or min(200, work.steps_per_epoch), forks)
     folder = out or Path("runs") / f"worth-{work.model.name}"
     file = forking.measured(work, arms, settings, folder / "worth.json", dry_run=dry_run)
     if file is not None:

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from approxtrain.config import load
 
-TINY = ("model.target=tests.networks:Tiny", "train.epochs=3")
-SMALL = ("--steps", "4", "--forks", "2")
+TINY = ("model.target=tests.networks:Tiny", "train.epochs=3", "optimizer.learning_rate=0.03")
+SMALL = ("--steps", "20", "--forks", "2")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> list[str]:
+    """Overrides: images of noise whose colour tells the class, so that a tiny network learns them."""
+    rng, classes = np.random.default_rng(0), np.arange(1000) % 10
+    centre = rng.uniform(60, 190, (10, 3))[classes]
+    pixels = (centre[:, None, None] + rng.normal(0, 60, (1000, 8, 8, 3))).clip(0, 255).astype(np.uint8)
+    file = tmp_path_factory.mktemp("colours") / "colours.npz"
+    np.savez(file, x_train=pixels, y_train=classes)
+    return [f"data.dir={file}", "data.name=arrays", "data.holdout=300", "train.batch_size=20", "train.augment=false"]
 
 
 @pytest.fixture
-def command(call, images, tmp_path):
-    """The command with images of the tests, for a file that is not there yet."""
+def command(call, colours, tmp_path):
+    """The command with images that can be learnt, for a file that is not there yet."""
     return lambda *more, out="tuned.toml": call(
-        "schedule-tune", "quickstart", *images, *TINY, *SMALL, "--out", tmp_path / out, *more
+        "schedule-tune", "quickstart", *colours, *TINY, *SMALL, "--out", tmp_path / out, *more
     )
 
 
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(command, tmp_path):
     ended = command("--dry-run")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[1].startswith("costs     12 steps of an exact run, and ")
+    assert ended.out.splitlines()[1].startswith("costs     105 steps of an exact run, and ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -34,7 +46,7 @@ def test_a_schedule_is_measured_chosen_written_and_trains(command, call, tmp_pat
     text = (tmp_path / "tuned.toml").read_text()
     assert text.startswith("# Found by `approxtrain schedule-tune`")
     found = load(str(tmp_path / "tuned.toml"))
-    assert (found.train.epochs, found.data.holdout) == (3, 0)
+    assert (found.train.epochs, found.data.holdout) == (3, 300)
     assert (tmp_path / "tuned.png").read_bytes().startswith(b"\x89PNG")
     measured = json.loads(next(tmp_path.glob("tune-*/tune.json")).read_text())
     assert measured["front"]

@@ -17,7 +17,7 @@ from approxtrain.worth import choice, forecast, front
 from approxtrain.worth.choice import Measured, Phase, cheapest, fastest, phases_around, shrunk
 from approxtrain.worth.forecast import Trace
 from approxtrain.worth.fork_file import Fork
-from approxtrain.worth.forks import exact_arms
+from approxtrain.worth.forks import EXACT_ARMS
 from approxtrain.worth.options import Group, Look, Option, groups_of, looks_of, options_of
 from approxtrain.worth.shares import Worth
 from approxtrain_kernels.methods.full import Full
@@ -172,21 +172,16 @@ def test_errors_of_one_option_add_up_over_phases():
     assert plan.error == pytest.approx((0.47 + 0.3) * 0.02)
 
 
-def test_what_is_forked_once_is_worth_as_much_in_all_phases(layers):
-    look, option = HALF.option, options_of(layers, ["pooled"])[0]
-    found = [replace(fork, losses=[5 - math.log(fork.end)] * 2) for fork in forks(lambda steps: 50.0)]
-    for epoch in (1, 2, 3):
-        like = next(fork for fork in found if (fork.epoch, fork.steps) == (epoch, 50))
-        found.append(replace(like, arm=option.name))
-    long = Fork(2, 200, "exact, for an epoch", 100, [3.0], [0.5], 1.0, True)
-    found += [long, replace(long, arm=look.name, until=0.5, losses=[3.1])]
-    times = {look.name: {"2": 0.5}} | TIMES
-    seen, method = choice.measured([look, option], found, times)
-    assert (seen.time, method.time) == (0.5, 0.9)
-    assert len(set(seen.worth)) == len(set(seen.error)) == 1
-    assert len(seen.worth) == len(method.worth) == 3
-    assert seen.worth[0] == pytest.approx(1 - 300 * (1 - math.exp(-0.1)) / 50)
-    assert method.worth == (1.0, 1.0, 1.0)
+def test_an_option_is_worth_in_each_phase_what_its_forks_say(layers):
+    option = options_of(layers, ["pooled"])[0]
+    found = [replace(fork, losses=[5 - math.log(fork.end), 5.1 - math.log(fork.end)]) for fork in forks(lambda n: 50.0)]
+    for epoch, share in ((1, 0.4), (2, 0.6), (3, 1.5)):
+        end = 100 * epoch + 50
+        losses = [5 - math.log(end - (1 - share) * 50), 5.1 - math.log(end - (1 - share) * 50)]
+        found.append(Fork(epoch, 100 * epoch, option.name, 50, losses, [0.5, 0.5]))
+    (measured,) = choice.measured([option], found, TIMES)
+    assert measured.worth == pytest.approx((0.4, 0.6, 1.0))  # none is believed to be better than exact steps
+    assert measured.time == pytest.approx(0.9)
 
 
 def test_errors_of_an_option_are_of_one_loss_and_wider_for_few_seeds():
@@ -228,21 +223,24 @@ def test_noise_is_drawn_to_the_mean_and_differences_stay():
 def forks(error_of, epochs=(1, 2, 3), steps=50) -> list[Fork]:
     """Exact forks whose error in percent is `error_of` their steps in all, after epochs of 100 steps."""
     found = []
-    for epoch, arm in itertools.product(epochs, exact_arms()):
+    for epoch, arm in itertools.product(epochs, EXACT_ARMS):
         taken = round(arm.share * steps)
         accuracy = 1 - error_of(100 * epoch + taken) / 100
         found.append(Fork(epoch, 100 * epoch, arm.name, taken, [1.0, 1.0], [accuracy] * 2))
     return found
 
 
-def test_a_power_law_is_found_and_gone_on_with():
-    trace = forecast.trace(forks(lambda steps: 80 * (steps / 100) ** -0.4), (4, 50.0), 16)
+def test_a_power_law_is_found_after_a_quarter_of_the_run_and_gone_on_with():
+    def error(steps):  # that falls as one only then
+        return 80 * max(steps / 100, 1) ** -0.4
+
+    trace = forecast.trace(forks(error, (0, 1, 3)), (400, 100 - error(400)), longer=4)
     assert trace
     assert trace.slope == pytest.approx(0.4)
     assert trace.slope_error == pytest.approx(0, abs=1e-6)
-    assert trace.error == pytest.approx(50 * 4**-0.4)
+    assert trace.error == pytest.approx(80 * 16**-0.4)
     drop = trace.drop(0.8, 0.0)
-    assert drop.points == pytest.approx(50 * 4**-0.4 * (0.8**-0.4 - 1))
+    assert drop.points == pytest.approx(80 * 16**-0.4 * (0.8**-0.4 - 1))
     assert trace.images(drop.points) == pytest.approx(0.8)
 
 
@@ -258,8 +256,8 @@ def test_what_is_worth_less_than_nothing_has_a_forecast_all_the_same():
 
 
 def test_where_more_images_bring_nothing_there_is_no_forecast():
-    assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), (4, 50.0), 4) is None
-    assert forecast.trace([], (4, 50.0), 4) is None
+    assert forecast.trace(forks(lambda steps: 50.0 + steps / 100), (400, 40.0), 1) is None
+    assert forecast.trace([], (400, 50.0), 1) is None
 
 
 def test_the_front_falls_from_exact_to_the_fastest_and_each_is_held_against_fewer_images():

@@ -18,11 +18,11 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
 from approxtrain.worth.fork_file import ForkFile
-from approxtrain.worth.forks import Arm, Forks, epochs_to_fork, exact_arms, falling, planned
+from approxtrain.worth.forks import EXACT_ARMS, Arm, Forks, epochs_to_fork, falling, planned
 from approxtrain.worth.shares import rows
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
-ARMS = [*exact_arms(), ZERO]
+ARMS = [*EXACT_ARMS, ZERO]
 STEPS, SEEDS, AT = 4, 2, [1, 2]
 
 
@@ -34,7 +34,7 @@ def test_the_rate_of_a_fork_falls_from_that_of_the_run_to_zero():
 def test_epochs_are_spread_and_the_cost_is_that_of_all_steps():
     assert epochs_to_fork(20, 5) == [1, 6, 10, 14, 19]
     assert epochs_to_fork(3, 5) == [1, 2]
-    assert planned(ARMS, AT, STEPS, SEEDS, 6) == 2 * 2 * (2 + 3 + 4 + 4)
+    assert planned(ARMS, AT, STEPS, SEEDS) == 2 * 2 * (2 + 3 + 4 + 4)
 
 
 class Stop:
@@ -97,7 +97,7 @@ def test_a_fork_that_ends_exact_is_that_of_rules_which_end(config, tmp_path):
     ended = Arm("rules that end", ScheduleConfig.model_validate({"rules": [rule]}))
     half = replace(ZERO, until=0.5)
     file = ForkFile(tmp_path / "worth.json", {})
-    forks = Forks([*exact_arms(), half, ended], [1], STEPS, 1, file, lambda text: None, aligned=False)
+    forks = Forks([*EXACT_ARMS, half, ended], [1], STEPS, 1, file, lambda text: None, aligned=False)
     with RunFolder.create(tmp_path / "exact") as run:
         Run(config, run, Several(forks)).train()
     *_, exact, by_part, by_rules = file.forks
@@ -150,7 +150,7 @@ def test_a_signal_between_forks_ends_the_run_there_and_it_goes_on_to_the_same(ep
 @pytest.mark.gate
 def test_where_all_schedules_are_exact_there_is_nothing_to_align(config, tmp_path):
     file, told = ForkFile(tmp_path / "worth.json", {}), []
-    forks = Forks(exact_arms()[:1], [0], 1, 1, file, told.append)
+    forks = Forks(EXACT_ARMS[:1], [0], 1, 1, file, told.append)
     with RunFolder.create(tmp_path / "exact") as run:
         Run(config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})}), run, forks).train()
     assert (len(file.forks), file.alignments) == (1, [])
@@ -168,25 +168,6 @@ def test_a_table_has_a_row_for_each_epoch_and_one_for_all(folder):
     ]
     assert [row.loss for row in found[:2]] == [np.mean(fork.losses) for fork in forks if fork.arm == "zero"]
     assert rows([fork for fork in forks if not fork.arm.startswith("exact")], {}) == []
-
-
-@pytest.mark.gate
-def test_a_long_fork_is_one_of_an_epoch_after_the_middle_one(config, tmp_path):
-    file = ForkFile(tmp_path / "worth.json", {})
-    long = Arm.of("small", ScheduleConfig.model_validate({"image_shares": [{"share": 0.5}]}), long=True)
-    every = [*exact_arms([long]), long]
-    forks = Forks(every, AT, STEPS, SEEDS, file, lambda text: None, aligned=False)
-    with RunFolder.create(tmp_path / "exact") as run:
-        Run(config, run, Several(forks)).train()
-    found = [fork for fork in file.forks if fork.long]
-    assert [(fork.epoch, fork.first, fork.end, len(fork.losses)) for fork in found] == [(1, 6, 12, 1)] * 2
-    assert found[0].losses != found[1].losses
-    assert (found[0].until, found[1].until) == (1.0, 0.5)
-    assert (
-        planned(every, AT, STEPS, SEEDS, 6)
-        == 2 * 2 * (2 + 3 + 4) + 2 * 6
-        == sum(fork.steps * len(fork.losses) for fork in file.forks)
-    )
 
 
 @pytest.mark.gate
