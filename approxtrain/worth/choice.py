@@ -6,7 +6,8 @@ where they are all seen as they are),
 
     time   Σ λ_p t_l (1 − Σ (1 − t_o) y / n)          images   Σ λ_p w_pl (1 − Σ (1 − w_po) y / n)
 
-at most one option for a group of layers and one look in a phase. Savings are held to add up over groups and to multiply
+at most one option for a group of layers and one look in a phase; small images only where they were as small before, or
+smaller, from the first phase on. Savings are held to add up over groups and to multiply
 with those of the look, which no more than measuring the schedule that comes out can show. With a variable for each
 option under each look both are linear: a mixed-integer program, solved by `scipy.optimize.milp`.
 
@@ -63,17 +64,19 @@ def measured(
     options: Sequence[Option | Look], forks: Sequence[Fork], times: Mapping[str, Mapping[str, float]]
 ) -> list[Measured]:
     """What the forks say of each option, a phase for each epoch after which there are forks, in their order; `times`
-    has those of steps, by arm and epoch."""
+    has those of steps, by arm and epoch. What is forked once, at the start, is held to be worth as much in each."""
     every = [row for row in rows(forks, times) if row.epoch is not None]
     if (empty := next((row.epoch for row in every if row.worth is None), None)) is not None:
         raise ConfigError(
             f"After epoch {empty}, exact forks of more images had no lower loss, so that there is nothing to measure "
             "by: give more --steps, more --forks, or more held-out images (data.holdout)."
         )
-    found = []
+    phases, found = len({fork.epoch for fork in forks}), []
     for option in options:
         mine = [row for row in every if row.arm == option.arm.name]
         drawn, errors = shrunk(*_with_errors([row.worth for row in mine if row.worth]))
+        if option.arm.begins:
+            drawn, errors = drawn * phases, errors * phases
         found.append(Measured(option, float(np.mean([row.time for row in mine])), drawn, errors))
     return found
 
@@ -217,10 +220,10 @@ def _solve(
         return None
     share = np.array([_length(phases[part.phase]) / part.thinned for part in parts])
     cost, enough, least = program(share * [_lost(part) for part in parts], share * [_saved(part) for part in parts])
-    once, with_look = _limits(parts)
+    once, bound = _limits(parts)
     limits = [LinearConstraint(once, ub=1), LinearConstraint(enough[None], lb=least)]
-    if len(with_look):
-        limits.append(LinearConstraint(with_look, ub=0))
+    if len(bound):
+        limits.append(LinearConstraint(bound, ub=0))
     found = milp(cost, constraints=limits, integrality=np.ones(len(parts)), bounds=Bounds(0, 1))
     if found.x is None:
         return None
@@ -246,18 +249,29 @@ def _parts(measured: Sequence[Measured], phases: int) -> list[Part]:
 
 def _limits(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Rows that come to 1 at most: one option for a group in a phase, one look in a phase, an option under no look not
-    with one. And rows that come to 0 at most: an option under a look not without it."""
+    with one. And rows that come to 0 at most: an option under a look not without it, images of a size not without such
+    or smaller ones in the phase before."""
     phase, is_look = (np.array(each) for each in zip(*((part.phase, part.is_look) for part in parts), strict=True))
     groups = [part.measured.option.groups if isinstance(part.measured.option, Option) else () for part in parts]
+    size = np.array([_size(part) for part in parts])
     once = [is_look & (phase == number) for number in sorted(set(phase.tolist()))]
     for number, group in sorted({(part.phase, each) for part, of in zip(parts, groups, strict=True) for each in of}):
         once.append((phase == number) & np.array([group in of for of in groups]))
-    with_look = []
+    bound = [
+        (np.arange(len(parts)) == index).astype(int) - ((phase == phase[index] - 1) & (size <= size[index]))
+        for index in np.flatnonzero((size < np.inf) & (phase > 0)).tolist()
+    ]
     for index in np.flatnonzero(~is_look).tolist():
         itself, look = np.arange(len(parts)) == index, parts[index].look
         here = is_look & (phase == phase[index])
         if look is None:
             once.append(itself | here)
         else:
-            with_look.append(itself.astype(int) - (here & np.array([part.measured is look for part in parts])))
-    return np.array(once, float), np.array(with_look, float)
+            bound.append(itself.astype(int) - (here & np.array([part.measured is look for part in parts])))
+    return np.array(once, float), np.array(bound, float)
+
+
+def _size(part: Part) -> float:
+    """Of the images that it makes smaller; infinite where it makes none."""
+    option = part.measured.option
+    return option.seen.size or math.inf if isinstance(option, Look) else math.inf

@@ -56,6 +56,8 @@ class Arm:
     share: float = 1.0
     until: float = 1.0
     """After this part of its steps a fork is exact."""
+    begins: bool = False
+    """Forked after the first of the epochs alone: what has a sense only from the start of a run on."""
 
     @classmethod
     def of(cls, name: str, schedule: ScheduleConfig) -> Arm:
@@ -110,12 +112,13 @@ class Forks(Listener):
     def state(self, epoch: int, state: TrainState) -> None:
         if epoch not in self.at:
             return
-        for number, arm in enumerate(self.arms, start=1):
+        arms = due(self.arms, self.at, epoch)
+        for number, arm in enumerate(arms, start=1):
             if self._stopping:
                 return  # the run itself saves and ends at its next step
             if self.file.has(epoch, arm.name):
                 continue
-            self.told(f"epoch {epoch}: fork {number} of {len(self.arms)}, {arm.name}")
+            self.told(f"epoch {epoch}: fork {number} of {len(arms)}, {arm.name}")
             begin = time.perf_counter()
             if (fork := self._fork(epoch, arm, state)) is not None:
                 self.file.add(fork)
@@ -177,6 +180,11 @@ class Forks(Listener):
         return dispatch, Evaluator(task, self._feed.validation)
 
 
+def due(arms: Sequence[Arm], at: Sequence[int], epoch: int) -> list[Arm]:
+    """What is forked after an epoch, of all that is forked after the epochs `at`."""
+    return [arm for arm in arms if not arm.begins or epoch == at[0]]
+
+
 def steps_of(arm: Arm, steps: int) -> int:
     """Of its fork, where one on all of the images has `steps`."""
     return max(1, round(arm.share * steps))
@@ -203,7 +211,7 @@ def _of_several_seeds(state: TrainState, seeds: int) -> TrainState:
 
 def planned(arms: Sequence[Arm], at: Sequence[int], steps: int, seeds: int) -> int:
     """Training steps of all forks."""
-    return len(at) * seeds * sum(steps_of(arm, steps) for arm in arms)
+    return seeds * sum(steps_of(arm, steps) for epoch in at for arm in due(arms, at, epoch))
 
 
 def epochs_to_fork(epochs: int, count: int) -> list[int]:

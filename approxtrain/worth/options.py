@@ -4,11 +4,15 @@ images.
 A group is a run of layers with outputs of one size: the stages of a residual network, what lies between two poolings of
 another. A prefix is measured at every second step, since layers that are never updated do not learn at all. What is
 measured at every n-th step is held to save and to cost half of that at every 2n-th.
+
+Smaller images begin a run, and grow: a network that has seen its own images already would have to get used to smaller
+ones, and then to its own again. So they are forked before the first step alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -80,7 +84,11 @@ class Look(NamedTuple):
 
     @property
     def arm(self) -> Arm:
-        return Arm.of(self.name, ScheduleConfig.model_validate(self.entries()))
+        return replace(Arm.of(self.name, ScheduleConfig.model_validate(self.entries())), begins=self.resizes)
+
+    @property
+    def resizes(self) -> bool:
+        return self.seen.size is not None
 
 
 def groups_of(layers: Sequence[ConvLayer]) -> list[Group]:

@@ -60,7 +60,7 @@ def measured(
     """
     from approxtrain.training.signals import ending
     from approxtrain.worth.fork_file import ForkFile
-    from approxtrain.worth.forks import EXACT_ARMS, Forks, planned
+    from approxtrain.worth.forks import EXACT_ARMS, Forks, due, planned
     from approxtrain.worth.step_times import ROUNDS
 
     every = [*EXACT_ARMS, *arms]
@@ -78,7 +78,7 @@ def measured(
     forks = Forks(every, at, steps, seeds, file, typer.echo, aligned=aligned)
     with ending(GOES_ON):
         summary = _train(work, path.parent / "exact", forks)
-        if missing := [arm.name for epoch in at for arm in every if not file.has(epoch, arm.name)]:
+        if missing := [arm.name for epoch in at for arm in due(every, at, epoch) if not file.has(epoch, arm.name)]:
             raise ConfigError(
                 f"`{path.parent / 'exact'}` went on without being forked ({missing[0]}): take `{path.parent}` away, "
                 "and measure anew."

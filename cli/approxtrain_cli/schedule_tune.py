@@ -39,7 +39,7 @@ Methods = Annotated[
 ]
 Epochs = Annotated[int, typer.Option("--epochs", min=3, help="Of the exact run that is forked; at most the config's.")]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: a third of one.")
+    int | None, typer.Option("--steps", min=4, help="Steps of a fork; at most an epoch's. Default: a fifth of one.")
 ]
 Forked = Annotated[int, typer.Option("--forks", min=2, help="Forks of each kind, with seeds of their own.")]
 
@@ -87,7 +87,7 @@ def schedule_tune(
     options = _options(work, methods or ["pooled"])
     arms = [option.arm for option in options]
     at = [0, work.config.train.epochs // 2]
-    steps = steps or min(max(work.steps_per_epoch // 3, 4), work.steps_per_epoch)
+    steps = steps or min(max(work.steps_per_epoch // 5, 4), work.steps_per_epoch)
     settings = forking.settings(work, arms, at, steps, forks)
     path = _folder(out, work, settings) / "tune.json"
     file = forking.measured(work, arms, settings, path, aligned=False, dry_run=dry_run)

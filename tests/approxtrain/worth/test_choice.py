@@ -109,6 +109,8 @@ def plans_with_looks():
     uses = [[None, *((number, thinned) for thinned in (1, 2, 4))] for number in range(2)]  # of groups of their own
     phases = list(itertools.product((None, SMALL, HALF), *uses))
     for of_phases in itertools.product(phases, repeat=2):
+        if of_phases[1][0] is SMALL and of_phases[0][0] is not SMALL:
+            continue  # small images begin a run
         parts = []
         for phase, (look, *uses) in enumerate(of_phases):
             parts += [choice.Part(phase, look)] if look else []
@@ -170,6 +172,25 @@ def test_a_plan_costs_what_its_parts_do_over_their_shares_of_the_run():
 def test_errors_of_one_option_add_up_over_phases():
     plan = choice.Plan(PHASES, tuple(choice.Part(phase, MEASURED[1]) for phase in (0, 1)))
     assert plan.error == pytest.approx((0.47 + 0.3) * 0.02)
+
+
+def test_images_grow_and_never_shrink():
+    smaller = Measured(Look(Seen(16)), 0.3, (0.8, 0.8), (0.05, 0.05))
+    looks = [smaller, SMALL._replace(worth=(0.1, 0.95))]
+    plans = [cheapest(looks, PHASES, time) for time in (0.85, 0.6)]
+    used = [[(part.phase, part.measured.option.seen.size) for part in plan.parts] for plan in plans]
+    assert used == [[(0, 16)], [(0, 16), (1, 24)]]  # 24 in the second phase would save enough, and cost less
+    late = SMALL._replace(worth=(0.1, 1.0))
+    assert cheapest([late], PHASES, 0.9).time < 0.75  # both phases, or none
+
+
+def test_what_begins_a_run_is_worth_as_much_in_each_phase():
+    look = SMALL.option
+    found = [replace(fork, losses=[5 - math.log(fork.end)] * 2) for fork in forks(lambda n: 50.0, (0, 2))]
+    found.append(Fork(0, 0, look.name, 50, [5 - math.log(45)] * 2, [0.5] * 2, until=0.5))
+    (measured,) = choice.measured([look], found, {look.name: {"0": 0.6}})
+    assert measured.worth == pytest.approx((0.8, 0.8))
+    assert measured.time == 0.6
 
 
 def test_an_option_is_worth_in_each_phase_what_its_forks_say(layers):

@@ -18,7 +18,7 @@ from approxtrain.training.events import Listener
 from approxtrain.training.loop import Run
 from approxtrain.training.trackers import Several
 from approxtrain.worth.fork_file import ForkFile
-from approxtrain.worth.forks import EXACT_ARMS, Arm, Forks, epochs_to_fork, falling, planned
+from approxtrain.worth.forks import EXACT_ARMS, Arm, Forks, due, epochs_to_fork, falling, planned
 from approxtrain.worth.shares import rows
 
 ZERO = Arm("zero", ScheduleConfig.model_validate({"rules": [{"method": "zero", "layers": {"start": 2}}]}))
@@ -35,6 +35,9 @@ def test_epochs_are_spread_and_the_cost_is_that_of_all_steps():
     assert epochs_to_fork(20, 5) == [1, 6, 10, 14, 19]
     assert epochs_to_fork(3, 5) == [1, 2]
     assert planned(ARMS, AT, STEPS, SEEDS) == 2 * 2 * (2 + 3 + 4 + 4)
+    first = replace(ZERO, begins=True)
+    assert planned([*EXACT_ARMS, first], AT, STEPS, SEEDS) == 2 * (2 * (2 + 3 + 4) + 4)
+    assert [due([ZERO, first], AT, epoch) for epoch in AT] == [[ZERO, first], [ZERO]]
 
 
 class Stop:
