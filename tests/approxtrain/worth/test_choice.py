@@ -181,7 +181,7 @@ def test_images_grow_and_never_shrink():
     used = [[(part.phase, part.measured.option.seen.size) for part in plan.parts] for plan in plans]
     assert used == [[(0, 16)], [(0, 16), (1, 24)]]  # 24 in the second phase would save enough, and cost less
     late = SMALL._replace(worth=(0.1, 1.0))
-    assert cheapest([late], PHASES, 0.9).time < 0.75  # both phases, or none
+    assert 0 in [part.phase for part in cheapest([late], PHASES, 0.9).parts]  # the second phase alone would be enough
 
 
 def test_what_begins_a_run_is_worth_as_much_in_each_phase():
