@@ -116,6 +116,7 @@ RESNET20 = EXACT | {
     "prefix": Arm("frozen prefix, layers 1 to 7 at every second step", prefix(7)),
     "pooled": Arm("pooled, layers 2 to 19", method("pooled")),
     "pooled-late": Arm("pooled, layers 2 to 19, the second half", method("pooled", ', epochs = { from = "50%" }')),
+    "coarse80": Arm("coarse, layers 2 to 19, from 3 to 80 %", method("coarse", MOST)),
     "prefix13": Arm("the prefix of layers 1 to 13 from 3 to 80 %", prefix(13, MOST)),
     "prefix13-late": Arm("the prefix of layers 1 to 13, the second half", prefix(13, ', epochs = { from = "50%" }')),
     "corrected": Arm("corrected, layers 2 to 19", method("corrected")),
