@@ -23,14 +23,14 @@ BLOCKS = [
     block.splitlines()
     for block in re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
 ]
-INSTALLING = {"demo": "make demo", "pip": "python3 -m venv .venv-pip", "uv": "uv venv .venv-uv"}
+INSTALLING = {"demo": "make demo", "pip": "python3 -m venv .venv-pip"}
 """The first lines of the blocks that make an environment; they are run whole."""
 SINGLE = [line for block in BLOCKS if block[0] not in INSTALLING.values() for line in block if line != "make test"]
 SHORT = "train.epochs=1 data.holdout=9000"
 """What makes a run on the drawn images short."""
 FILES = ("config.toml", "metrics.jsonl", "timing.jsonl", "summary.json", "curves.png", "tensorboard", "checkpoints")
 
-# python3 is the one that made this environment, whose own folder comes after it, for uv
+# python3 is the one that made this environment, whose own folder comes after it
 PATH = os.pathsep.join([f"{sys.base_prefix}/bin", f"{sys.prefix}/bin", os.environ["PATH"]])
 
 Shell = Callable[..., str]
@@ -172,14 +172,6 @@ def test_the_lines_for_pip_do_the_same(checkout):
     run_block("pip", checkout)
     where = shell(".venv-pip/bin/python -P -c 'import approxtrain; print(approxtrain.__file__)'", checkout)
     assert "site-packages" in where
-
-
-@pytest.mark.install
-@pytest.mark.timeout(1200)
-def test_the_lines_for_uv_do_the_same(tmp_path):
-    if shutil.which("uv", path=PATH) is None:
-        pytest.skip("uv is not installed")
-    run_block("uv", fresh_checkout(tmp_path))
 
 
 def links(document: Path) -> list[str]:
