@@ -13,7 +13,7 @@ from approxtrain.worth.shares import Row
 MARKERS = "os^"
 """One for each ten schedules, which have as many colours."""
 LEAST, MOST, SLOWEST = -0.5, 1.5, -0.5
-"""What is drawn of the worth, and of the time saved; a worth that lies outside is drawn at the edge."""
+"""What is drawn at most of the worth, and of the time saved; a worth that lies outside is drawn at the edge."""
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -38,15 +38,18 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
                 axes.plot(
                     [1 - row.time] * 2, [_inside(bound) for bound in worth.interval], color=style["color"], linewidth=1
                 )
-    left = max(min([0.0, *(1 - row.time for row in rows)]), SLOWEST)
-    axes.plot([left, 1], [1 - left, 0], color="0.6", linewidth=1)
-    axes.annotate("exact, on fewer images", (0.55, 0.45), rotation=-35, color="0.4", ha="center", va="bottom")
+    saved = [0.0, *(1 - row.time for row in rows)]
+    left, right = max(min(saved), SLOWEST) - 0.05, min(max(saved) + 0.15, 1)
+    axes.plot([left, right], [1 - left, 1 - right], color="0.6", linewidth=1)
+    label = {"rotation": -45, "transform_rotates_text": True, "rotation_mode": "anchor"}
+    axes.annotate("exact, on fewer images", (right, 1 - right), color="0.4", ha="right", va="bottom", **label)
     axes.set(
         xlabel="share of the time of an exact step that is saved", ylabel="worth: share of the images", title=title
     )
-    axes.set_ylim(LEAST, MOST)
-    axes.set_xlim(left - 0.05, 1)
-    axes.legend(frameon=False, fontsize="small", loc="upper right")
+    drawn = [0.5, 1.1, *(_inside(each) for _, worth in known for each in (worth.value, *(worth.interval or ())))]
+    axes.set_ylim(min(drawn) - 0.05, max(drawn) + 0.05)
+    axes.set_xlim(left, right)
+    axes.legend(frameon=False, fontsize="small", loc="lower left")
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."))
     disk.write(path, picture.getvalue())
