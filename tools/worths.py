@@ -79,7 +79,7 @@ def rows(network: str) -> Iterator[tuple[str, ...]]:
     whole = [row for row in every if row.epoch is None and row.worth]
     for row in sorted(whole, key=lambda row: -row.worth.value if row.worth else 0.0):
         of_epochs = {each.epoch: each.worth for each in every if each.arm == row.arm}
-        each = [f"{worth.value:.2f}" if (worth := of_epochs[epoch]) else "–" for epoch in epochs]
+        each = [f"{worth.value:.2f}".replace("-", "−") if (worth := of_epochs[epoch]) else "–" for epoch in epochs]
         points = f"{round(aligned[row.arm], 2) + 0.0:.2f}" if row.arm in aligned else "–"
         assert row.worth
         yield row.arm, row.worth.text, *each, f"{row.time:.2f}", verdict(row), points
