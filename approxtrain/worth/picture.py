@@ -12,8 +12,8 @@ from approxtrain.worth.shares import Row
 
 MARKERS = "os^"
 """One for each ten schedules, which have as many colours."""
-LEAST, MOST, SLOWEST = -0.5, 1.5, -0.5
-"""What is drawn at most of the worth, and of the time saved; a worth that lies outside is drawn at the edge."""
+LEAST, MOST, SLOWEST = -0.1, 1.5, -0.2
+"""What is drawn at most of the worth, and of the time saved; what lies outside is drawn at the edge."""
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -31,15 +31,15 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         of_arm = [each for each in known if each[0].arm == arm]
         whole = [each for each in of_arm if each[0].epoch is None]
         for row, worth in of_arm if whole else []:
-            axes.plot(1 - row.time, _inside(worth.value), alpha=0.3, markersize=4, **style)
+            axes.plot(_saved(row), _inside(worth.value), alpha=0.3, markersize=4, **style)
         for row, worth in whole or of_arm:
-            axes.plot(1 - row.time, _inside(worth.value), linestyle="", label=arm, **style)
+            axes.plot(_saved(row), _inside(worth.value), linestyle="", label=arm, **style)
             if worth.interval:
                 axes.plot(
-                    [1 - row.time] * 2, [_inside(bound) for bound in worth.interval], color=style["color"], linewidth=1
+                    [_saved(row)] * 2, [_inside(bound) for bound in worth.interval], color=style["color"], linewidth=1
                 )
-    saved = [0.0, *(1 - row.time for row in rows)]
-    left, right = max(min(saved), SLOWEST) - 0.05, min(max(saved) + 0.15, 1)
+    saved = [0.0, *map(_saved, rows)]
+    left, right = min(saved) - 0.05, min(max(saved) + 0.15, 1)
     axes.plot([left, right], [1 - left, 1 - right], color="0.6", linewidth=1)
     label = {"rotation": -45, "transform_rotates_text": True, "rotation_mode": "anchor"}
     axes.annotate("exact, on fewer images", (right, 1 - right), color="0.4", ha="right", va="bottom", **label)
@@ -57,3 +57,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
 
 def _inside(worth: float) -> float:
     return min(max(worth, LEAST), MOST)
+
+
+def _saved(row: Row) -> float:
+    return max(1 - row.time, SLOWEST)
