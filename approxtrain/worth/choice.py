@@ -7,9 +7,9 @@ where they are all seen as they are),
     time   Σ λ_p t_l (1 − Σ (1 − t_o) y / n)          images   Σ λ_p w_pl (1 − Σ (1 − w_po) y / n)
 
 at most one option for a group of layers and one look in a phase; small images only where they were as small before, or
-smaller, from the first phase on. Savings are held to add up over groups and to multiply
-with those of the look, which no more than measuring the schedule that comes out can show. With a variable for each
-option under each look both are linear: a mixed-integer program, solved by `scipy.optimize.milp`.
+smaller, from the first phase on. Savings are held to add up over groups and to multiply with those of the look, which
+no more than measuring the schedule that comes out can show. With a variable for each option under each look both are
+linear: a mixed-integer program, solved by `scipy.optimize.milp`.
 
 A worth is measured by few forks, and whoever chooses the best of many noisy numbers chooses the luckiest. So an
 option's worths in the phases are drawn to their mean (`shrunk`).
@@ -274,4 +274,4 @@ def _limits(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
 def _size(part: Part) -> float:
     """Of the images that it makes smaller; infinite where it makes none."""
     option = part.measured.option
-    return option.seen.size or math.inf if isinstance(option, Look) else math.inf
+    return (isinstance(option, Look) and option.seen.size) or math.inf

@@ -57,7 +57,7 @@ class Arm:
     until: float = 1.0
     """After this part of its steps a fork is exact."""
     begins: bool = False
-    """Forked after the first of the epochs alone: what has a sense only from the start of a run on."""
+    """Forked after the first of the epochs alone: what makes sense only from the start of a run on."""
 
     @classmethod
     def of(cls, name: str, schedule: ScheduleConfig) -> Arm:

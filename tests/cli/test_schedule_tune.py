@@ -50,6 +50,7 @@ def test_a_schedule_is_measured_chosen_written_and_trains(command, call, tmp_pat
     assert (tmp_path / "tuned.png").read_bytes().startswith(b"\x89PNG")
     measured = json.loads(next(tmp_path.glob("tune-*/tune.json")).read_text())
     assert measured["front"]
+    assert {fork["epoch"] for fork in measured["forks"] if fork["arm"].startswith("images of")} == {0}
     assert {"pooled, layer 2", "0.5 of each batch"} <= {each["option"] for each in measured["measured"]}
     assert measured["environment"]["versions"]["jax"]
     again = command("--budget", "loss=0", out="other.toml")  # nothing is measured again
